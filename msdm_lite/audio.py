@@ -1,0 +1,2 @@
+STEMS = ("bass", "drums", "guitar", "piano")
+SAMPLE_RATE = 22050

@@ -1,0 +1,122 @@
+"""The command line: `msdm-lite separate | train | evaluate | data`. One line of error and exit code 2 on bad input."""
+
+import logging
+import sys
+from pathlib import Path
+from typing import Annotated, Literal
+
+import tyro
+
+from msdm_lite.errors import InputError
+
+
+def separate(file: tyro.conf.Positional[Path], out: Path, model: str = "lite", method: str = "mixture-known",
+             steps: int | None = None, seed: int = 0, device: str = "auto") -> None:
+    """Separate a mix into bass, drums, guitar and piano.
+
+    Args:
+        file: the mix: wav, flac, ogg or mp3, any sample rate, any number of channels, 0.1 s or longer.
+        out: folder for the four stems; it is made if need be. They sum to the (mono, 22 050 Hz) mix.
+        model: a model that ships with the package, or the path of a .safetensors file.
+        method: mixture-known (default; the posterior mean in one evaluation), dirac or gaussian (the paper's samplers).
+        steps: noise levels to sample at; more is slower. Each method has its own default.
+        seed: the same seed gives the same stems.
+        device: auto, cpu or cuda.
+    """
+    from msdm_lite import audio, weights
+    from msdm_lite.separate import method_named
+    from msdm_lite.separate import separate as run
+
+    method_named(method)  # whatever can be wrong is found before the long part
+    loaded = weights.load(model, device)
+    mix = audio.load(file, loaded.sample_rate)
+    folder = audio.writable_folder(out)
+    stems = run(mix, loaded, method, steps, seed, progress=sys.stderr.isatty())
+    for path in audio.save_stems(folder, stems, loaded.sample_rate, loaded.stems):
+        print(path)
+
+
+def train(out: Path, preset: str = "lite", data: str = "all", minutes: float | None = None, steps: int | None = None,
+          resume: bool = False, batch: int = 8, lr: float = 1e-3, seed: int = 0, device: str = "auto") -> None:
+    """Train a model on the corpus (`msdm-lite data build` makes it). Can be killed and resumed.
+
+    Args:
+        out: folder for the checkpoint, the log and, at the end, the weights.
+        preset: lite or tiny.
+        data: band, composed or all training songs.
+        minutes: how long to train, validation not counted; or say --steps.
+        steps: how many batches to train on.
+        resume: go on from the checkpoint in --out.
+        batch: crops in a batch.
+        lr: the highest learning rate.
+        seed: of weights, crops and noise.
+        device: auto, cpu or cuda.
+    """
+    from msdm_lite.train import Recipe
+    from msdm_lite.train import train as run
+
+    recipe = Recipe(preset=preset, data=data, minutes=minutes, steps=steps, batch=batch, lr=lr, seed=seed)
+    print(run(recipe, out, resume, device, progress=sys.stderr.isatty()))
+
+
+def evaluate(method: str = "mixture-known", model: str = "lite", clips: str = "band", steps: int | None = None,
+             seed: int = 0, device: str = "auto", out: Path | None = None) -> None:
+    """Score a method on the shipped clips and write the result as JSON.
+
+    Args:
+        method: mixture-known, dirac or gaussian.
+        model: a model that ships with the package, or the path of a .safetensors file.
+        clips: band or composed.
+        steps: noise levels; the method's own number if not given.
+        seed: of the noise.
+        device: auto, cpu or cuda.
+        out: the JSON file; printed only if not given.
+    """
+    from msdm_lite import evaluate as ev
+
+    made = ev.evaluate(method, model, clips, steps, seed, device, progress=sys.stderr.isatty())
+    if out is not None:
+        print(ev.save(made, out))
+    print(f"{method}: {made['mean']:.2f} dB [{made['low']:.2f}, {made['high']:.2f}], n = {made['n']}")
+
+
+def data(action: Annotated[Literal["build", "compose", "clips"], tyro.conf.Positional], songs: int = 300, seed: int = 0,
+         out: Path | None = None) -> None:
+    """Make the corpus: render what is missing, compose the band songs anew, or cut the clips.
+
+    Args:
+        action: build: render all songs into the cache. compose: write the band songs' MIDI. clips: cut the test clips.
+        songs: how many band songs to compose.
+        seed: of the composing and of the clips' places.
+        out: where composed songs or clips go; the package's own data folder if not given.
+    """
+    from msdm_lite import compose, corpus, cut, resources
+
+    if action == "build":
+        made = corpus.build()
+        print(f"{made} songs rendered, {len(corpus.songs())} in {resources.cache('corpus')}")
+    elif action == "compose":
+        print(compose.write(out or resources.data_folder() / "songs", songs, seed))
+    else:
+        print(cut.write(out or resources.data_folder() / "clips", seed=seed))
+
+
+def main() -> int:
+    """Entry point of the command `msdm-lite`. Returns the exit code: 0, 2 on bad input, 130 when interrupted."""
+    handler = logging.StreamHandler()
+    handler.setFormatter(logging.Formatter("msdm-lite: %(message)s"))
+    logging.getLogger("msdm_lite").addHandler(handler)
+    commands = {"separate": separate, "train": train, "evaluate": evaluate, "data": data}
+    try:
+        tyro.extras.subcommand_cli_from_dict(commands, prog="msdm-lite")
+    except (InputError, FloatingPointError) as problem:
+        print(f"msdm-lite: {problem}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("msdm-lite: interrupted", file=sys.stderr)
+        return 130
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,76 @@
+"""Where tensors live and how fast: the memory allocator, the device, the precision."""
+
+import contextlib
+import ctypes
+import os
+import platform
+import sys
+from functools import cache as once
+from pathlib import Path
+
+
+def tune_allocator() -> bool:
+    """Keep freed memory instead of handing it back to Linux; call before the first large tensor. True if it was done.
+
+    glibc returns every large block to the system when it is freed, and gets it again page by page for the next tensor.
+    On machines where a page fault is dear this costs several times the computing itself. `mallopt` tells glibc to keep
+    the memory. It holds for the whole process; set MSDM_LITE_MALLOC=0 to leave the allocator alone.
+    """
+    if sys.platform != "linux" or os.environ.get("MSDM_LITE_MALLOC") == "0" or platform.libc_ver()[0] != "glibc":
+        return False
+    os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")  # torch: large pages for large tensors
+    mallopt = ctypes.CDLL(None).mallopt
+    M_MMAP_MAX, M_TRIM_THRESHOLD = -4, -1
+    return bool(mallopt(M_MMAP_MAX, 0) and mallopt(M_TRIM_THRESHOLD, 2**31 - 1))
+
+
+def pick(name: str = "auto"):
+    """The torch device of that name; "auto" is the GPU if there is one, else the CPU.
+
+    Raises:
+        InputError: there is no such device here.
+    """
+    import torch
+
+    from msdm_lite.errors import InputError
+
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        device = torch.device(name)
+        torch.empty(0, device=device)
+        return device
+    except (RuntimeError, AssertionError):
+        raise InputError(f"there is no device {name!r} here; try --device cpu") from None
+
+
+@once
+def processor() -> str:
+    """The name of this machine's processor, for records."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        return next(line.split(":")[1].strip() for line in lines if line.startswith("model name"))
+    except (OSError, StopIteration):
+        return platform.processor() or platform.machine()
+
+
+@once
+def fast_bfloat16(kind: str) -> bool:
+    """Does half precision pay on this kind of device ("cpu", "cuda")? On a CPU only with AMX or AVX512-BF16."""
+    if kind == "cuda":
+        import torch
+
+        return torch.cuda.is_bf16_supported()
+    try:
+        text = Path("/proc/cpuinfo").read_text()
+        return "amx_bf16" in text or "avx512_bf16" in text
+    except OSError:
+        return False
+
+
+def autocast(device, wanted: bool | None = None):
+    """A context for training in bf16 where it pays, or as `wanted`."""
+    import torch
+
+    use = fast_bfloat16(device.type) if wanted is None else wanted
+    return torch.autocast(device.type, torch.bfloat16) if use else contextlib.nullcontext()

@@ -1,0 +1,90 @@
+"""Results on record: a method scored on the shipped clips, written as one JSON file into data/results/."""
+
+import json
+import shlex
+import time
+from datetime import date
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+import msdm_lite
+from msdm_lite import audio, device, metrics, resources, weights
+from msdm_lite.errors import InputError
+from msdm_lite.separate import METHODS, method_named, separate
+from msdm_lite.train import commit
+
+
+def clips(kind: str = "band") -> list[dict]:
+    """The shipped clips of held-out songs: name, song, style, start in seconds, and the rule that drew them.
+
+    Args:
+        kind: "band", or "composed" for music written by people.
+    """
+    with open(resources.data("clips", "clips.json")) as file:
+        found = [clip for clip in json.load(file)["clips"] if clip["kind"] == kind]
+    if not found:
+        raise InputError(f"there are no clips of kind {kind!r}: band or composed")
+    return found
+
+
+def clip(name: str) -> Tensor:
+    """The four stems of a shipped clip, (4, T) at 22 050 Hz."""
+    return audio.load(resources.data("clips", f"{name}.flac"), mono=False)
+
+
+def evaluate(method: str = "mixture-known", model: str = "lite", kind: str = "band", steps: int | None = None,
+             seed: int = 0, on: str = "auto", progress: bool = True, **settings) -> dict:
+    """SI-SDR improvement of a method on the shipped clips, as a result that can be written and made again.
+
+    Raises:
+        InputError: an unknown method, model or kind of clip.
+    """
+    method_named(method)
+    loaded = weights.load(model, on)
+    begun = time.perf_counter()
+    names, gains = [], []
+    for entry in tqdm(clips(kind), desc=method, unit="clip", disable=not progress):
+        stems = clip(entry["name"])
+        got = separate(stems.sum(0), loaded, method, steps, seed, **settings)
+        gains.append(metrics.si_sdr_improvement(got, stems))
+        names.append(entry["name"])
+    table = torch.stack(gains)  # (clips, S)
+    options = {"steps": METHODS[method].steps if steps is None else steps, "seed": seed, **settings}
+    mean, low, high = metrics.bootstrap(table.nanmean(1))
+    per_stem = {}
+    for stem, column in zip(loaded.stems, table.T, strict=True):
+        sounding = column[~column.isnan()]
+        if len(sounding) >= 8:
+            m, a, b = metrics.bootstrap(sounding)
+            per_stem[stem] = {"mean": m, "low": a, "high": b, "n": len(sounding)}
+    words = ["msdm-lite", "evaluate", "--method", method, "--model", str(model), "--clips", kind]
+    for key, value in options.items():
+        words += [f"--{key}", str(value)]
+    return {
+        "what": "SI-SDR improvement in dB over the mixture, mean over the stems that sound; one clip a song",
+        "method": method, "model": str(model), "settings": options, "data": f"shipped {kind} clips", "n": len(names),
+        "mean": mean, "low": low, "high": high, "interval": "95 % percentile bootstrap over songs",
+        "stems": per_stem, "clips": {n: [round(v, 3) for v in row] for n, row in zip(names, table.tolist(), strict=True)},
+        "device": loaded.device.type, "processor": device.processor(), "wall_seconds": round(time.perf_counter() - begun, 1),
+        "version": msdm_lite.__version__, "commit": commit(), "date": date.today().isoformat(),
+        "model_record": {k: loaded.record.get(k) for k in ("steps", "minutes", "commit")},
+        "command": shlex.join(words),
+    }
+
+
+def save(result: dict, path: str | Path) -> Path:
+    """Write a result as JSON, whole or not at all."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    scratch = path.with_suffix(".part")
+    scratch.write_text(json.dumps(result, indent=1, allow_nan=True) + "\n")
+    scratch.replace(path)
+    return path
+
+
+def result(name: str) -> dict:
+    """A recorded result by its name, such as "separation-dirac"."""
+    return json.loads(resources.data("results", f"{name}.json").read_text())

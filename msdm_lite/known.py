@@ -1,0 +1,53 @@
+"""What is known for certain, and the shape that gives the noise.
+
+Nothing known: all stems are noisy, and the denoiser is that of the prior. The mixture known: the noise sums to zero over
+the stems, so that the noisy stems sum to the clean mixture. Some stems known: those carry no noise. Both at once is
+allowed. The noise is `sigma * project(n)`, never rescaled, so `score = (denoise(x) - x) / sigma ** 2` holds inside the
+subspace of what is unknown. Chapter: `book/07-separation.ipynb`; zero-sum noise is FLOSS's (arXiv 2505.16119).
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Known:
+    """For each item of a batch: is the mixture known (B,), and which stems are (B, S). Boolean tensors."""
+
+    mixture: Tensor
+    stems: Tensor
+
+    @classmethod
+    def nothing(cls, x: Tensor) -> "Known":
+        """For a batch like x, (B, S, ...)."""
+        B, S = x.shape[:2]
+        return cls(torch.zeros(B, dtype=torch.bool, device=x.device),
+                   torch.zeros(B, S, dtype=torch.bool, device=x.device))
+
+    @classmethod
+    def the_mixture(cls, x: Tensor) -> "Known":
+        """For a batch like x, (B, S, ...)."""
+        nothing = cls.nothing(x)
+        return cls(~nothing.mixture, nothing.stems)
+
+    def flags(self) -> Tensor:
+        """(B, 1 + S) float: the mixture's flag, then the stems'."""
+        return torch.cat([self.mixture[:, None], self.stems], 1).float()
+
+    def unknown(self, like: Tensor) -> Tensor:
+        """1 where a stem is unknown, 0 where it is known: (B, S, 1, ...) with as many axes as `like`."""
+        return (~self.stems).to(like).reshape(*self.stems.shape, *[1] * (like.ndim - 2))
+
+
+def project(noise: Tensor, known: Known | None) -> Tensor:
+    """The orthogonal projection of noise (B, S, ...) on what is unknown. The argument is left as it was."""
+    if known is None:
+        return noise
+    free = known.unknown(noise)
+    noise = noise * free
+    count = free.sum(1, keepdim=True).clamp(min=1)
+    mean = noise.sum(1, keepdim=True) / count * free  # what moves the sum, shared by the unknown stems
+    fixed = known.mixture.to(noise).reshape(-1, *[1] * (noise.ndim - 1))
+    return noise - mean * fixed

@@ -1,0 +1,75 @@
+"""The front end: an orthonormal, circular MDCT turns a waveform into a picture of frequency by time, and back.
+
+Orthonormal means three things that the whole project leans on. White noise stays white noise of the same level. A sum
+of stems stays the sum of their pictures. Distances stay what they were. So every formula written for waveforms
+(Mariani et al., arXiv 2302.02257) holds unchanged on the coefficients. Chapter: `book/07-separation.ipynb`.
+
+Sources: Princen, Johnson and Bradley, ICASSP 1987 (the lapped transform); Daudet and Sandler, IEEE TSAP 2004 (the
+pseudo-spectrum).
+"""
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from msdm_lite.errors import InputError
+
+
+def dct4(x: Tensor) -> Tensor:
+    """Orthonormal DCT-IV of the last axis (even length N), its own inverse: one complex FFT of N/2 points."""
+    N = x.shape[-1]
+    n = torch.arange(N // 2, device=x.device, dtype=x.dtype)
+    turn = torch.polar(torch.ones_like(n), -math.pi / N * (n + 0.125))
+    z = torch.fft.fft(torch.complex(x[..., ::2], x.flip(-1)[..., ::2]) * turn) * turn  # (..., N/2)
+    return torch.stack([z.real, -z.imag.flip(-1)], -1).flatten(-2) * math.sqrt(2 / N)
+
+
+class MDCT:
+    """Circular MDCT with `bins` bins, hop `bins`, sine window.
+
+    `forward` takes (..., T) with T a multiple of `bins` to (..., bins, T / bins); `inverse` takes it back. The last
+    frame overlaps the first, as on a tape loop, which is what makes the map square and orthonormal.
+    """
+
+    def __init__(self, bins: int = 1024):
+        if bins < 4 or bins % 4:
+            raise InputError(f"an MDCT needs a multiple of 4 bins, not {bins}")
+        self.bins = bins
+        self.window = torch.sin(math.pi * (torch.arange(2 * bins, dtype=torch.float64) + 0.5) / (2 * bins))
+
+    def forward(self, wave: Tensor) -> Tensor:
+        """(..., T) -> (..., bins, T / bins).
+
+        Raises:
+            InputError: T is no positive multiple of `bins`.
+        """
+        N, T = self.bins, wave.shape[-1]
+        if T == 0 or T % N:
+            raise InputError(f"the length {T} is no positive multiple of {N}: pad the waveform first")
+        blocks = wave.unflatten(-1, (T // N, N))  # (..., L, N)
+        window = self.window.to(wave)
+        first, second = blocks * window[:N], blocks.roll(-1, -2) * window[N:]
+        a, b = first.chunk(2, -1)
+        c, d = second.chunk(2, -1)
+        folded = torch.cat([-c.flip(-1) - d, a - b.flip(-1)], -1)  # the aliasing that the overlap will cancel
+        return dct4(folded).transpose(-1, -2)
+
+    def inverse(self, picture: Tensor) -> Tensor:
+        """(..., bins, L) -> (..., L * bins)."""
+        N = self.bins
+        window = self.window.to(picture)
+        right, left = dct4(picture.transpose(-1, -2)).chunk(2, -1)  # (..., L, N/2) each
+        first = torch.cat([left, -left.flip(-1)], -1) * window[:N]
+        second = torch.cat([-right.flip(-1), -right], -1) * window[N:]
+        return (first + second.roll(1, -2)).flatten(-2)
+
+
+def pseudo_energy(picture: Tensor) -> Tensor:
+    """Energy of an MDCT picture (..., bins, L), nearly free of the phase that makes single coefficients flicker.
+
+    The difference of a coefficient's two neighbours in frequency estimates the missing sine part.
+    """
+    padded = F.pad(picture, (0, 0, 1, 1))
+    return picture.square() + (padded[..., 2:, :] - padded[..., :-2, :]).square()
