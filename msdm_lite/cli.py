@@ -24,8 +24,8 @@ def separate(file: tyro.conf.Positional[Path], out: Path, model: str = "lite", m
         device: auto, cpu or cuda.
     """
     from msdm_lite import audio, weights
-    from msdm_lite.separate import method_named
-    from msdm_lite.separate import separate as run
+    from msdm_lite.separation import method_named
+    from msdm_lite.separation import separate as run
 
     method_named(method)  # whatever can be wrong is found before the long part
     loaded = weights.load(model, device)
@@ -101,22 +101,30 @@ def data(action: Annotated[Literal["build", "compose", "clips"], tyro.conf.Posit
         print(cut.write(out or resources.data_folder() / "clips", seed=seed))
 
 
-def main() -> int:
-    """Entry point of the command `msdm-lite`. Returns the exit code: 0, 2 on bad input, 130 when interrupted."""
+def main(args: list[str] | None = None) -> int:
+    """Run a command line (that of the process if None). Returns the exit code: 0, 2 on bad input, 130 if interrupted."""
     handler = logging.StreamHandler()
     handler.setFormatter(logging.Formatter("msdm-lite: %(message)s"))
-    logging.getLogger("msdm_lite").addHandler(handler)
+    log = logging.getLogger("msdm_lite")
+    log.addHandler(handler)
     commands = {"separate": separate, "train": train, "evaluate": evaluate, "data": data}
     try:
-        tyro.extras.subcommand_cli_from_dict(commands, prog="msdm-lite")
+        tyro.extras.subcommand_cli_from_dict(commands, prog="msdm-lite", args=args)
     except (InputError, FloatingPointError) as problem:
         print(f"msdm-lite: {problem}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("msdm-lite: interrupted", file=sys.stderr)
         return 130
+    finally:
+        log.removeHandler(handler)
     return 0
 
 
-if __name__ == "__main__":
+def command() -> None:
+    """The installed command `msdm-lite`."""
     sys.exit(main())
+
+
+if __name__ == "__main__":
+    command()

@@ -13,7 +13,7 @@ from tqdm import tqdm
 import msdm_lite
 from msdm_lite import audio, device, metrics, resources, weights
 from msdm_lite.errors import InputError
-from msdm_lite.separate import METHODS, method_named, separate
+from msdm_lite.separation import METHODS, method_named, separate
 from msdm_lite.train import commit
 
 

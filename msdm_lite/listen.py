@@ -1,0 +1,249 @@
+"""To hear and to see: a mixer to A/B stems with, spectrograms, and a figure that the reader drags.
+
+Everything interactive is one piece of HTML that carries its sounds, pictures and script with it, so it works in a
+page saved to disk, without a network or a kernel, as well as in Jupyter and Colab. Waveforms are torch tensors or
+numpy arrays of shape (T,), in full-scale units: samples between -1 and 1.
+"""
+
+import base64
+import io
+import uuid
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import soundfile
+from IPython.display import HTML
+from jinja2 import Environment
+from matplotlib import colormaps
+from matplotlib import pyplot as plt
+from matplotlib.figure import Figure
+from PIL import Image
+
+from .audio import SAMPLE_RATE, STEMS
+from .errors import InputError
+
+# Okabe and Ito's palette: told apart by colour-blind readers, and visible on white and on near-black.
+COLOURS = {"bass": "#0072B2", "drums": "#D55E00", "guitar": "#009E73", "piano": "#CC79A7", "mix": "#808080"}
+PEAK = 0.95
+DB = "level / dB re full-scale sine"
+
+
+# ---- the mixer -------------------------------------------------------------------------------------------------
+
+def mixer(tracks=None, sample_rate=SAMPLE_RATE, title="", groups=None, captions=None, selected=None, quality=0.5):
+    """A player of tracks in sync on one playhead, with mute, solo, volume and a spectrogram for each.
+
+    tracks     {name: waveform (T,)}, or an array (4, T) of stems in the usual order.
+    groups     instead of tracks, {group name: tracks}: one group is heard at a time, and changing the group keeps the
+               playhead, so that the true and the separated guitar can be compared in the middle of a note. Tracks of
+               one name share mute, solo and volume across groups. A group may hold a single track: the mixture, say.
+    captions   {group name: {track name: text}}, or {track name: text} beside `tracks`.
+    selected   the group heard first; the first one by default.
+    quality    of Ogg Vorbis, 0 to 1; 0.5 takes 20 to 40 kB for 6 s.
+
+    Levels are left as they are, so that balances can be trusted. Only if a track or the sum of a group would peak
+    over 0.95, all tracks of all groups are turned down by one common factor, which the player states.
+
+    Returns an IPython.display.HTML. InputError if there is nothing to play, lengths differ, a waveform is not (T,),
+    or holds NaN or infinity, or a caption or `selected` names something that is not there.
+    """
+    if (tracks is None) == (groups is None):
+        raise InputError("mixer needs either tracks or groups")
+    if groups is None:
+        groups, captions = {"": tracks}, {"": captions or {}}
+    if not isinstance(groups, Mapping):
+        raise InputError(f"groups must be a dict of tracks, not {type(groups).__name__}")
+    groups = {str(group): _named(band) for group, band in groups.items()}
+    captions = {str(group): dict(texts) for group, texts in (captions or {}).items()}
+    if not groups:
+        raise InputError("there is no group to play")
+    selected = next(iter(groups)) if selected is None else str(selected)
+    for group, texts in {selected: {}, **captions}.items():
+        unknown = [group] if group not in groups else [name for name in texts if name not in groups[group]]
+        if unknown:
+            raise InputError(f"no group or track is called {unknown[0]!r}; there are "
+                             + "; ".join(f"{g}: {', '.join(band)}" for g, band in groups.items()))
+    waves = [wave for band in groups.values() for wave in band.values()]
+    if len({len(wave) for wave in waves}) > 1:
+        raise InputError(f"tracks must be equally long, not {sorted({len(wave) for wave in waves})} samples")
+    peak = max(np.abs(wave).max() for wave in waves + [sum(band.values()) for band in groups.values()])
+    scale = min(1.0, PEAK / peak) if peak > 0 else 1.0
+
+    edges = np.geomspace(40, sample_rate / 2, 65)
+    levels = {g: {name: _levels(wave * scale, sample_rate, edges, 480) for name, wave in band.items()}
+              for g, band in groups.items()}
+    top = max(level.max() for band in levels.values() for level in band.values())
+    rows = [{"name": group, "tracks": [{
+        "name": name,
+        "label": f"{name}, {group}" if group else name,
+        "colour": COLOURS.get(name.split()[0].lower() if name.split() else "", COLOURS["mix"]),
+        "caption": captions.get(group, {}).get(name, ""),
+        "sound": _uri("audio/ogg", _vorbis(wave * scale, sample_rate, quality)),
+        "picture": _uri("image/webp", _webp(levels[group][name], top)),
+    } for name, wave in band.items()]} for group, band in groups.items()]
+    return _render("mixer.html", title=title, groups=rows, selected=selected, scale=scale,
+                   duration=len(waves[0]) / sample_rate)
+
+
+def _wave(waveform, what="a waveform"):
+    """The waveform as a float32 array (T,), or an InputError that names it."""
+    if hasattr(waveform, "detach"):
+        waveform = waveform.detach().cpu().float().numpy()
+    try:
+        wave = np.asarray(waveform, dtype=np.float32)
+    except (TypeError, ValueError) as error:
+        raise InputError(f"{what} is not an array of numbers: {error}") from None
+    if wave.ndim != 1 or not wave.size:
+        raise InputError(f"{what} must have the shape (T,) with T > 0, not {wave.shape}")
+    if not np.isfinite(wave).all():
+        raise InputError(f"{what} holds NaN or infinity")
+    return wave
+
+
+def _named(tracks):
+    """{name: float32 array (T,)} from a dict of waveforms or an array (4, T) of stems."""
+    if not isinstance(tracks, Mapping):
+        if np.ndim(tracks) != 2 or len(tracks) != len(STEMS):
+            raise InputError(f"tracks must be a dict of waveforms or an array ({len(STEMS)}, T), "
+                             f"not {type(tracks).__name__} of shape {np.shape(tracks)}")
+        tracks = dict(zip(STEMS, tracks))
+    if not tracks:
+        raise InputError("there is no track to play")
+    return {str(name): _wave(wave, f"track {name!r}") for name, wave in tracks.items()}
+
+
+def _vorbis(wave, sample_rate, quality):
+    """The bytes of an Ogg Vorbis file."""
+    file = io.BytesIO()
+    with soundfile.SoundFile(file, "w", int(sample_rate), 1, "VORBIS", format="OGG",
+                             compression_level=1 - quality) as ogg:
+        for start in range(0, len(wave), 16384):  # libsndfile crashes on long writes of Vorbis
+            ogg.write(wave[start:start + 16384])
+    return file.getvalue()
+
+
+def _webp(level, top, depth=70):
+    """A picture of dB levels (rows, columns): `depth` dB of magma below `top`, low frequencies at the bottom."""
+    pixels = colormaps["magma"](np.clip((level[::-1] - top) / depth + 1, 0, 1), bytes=True)[..., :3]
+    file = io.BytesIO()
+    Image.fromarray(np.ascontiguousarray(pixels)).save(file, "WEBP", quality=60, method=6)
+    return file.getvalue()
+
+
+def _uri(mime, content):
+    return f"data:{mime};base64,{base64.b64encode(content).decode()}"
+
+
+def _render(template, **values):
+    """Fill a template that stands beside this module; all text is escaped, and the id is new in every call."""
+    page = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True).from_string(
+        Path(__file__).with_name(template).read_text(encoding="utf-8"))
+    return HTML(page.render(id="msdm-" + uuid.uuid4().hex[:12], **values))
+
+
+# ---- plots -----------------------------------------------------------------------------------------------------
+
+def _levels(wave, sample_rate, edges, columns, window=2048):
+    """dB re a full-scale sine, (len(edges) - 1, columns): the strongest bin between each two edges (in Hz)."""
+    per_column = max(1, round(2 * len(wave) / columns / window))
+    centres = (np.arange(columns * per_column) + 0.5) * len(wave) / (columns * per_column)
+    padded = np.pad(wave, window // 2 + 1)
+    shape = np.hanning(window).astype(np.float32)
+    # Zero-padding to 4 windows gives the narrow low bands a bin each.
+    bins = np.searchsorted(np.fft.rfftfreq(4 * window, 1 / sample_rate), edges[:-1])
+    bins = bins.clip(max=2 * window)
+    out = []
+    for block in np.array_split(centres.astype(int), max(1, len(centres) // 256)):
+        frames = padded[block[:, None] + np.arange(window)] * shape
+        power = np.abs(np.fft.rfft(frames, 4 * window) * (2 / shape.sum())) ** 2
+        out.append(np.maximum.reduceat(power, bins, axis=1))
+    power = np.concatenate(out).reshape(columns, per_column, -1).mean(1).T
+    return 10 * np.log10(power + 1e-12)
+
+
+def spectrogram(waveform, sample_rate=SAMPLE_RATE, ax=None, *, log=True, top=None, depth=70, colorbar=True):
+    """Draw the spectrogram of a waveform (T,) in dB relative to a full-scale sine (a sine of amplitude 1 is at 0 dB).
+
+    Shows `depth` dB below `top` (the loudest point by default); frequency in Hz on a logarithmic axis from 40 Hz, or
+    in kHz on a linear one with log=False. Returns the matplotlib axes. InputError as for `mixer`.
+    """
+    wave = _wave(waveform)
+    ax = ax or plt.subplots(figsize=(7, 2.6), layout="constrained")[1]
+    edges = np.geomspace(40, sample_rate / 2, 129) if log else np.linspace(0, sample_rate / 2, 257)
+    level = _levels(wave, sample_rate, edges, 480)
+    top = level.max() if top is None else top
+    mesh = ax.pcolormesh(np.linspace(0, len(wave) / sample_rate, 481), edges / (1 if log else 1000), level,
+                         cmap="magma", vmin=top - depth, vmax=top, rasterized=True)
+    if log:
+        ax.set_yscale("log")
+        ticks = [f for f in (50, 100, 200, 500, 1000, 2000, 5000, 10000) if f < sample_rate / 2]
+        ax.set_yticks(ticks, [str(f) for f in ticks])
+        ax.minorticks_off()
+    ax.set(xlabel="time / s", ylabel="frequency / Hz" if log else "frequency / kHz")
+    if colorbar:
+        ax.figure.colorbar(mesh, ax=ax, label=DB)
+    return ax
+
+
+def spectrograms(waveforms, sample_rate=SAMPLE_RATE, *, log=True, depth=70, title=""):
+    """A row of spectrograms, {name: waveform (T,)} or (4, T), in one range of colours. Returns the figure."""
+    waves = _named(waveforms)
+    figure, axes = plt.subplots(1, len(waves), figsize=(2.6 * len(waves) + 1, 2.8), sharey=True, squeeze=False,
+                                layout="constrained")
+    for ax, (name, wave) in zip(axes[0], waves.items()):
+        spectrogram(wave, sample_rate, ax, log=log, colorbar=False)
+        ax.set_title(name)
+        ax.label_outer()
+    meshes = [ax.collections[0] for ax in axes[0]]
+    top = max(mesh.get_array().max() for mesh in meshes)
+    for mesh in meshes:
+        mesh.set_clim(top - depth, top)
+    figure.colorbar(meshes[0], ax=list(axes[0]), label=DB)
+    figure.suptitle(title)
+    return figure
+
+
+def waveform(wave, sample_rate=SAMPLE_RATE, ax=None, name=None):
+    """Draw a waveform (T,) against time in seconds, in the colour of the stem called `name`. Returns the axes."""
+    wave = _wave(wave)
+    ax = ax or plt.subplots(figsize=(7, 1.6), layout="constrained")[1]
+    ax.plot(np.arange(len(wave)) / sample_rate, wave, lw=0.5, color=COLOURS.get(name, COLOURS["mix"]))
+    ax.set(xlabel="time / s", ylabel="amplitude", xlim=(0, len(wave) / sample_rate), title=name or "")
+    return ax
+
+
+# ---- the figure that the reader drags --------------------------------------------------------------------------
+
+def slider(images, labels, title="", selected=None):
+    """One picture at a time, chosen with a slider: the steps of a sampler, a sweep of a parameter.
+
+    images     bytes of PNG, JPEG or WebP files, or matplotlib figures (which are drawn and closed); give them one size.
+    labels     a short text for each, shown beside the slider and read out by screen readers.
+    selected   index of the picture shown first, and alone where scripts are off; the middle one by default.
+
+    Returns an IPython.display.HTML. InputError if there are no images, not as many labels, or another kind of file.
+    """
+    images, labels = list(images), [str(label) for label in labels]
+    if not images or len(images) != len(labels):
+        raise InputError(f"a slider needs as many labels as images, and at least one, "
+                         f"not {len(labels)} and {len(images)}")
+    selected = len(images) // 2 if selected is None else selected
+    if not 0 <= selected < len(images):
+        raise InputError(f"selected must lie in 0 to {len(images) - 1}, not {selected}")
+    frames = [{"label": label, "picture": _picture(image)} for image, label in zip(images, labels)]
+    return _render("slider.html", title=title, frames=frames, selected=selected)
+
+
+def _picture(image):
+    """An image file's bytes, or a figure, as a data URI."""
+    if isinstance(image, Figure):
+        file = io.BytesIO()
+        image.savefig(file, format="png", dpi=100)
+        plt.close(image)
+        image = file.getvalue()
+    kinds = {b"\x89PNG": "image/png", b"\xff\xd8\xff": "image/jpeg", b"RIFF": "image/webp"}
+    kind = next((kind for magic, kind in kinds.items() if isinstance(image, bytes) and image.startswith(magic)), None)
+    if kind is None:
+        raise InputError("an image must be the bytes of a PNG, JPEG or WebP file, or a figure")
+    return _uri(kind, image)

@@ -1,0 +1,137 @@
+import pytest
+import torch
+
+from msdm_lite import guidance
+from msdm_lite.errors import InputError
+from msdm_lite.known import Known, project
+from msdm_lite.oracle import GaussianMixture
+from msdm_lite.sampling import euler, karras, last
+
+
+@pytest.fixture
+def independent() -> GaussianMixture:
+    """Three independent sources of different width, one mode."""
+    return GaussianMixture(torch.ones(1, dtype=torch.float64), torch.zeros(1, 3, dtype=torch.float64),
+                           torch.diag(torch.tensor([1.0, 0.25, 0.5], dtype=torch.float64))[None])
+
+
+def build(name: str, y: torch.Tensor):
+    return {"unconditional": guidance.unconditional, "gaussian": lambda: guidance.gaussian(y),
+            "dirac": lambda: guidance.dirac(y, 1), "mixture_known": guidance.mixture_known}[name]()
+
+
+@pytest.mark.parametrize("name", ["unconditional", "gaussian", "dirac", "mixture_known"])
+def test_arguments_are_left_alone(independent, name):
+    y, x = torch.randn(4, dtype=torch.float64), torch.randn(4, 3, dtype=torch.float64)
+    sigma = torch.full((4,), 0.3, dtype=torch.float64)
+    before = x.clone(), sigma.clone(), y.clone()
+    drift = build(name, y)(x, sigma, independent.denoise)
+    assert drift.shape == x.shape
+    assert all(torch.equal(a, b) for a, b in zip(before, (x, sigma, y), strict=True))
+
+
+def test_unconditional_drift_is_minus_sigma_times_the_score(independent):
+    x = torch.randn(5, 3, dtype=torch.float64, requires_grad=True)
+    score = torch.autograd.grad(independent.log_density(x, 0.3).sum(), x)[0]
+    sigma = torch.full((5,), 0.3, dtype=torch.float64)
+    assert torch.allclose(guidance.unconditional()(x, sigma, independent.denoise), -0.3 * score)
+
+
+def test_gaussian_adds_the_score_of_its_likelihood(independent):
+    """By automatic differentiation of log p(x) + log N(y; sum x, (c sigma)^2)."""
+    x, y, s, c = torch.randn(5, 3, dtype=torch.float64, requires_grad=True), torch.randn(5).double(), 0.3, 0.9
+    log = independent.log_density(x, s) - (y - x.sum(1)) ** 2 / (2 * (c * s) ** 2)
+    score = torch.autograd.grad(log.sum(), x)[0]
+    got = guidance.gaussian(y, c)(x, torch.full((5,), s, dtype=torch.float64), independent.denoise)
+    assert torch.allclose(got, -s * score)
+
+
+@pytest.mark.parametrize("k", [0, 1, 2])
+def test_dirac_is_the_score_along_the_constraint(independent, k):
+    """By automatic differentiation of log p with stem k written as the rest."""
+    y, s = torch.randn(5).double(), 0.3
+    free = torch.randn(5, 2, dtype=torch.float64, requires_grad=True)
+
+    def full(f):
+        others = list(f.T)
+        others.insert(k, y - f.sum(1))
+        return torch.stack(others, 1)
+
+    score = torch.autograd.grad(independent.log_density(full(free), s).sum(), free)[0]
+    x = full(free.detach())
+    got = guidance.dirac(y, k)(x, torch.full((5,), s, dtype=torch.float64), independent.denoise)
+    assert torch.allclose(got[:, [n for n in range(3) if n != k]], -s * score)
+    assert got.sum(1).abs().max() < 1e-12  # and the sum stays where it is
+
+
+def test_dirac_does_not_see_the_stem_it_computes(independent):
+    x, y = torch.randn(2, 3, dtype=torch.float64), torch.randn(2).double()
+    sigma = torch.full((2,), 0.3, dtype=torch.float64)
+    other = x.clone()
+    other[:, 1] += 5
+    estimate = [z - 0.3 * guidance.dirac(y, 1)(z, sigma, independent.denoise) for z in (x, other)]
+    assert torch.allclose(estimate[0], estimate[1])
+    assert torch.allclose(estimate[0].sum(1), y)
+
+
+def test_dirac_of_the_paper_step_by_step(independent):
+    """The published algorithm, written out with its in-place overwriting, against ours: same noise, same states."""
+    k, y, steps, churn, R = 0, torch.tensor([0.7, -0.2]).double(), 30, 5.0, 2
+    sigmas = karras(steps, 1e-2, 1.0)
+    start = torch.randn(2, 3, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    noise = torch.Generator().manual_seed(2)
+    x, theirs = start.clone(), []
+    g = min(churn / steps, 2**0.5 - 1)
+    for s, following in zip(sigmas, sigmas[1:], strict=False):
+        for r in range(R):
+            raised = s * (1 + g)
+            x = x + torch.randn(x.shape, generator=noise, dtype=x.dtype) * (raised**2 - s**2) ** 0.5
+            x[:, k] = y - (x.sum(1) - x[:, k])
+            d = (x - independent.denoise(x, torch.full((2,), raised, dtype=x.dtype))) / raised
+            d = d - d[:, k : k + 1]
+            x = x + d * (following - raised)
+            if r < R - 1:
+                x = x + torch.randn(x.shape, generator=noise, dtype=x.dtype) * (s**2 - following**2) ** 0.5
+        theirs.append(x[:, 1:].clone())
+    ours = euler(start, sigmas, guidance.dirac(y, k), independent.denoise, churn, R,
+                 generator=torch.Generator().manual_seed(2))
+    for state, expected in zip(ours, theirs, strict=True):
+        assert torch.allclose(state.x[:, 1:], expected)
+    assert torch.allclose(state.x.sum(1), y)  # the paper's last step, which its code leaves out
+
+
+def sampled(oracle, guide, y, known=None, steps=100, count=4000):
+    """Samples (count, S) of a guidance, without churn."""
+    n = torch.randn(count, 3, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    known = Known.the_mixture(n) if known else None
+    x = 20.0 * project(n, known) + (y / 3 if known else 0)
+    return last(euler(x, karras(steps, 1e-3, 20.0), guide, oracle.denoise, known=known)).x
+
+
+def test_mixture_known_samples_the_exact_posterior(independent):
+    y = 1.5
+    exact = independent.posterior(y)
+    got = sampled(independent, guidance.mixture_known(), y, known=True)
+    assert torch.allclose(got.sum(1), torch.full((4000,), y, dtype=torch.float64))
+    # standard error of a mean 0.01, of a variance 0.012; the rest is Euler's error at 100 steps
+    assert (got[:, :2].mean(0) - exact.means[0]).abs().max() < 0.04
+    assert (got[:, :2].T.cov() - exact.covariances[0]).abs().max() < 0.05
+
+
+def test_dirac_is_biased_even_on_gaussians(independent):
+    """The constrained stem carries the noise of all others, yet the denoiser is told sigma: the bias is pinned, not hidden."""
+    y = 1.5
+    exact = independent.posterior(y)
+    got = sampled(independent, guidance.dirac(torch.full((4000,), y, dtype=torch.float64), 2), y)
+    more = sampled(independent, guidance.dirac(torch.full((4000,), y, dtype=torch.float64), 2), y, steps=200)
+    off, off_more = ((z[:, :2].T.cov() - exact.covariances[0]).abs().max().item() for z in (got, more))
+    assert off > 0.05  # four times the sampling error
+    assert abs(off - off_more) < 0.5 * off  # and more steps do not cure it
+
+
+def test_settings_without_meaning_are_refused():
+    y, x = torch.zeros(2), torch.zeros(2, 3)
+    with pytest.raises(InputError, match="positive"):
+        guidance.gaussian(y, 0.0)
+    with pytest.raises(InputError, match="no stem 3"):
+        guidance.dirac(y, 3)(x, torch.ones(2), lambda x, s: x)

@@ -1,0 +1,62 @@
+import json
+
+import pytest
+import safetensors.torch
+import torch
+
+from msdm_lite import weights
+from msdm_lite.errors import InputError
+from msdm_lite.model import Config, Model, preset
+
+
+def test_what_is_saved_comes_back(tiny, tmp_path):
+    path = weights.save(tiny, tmp_path / "tiny.safetensors", {"steps": 3})
+    again = weights.load(path)
+    assert again.config == tiny.config and again.record == {"steps": 3}
+    assert json.loads((tmp_path / "tiny.json").read_text()) == {"steps": 3}
+    x, sigma = 0.05 * torch.randn(1, 4, 1024, 8), torch.tensor([0.3])
+    # half precision keeps 11 bits of each weight
+    assert (again.denoise(x, sigma) - tiny.denoise(x, sigma)).abs().max() < 1e-3
+    assert torch.equal(again.denoiser.deviation, tiny.denoiser.deviation)
+    assert not list(tmp_path.glob("*.part"))
+
+
+@pytest.mark.parametrize("name", ["nope", "nope.safetensors", "."])
+def test_no_such_model(name):
+    with pytest.raises(InputError, match="there is no model"):
+        weights.load(name)
+
+
+def test_files_that_hold_no_model(tmp_path, tiny):
+    (tmp_path / "text.safetensors").write_text("not a model")
+    with pytest.raises(InputError, match="not a safetensors file"):
+        weights.load(tmp_path / "text.safetensors")
+    safetensors.torch.save_file({"a": torch.zeros(1)}, tmp_path / "bare.safetensors")
+    with pytest.raises(InputError, match="does not say which model"):
+        weights.load(tmp_path / "bare.safetensors")
+    tensors = {k: v.contiguous() for k, v in tiny.state_dict().items()}
+    meta = {"config": json.dumps(preset("lite").to_dict())}
+    safetensors.torch.save_file(tensors, tmp_path / "other.safetensors", meta)
+    with pytest.raises(InputError, match="do not fit"):
+        weights.load(tmp_path / "other.safetensors")
+
+
+def test_config_survives_json():
+    config = preset("lite")
+    assert Config.from_dict(json.loads(json.dumps(config.to_dict()))) == config
+
+
+def test_no_such_preset_or_device(tiny, tmp_path):
+    with pytest.raises(InputError, match="no preset 'huge'"):
+        preset("huge")
+    path = weights.save(tiny, tmp_path / "tiny.safetensors", {})
+    with pytest.raises(InputError, match="no device 'abacus'"):
+        weights.load(path, "abacus")
+
+
+def test_the_shipped_model_is_what_its_record_says():
+    """lite: its file is small, its training long enough, and it says on what."""
+    model = weights.load("lite")
+    assert isinstance(model, Model) and model.stems == ("bass", "drums", "guitar", "piano")
+    assert model.record["minutes"] >= 60 and model.record["songs"] >= 60
+    assert weights.resources.data("weights", "lite.safetensors").stat().st_size < 20e6
