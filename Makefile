@@ -1,0 +1,67 @@
+# The two commands: `make book` and `make test`. Each sets up what it needs; a second call does no work twice.
+SHELL := bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DELETE_ON_ERROR:
+.NOTPARALLEL:
+.DEFAULT_GOAL := help
+.PHONY: help book test data clean
+
+VENV := .venv
+READY := $(VENV)/.ready
+BIN := $(VENV)/bin
+PAGE := build/_build/html/index.html
+CHAPTERS := $(patsubst book/%,build/chapters/%,$(wildcard book/[0-9]*.ipynb))
+PACKAGE := $(wildcard msdm_lite/*.py msdm_lite/*.html)
+SHIPPED := $(wildcard data/clips/* data/results/* data/weights/*)
+PROSE := $(wildcard book/*.md book/*.bib book/figures/*)
+
+# The environment's own kernel, whatever other kernel is called python3 on this machine.
+unexport JUPYTER_PATH
+export JUPYTER_PREFER_ENV_PATH := 1
+# Large tensors in huge pages: glibc's default costs several times the computing itself.
+export THP_MEM_ALLOC_ENABLE := 1
+
+help:  ## what can be made
+	@sed -nE 's/^([a-z]+):.*## */  make \1\t/p' Makefile
+
+book: $(PAGE)  ## run all chapters, build the site, print the path of its first page
+	@echo "$(CURDIR)/$(PAGE)"
+
+test: $(READY)  ## run the tests, and every chapter quickly
+	$(BIN)/python -m pytest --nbmake tests book
+
+data: $(READY)  ## render the corpus into the cache (needs FluidSynth)
+	$(BIN)/msdm-lite data build
+
+clean:  ## remove what `make book` built; the environment stays
+	rm -rf build
+
+# PYTHON=... chooses; else the first Python from 3.11 to 3.13 that can make an environment.
+$(READY): requirements.txt pyproject.toml
+	@if [ ! -x $(BIN)/pip ]; then \
+	  for python in $(or $(PYTHON),python3 python3.13 python3.12 python3.11) ""; do \
+	    if "$$python" -c 'import sys, ensurepip, venv; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' \
+	    2>/dev/null; then break; fi; done; \
+	  if [ -z "$$python" ]; then echo "No Python 3.11, 3.12 or 3.13 with its venv module found:" \
+	    "name one with make PYTHON=..., or install it (on Debian: apt-get install python3-venv)" >&2; exit 1; fi; \
+	  echo "Making the environment $(VENV) with $$("$$python" --version)"; "$$python" -m venv $(VENV); fi
+	@echo "Installing requirements.txt and the package into $(VENV): two to five minutes, 6.5 GB of disk"
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.txt -e .
+	@touch $@
+
+# A chapter counts as run only when it ran to its end: its name comes last. Until then there is no page.
+build/chapters/%.ipynb: book/%.ipynb $(PACKAGE) $(SHIPPED) | $(READY)
+	@echo "Running $<: up to three minutes"
+	@mkdir -p build/chapters && rm -f $(PAGE)
+	$(BIN)/python -m papermill $< build/chapters/$*.part.ipynb --cwd book -k python3
+	@mv build/chapters/$*.part.ipynb $@
+
+# All pages afresh, so that a warning seen once is seen again. When it fails, make deletes the first page.
+$(PAGE): $(CHAPTERS) $(PROSE) _config.yml _toc.yml | $(READY)
+	@echo "Building the site: less than half a minute"
+	@rm -rf build/site build/_build
+	@mkdir -p build/site/book
+	@cp _config.yml _toc.yml build/site
+	@cp -r $(wildcard book/*.md book/*.bib book/figures) $(CHAPTERS) build/site/book
+	$(BIN)/jupyter-book build -W -n --keep-going --path-output build build/site
+	@touch $@

@@ -1,0 +1,169 @@
+"""The book as code: what every chapter must have, so that readers find it, and Colab and the build can run it."""
+
+import ast
+import re
+from pathlib import Path
+
+import nbformat
+import pytest
+import yaml
+
+ROOT = Path(__file__).resolve().parent.parent
+CHAPTERS = sorted((ROOT / "book").glob("*.ipynb"))
+CONFIG = yaml.safe_load((ROOT / "_config.yml").read_text(encoding="utf-8"))
+ADDRESS, BRANCH = CONFIG["repository"]["url"], CONFIG["repository"]["branch"]
+HEADINGS = ["What you will be able to do", "What you need first", "What it costs", "Quick check", "Exercises",
+            "Summary", "Where to read on"]
+
+
+def tags(cell) -> list[str]:
+    return cell.metadata.get("tags", [])
+
+
+def python(cell) -> list[str]:
+    """The lines of code of a cell: without comments, blank lines and magics."""
+    lines = [line for line in cell.source.splitlines() if line.strip() and not line.strip().startswith("#")]
+    return [re.sub(r"^(\s*)[%!].*", r"\1pass", line) for line in lines]
+
+
+def sections(chapter, level: int) -> list[tuple[str, list]]:
+    """(heading, cells below it) for each heading of that level; a heading stands at the start of a line of markdown."""
+    found, fenced = [("", [])], re.compile(r"^```.*?^```", re.M | re.S)
+    for cell in chapter.cells:
+        if cell.cell_type == "markdown":
+            for depth, text in re.findall(r"^(#{1,6}) +(.*?) *$", fenced.sub("", cell.source), re.M):
+                if len(depth) <= level:
+                    found.append((text if len(depth) == level else "", []))
+        found[-1][1].append(cell)
+    return [(text, cells) for text, cells in found if text]
+
+
+def assignments(cell) -> dict[str, ast.expr]:
+    """Name and value of each assignment; what is no plain assignment to one name fails the test."""
+    result = {}
+    for node in ast.parse(cell.source).body:
+        targets = node.targets if isinstance(node, ast.Assign) else [getattr(node, "target", None)]
+        assert len(targets) == 1 and isinstance(targets[0], ast.Name), f"not name = literal: {ast.unparse(node)}"
+        result[targets[0].id] = node.value
+    return result
+
+
+@pytest.fixture(params=CHAPTERS, ids=lambda path: path.name)
+def path(request) -> Path:
+    return request.param
+
+
+@pytest.fixture
+def chapter(path):
+    return nbformat.read(path, as_version=4)
+
+
+def test_there_is_a_book():
+    """Without a chapter, every test below would pass on nothing."""
+    assert CHAPTERS and (ROOT / "README.md").is_file()
+
+
+def test_every_page_is_in_the_table_of_contents_and_there_is_nothing_else():
+    toc = (ROOT / "_toc.yml").read_text(encoding="utf-8")
+    named = re.findall(r"^\s*(?:- )?(?:file|root):\s*(\S+)", toc, re.M)
+    pages = {f"book/{page.stem}" for page in (ROOT / "book").iterdir() if page.suffix in (".md", ".ipynb")}
+    assert sorted(named) == sorted(pages)
+
+
+def test_it_is_a_notebook_as_it_ships(chapter):
+    nbformat.validate(chapter)
+    assert chapter.metadata.kernelspec.name == "python3"
+    assert "widgets" not in chapter.metadata
+    for cell in chapter.cells:
+        if cell.cell_type == "code":
+            assert not cell.outputs and cell.execution_count is None, "strip the outputs: nbstripout book/*.ipynb"
+            assert not {"skip-execution", "raises-exception"} & set(tags(cell)), f"never run: {cell.source[:60]}"
+
+
+def test_it_opens_with_title_and_badge(chapter, path):
+    first = chapter.cells[0]
+    assert first.cell_type == "markdown" and re.match(r"# \S", first.source)
+    repository = ADDRESS.removeprefix("https://github.com/")
+    link = f"https://colab.research.google.com/github/{repository}/blob/{BRANCH}/book/{path.name}"
+    assert f"]({link})" in first.source or f'href="{link}"' in first.source, f"no badge that opens {link}"
+
+
+def test_addresses_are_the_one_of_the_configuration(chapter):
+    name = re.escape(ADDRESS.rsplit("/", 1)[1])
+    for cell in chapter.cells:
+        for found in re.findall(rf"(?:https://github\.com|google\.com/github)/([\w.-]+/{name})\b", cell.source):
+            assert ADDRESS.endswith("/" + found)
+
+
+def test_pages_need_no_network(chapter):
+    """A picture from elsewhere is a broken frame in the page on a train."""
+    for cell in chapter.cells:
+        if cell.cell_type == "markdown":
+            assert not re.search(r"""!\[[^]]*\]\(https?:|src=["']https?:""", cell.source), cell.source[:80]
+
+
+@pytest.mark.parametrize("heading", HEADINGS)
+def test_it_has_the_section(chapter, heading):
+    assert any(text.startswith(heading) for level in (2, 3, 4) for text, _ in sections(chapter, level))
+
+
+def test_setup_is_short_and_leaves_torch_alone(chapter):
+    cells = [cell for cell in chapter.cells if "setup" in tags(cell)]
+    assert len(cells) == 1 and cells[0] == next(cell for cell in chapter.cells if cell.cell_type == "code")
+    source, lines = cells[0].source, python(cells[0])
+    assert len(lines) <= 3 and "import importlib.util" in source and "find_spec(" in source
+    ast.parse("\n".join(lines))
+    installs = re.findall(r"^\s+%pip install .*", source, re.M)  # indented: only if something is missing
+    assert len(installs) == source.count("%pip") == 1 and f"git+{ADDRESS}" in installs[0]
+    assert not re.search(r"\b(torch|torchaudio|numpy)\b|%%capture", source)
+
+
+def test_parameters_are_literals_and_mocks_name_them(chapter):
+    cells = [cell for cell in chapter.cells if "parameters" in tags(cell)]
+    assert len(cells) == 1
+    values = assignments(cells[0])
+    for value in values.values():
+        ast.literal_eval(value)
+    for cell in chapter.cells:
+        mock = cell.metadata.get("nbmake", {}).get("mock", {})
+        assert set(mock) <= set(values) and (not mock or cell == cells[0])
+
+
+def test_answers_of_quick_checks_are_folded(chapter):
+    for level in (2, 3, 4):
+        for text, cells in sections(chapter, level):
+            if text.startswith("Quick check"):
+                assert any(cell.cell_type == "markdown" and "<details>" in cell.source for cell in cells), text
+
+
+def test_exercises_have_folded_solutions_that_run(chapter):
+    exercises = [(text, cells) for text, cells in sections(chapter, 3) if re.match(r"Exercise\b", text)]
+    assert len(exercises) >= 3
+    for text, cells in exercises:
+        folded = [cell for cell in cells if cell.cell_type == "code" and {"hide-cell", "hide-input"} & set(tags(cell))]
+        assert any(python(cell) for cell in folded), f"no solution: {text}"
+
+
+def test_code_can_be_parsed(chapter):
+    for cell in chapter.cells:
+        if cell.cell_type == "code":
+            ast.parse("\n".join(python(cell)) or "pass")
+
+
+def test_readme_names_the_two_commands():
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert "make book" in readme and "make test" in readme
+
+
+def test_nothing_is_left_over_and_no_path_of_one_machine():
+    """In notebooks, pages and code. A path after a word is part of an address, and fine."""
+    forbidden = re.compile(r"\bTO" r"DO\b|(?<![\w.~$}/-])/(?:work|root|home)/")
+    folders = [ROOT / name for name in ("book", "msdm_lite", "tests", "data", ".ci")]
+    files = [*ROOT.glob("*.*"), ROOT / "Makefile", *(file for folder in folders for file in folder.rglob("*"))]
+    for file in files:
+        if file.suffix in (".ipynb", ".md", ".py", ".yml", ".toml", ".txt", ".html", "") and file.is_file():
+            text = file.read_text(encoding="utf-8")
+            if file.suffix == ".ipynb":  # as it is read: in the file, a line break is a letter
+                text = "\n".join(cell.source for cell in nbformat.reads(text, as_version=4).cells)
+            found = forbidden.search(text)
+            assert not found, f"{file.relative_to(ROOT)}: {found.group()}"
