@@ -63,5 +63,6 @@ $(PAGE): $(CHAPTERS) $(PROSE) _config.yml _toc.yml | $(READY)
 	@mkdir -p build/site/book
 	@cp _config.yml _toc.yml build/site
 	@cp -r $(wildcard book/*.md book/*.bib book/figures) $(CHAPTERS) build/site/book
+	$(BIN)/python book/figures/separation.py build/site/book/figures
 	$(BIN)/jupyter-book build -W -n --keep-going --path-output build build/site
 	@touch $@

@@ -102,7 +102,7 @@ def data(action: Annotated[Literal["build", "compose", "clips"], tyro.conf.Posit
 
 
 def main(args: list[str] | None = None) -> int:
-    """Run a command line (that of the process if None). Returns the exit code: 0, 2 on bad input, 130 if interrupted."""
+    """Run a command line (the process's own if None). Returns the exit code: 0, 2 on bad input, 130 if interrupted."""
     handler = logging.StreamHandler()
     handler.setFormatter(logging.Formatter("msdm-lite: %(message)s"))
     log = logging.getLogger("msdm_lite")

@@ -75,7 +75,7 @@ def library() -> Path:
 
 
 def grooves() -> dict[str, list[str]]:
-    """All grooves that can carry a song, by style. Files that differ by a number alone (8beat1, 8beat2) are one style."""
+    """All grooves that can carry a song, by style. Files that differ by a number (8beat1, 8beat2) are one style."""
     styles: dict[str, list[str]] = {}
     for file in sorted((library() / "lib").glob("*/*.mma")):
         style = file.stem.lower().rstrip("0123456789")
@@ -124,7 +124,7 @@ def play(song: Song) -> mido.MidiFile | None:
                 if message.type == "program_change":
                     program = message.program
                 stem = midi.family(program, message.channel)
-                if stem is None or message.type == "control_change" and message.control in (0, 10, 32, 91, 93):
+                if stem is None or (message.type == "control_change" and message.control in (0, 10, 32, 91, 93)):
                     continue  # no banks, no panning, no reverb, no chorus
                 if message.type == "program_change":
                     message = message.copy(program=song.programs[stem])
@@ -156,7 +156,7 @@ def songs(count: int, seed: int = 0, least: float = 0.6, styles: int = 0) -> Ite
             continue
         played = play(song)
         active = midi.activity(played) if played else {}
-        if min((active.get(stem, 0.0) for stem in STEMS)) < least:
+        if min(active.get(stem, 0.0) for stem in STEMS) < least:
             hopeless.add(groove)
             continue
         made += 1

@@ -11,9 +11,9 @@ from tqdm import tqdm
 from msdm_lite import corpus
 from msdm_lite.audio import SAMPLE_RATE
 
-RULE = ("One window a song. Band: test songs in order of name, taking one of each style in turn, until there are enough. "
-        "Composed: test songs with the most stems, in order of name. The window: the first of 200 random starts in which "
-        "every stem of the song sounds in at least half of the half-seconds, or the nearest to that.")
+RULE = ("One window a song. Band: test songs in order of name, taking one of each style in turn, until there are "
+        "enough. Composed: test songs with the most stems, in order of name. The window: the first of 200 random "
+        "starts in which every stem of the song sounds in at least half of the half-seconds, or the nearest to that.")
 
 
 def choose(kind: str, count: int) -> list[corpus.Song]:

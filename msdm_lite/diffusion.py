@@ -16,7 +16,7 @@ from msdm_lite.transform import pseudo_energy
 
 
 class NoiseEmbedding(nn.Module):
-    """What the net is told: the noise level (B,) and the flags of what is known (B, 1 + S), as one vector (B, width)."""
+    """What the net is told: the noise level (B,) and flags of what is known (B, 1 + S), as one vector (B, width)."""
 
     def __init__(self, flags: int, width: int):
         super().__init__()
@@ -32,9 +32,9 @@ class NoiseEmbedding(nn.Module):
 class Denoiser(nn.Module):
     """A U-Net made into the conditional mean of the clean stems, for every shape of noise.
 
-    The net gives three numbers for each coefficient. `g` corrects the Wiener gain m = v / (v + sigma^2), v the variance
-    of that stem and bin; `a` is added, in units of the remaining uncertainty; `w` corrects the shares by which the stems
-    divide what the known mixture says is missing. With a zero net the result is the exact posterior mean of independent
+    The net gives three numbers for each coefficient. `g` corrects the Wiener gain m = v / (v + sigma^2), v the
+    variance of that stem and bin; `a` is added, in units of the remaining uncertainty; `w` corrects the shares by
+    which the stems divide what the known mixture says is missing. With a zero net the result is the exact posterior mean of independent
     Gaussians with variances v, for every shape of noise.
 
     Args:
@@ -91,7 +91,7 @@ def draw_sigma(count: int, known: Known, free: tuple[float, float], mixture: tup
 
 def loss(denoiser: Denoiser, x: Tensor, sigma: Tensor, known: Known, generator: torch.Generator | None = None,
          tilt: float = 0.5) -> Tensor:
-    """Weighted denoising score matching, one value an item: (B,). One for a net that knows nothing but variances, or less.
+    """Weighted denoising score matching, one value an item: (B,). About one for a net that knows variances alone.
 
     Each coefficient's squared error is divided by v sigma^2 / (v + sigma^2), its uncertainty under the Wiener filter
     (EDM's weight, per bin), and weighted by deviation ** (2 * tilt): 0 treats all bins alike, 1 counts energy.

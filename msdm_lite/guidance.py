@@ -84,7 +84,7 @@ def constrain(x: Tensor, y: Tensor, k: int) -> Tensor:
 def mixture_known() -> Guidance:
     """Separation inside the subspace of stems that sum to the mixture, for models trained on zero-sum noise.
 
-    The state itself carries the mixture, and the drift never leaves the subspace: there is no likelihood to approximate.
+    The state itself carries the mixture, and the drift stays in the subspace: there is no likelihood to approximate.
     """
 
     def drift(x: Tensor, sigma: Tensor, denoise: Denoise) -> Tensor:

@@ -107,7 +107,7 @@ def _named(tracks):
         if np.ndim(tracks) != 2 or len(tracks) != len(STEMS):
             raise InputError(f"tracks must be a dict of waveforms or an array ({len(STEMS)}, T), "
                              f"not {type(tracks).__name__} of shape {np.shape(tracks)}")
-        tracks = dict(zip(STEMS, tracks))
+        tracks = dict(zip(STEMS, tracks, strict=True))
     if not tracks:
         raise InputError("there is no track to play")
     return {str(name): _wave(wave, f"track {name!r}") for name, wave in tracks.items()}
@@ -191,7 +191,7 @@ def spectrograms(waveforms, sample_rate=SAMPLE_RATE, *, log=True, depth=70, titl
     waves = _named(waveforms)
     figure, axes = plt.subplots(1, len(waves), figsize=(2.6 * len(waves) + 1, 2.8), sharey=True, squeeze=False,
                                 layout="constrained")
-    for ax, (name, wave) in zip(axes[0], waves.items()):
+    for ax, (name, wave) in zip(axes[0], waves.items(), strict=True):
         spectrogram(wave, sample_rate, ax, log=log, colorbar=False)
         ax.set_title(name)
         ax.label_outer()
@@ -231,7 +231,7 @@ def slider(images, labels, title="", selected=None):
     selected = len(images) // 2 if selected is None else selected
     if not 0 <= selected < len(images):
         raise InputError(f"selected must lie in 0 to {len(images) - 1}, not {selected}")
-    frames = [{"label": label, "picture": _picture(image)} for image, label in zip(images, labels)]
+    frames = [{"label": label, "picture": _picture(image)} for image, label in zip(images, labels, strict=True)]
     return _render("slider.html", title=title, frames=frames, selected=selected)
 
 

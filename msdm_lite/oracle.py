@@ -36,7 +36,7 @@ class GaussianMixture:
         return self.means[which] + (torch.linalg.cholesky(self.covariances)[which] @ n[..., None])[..., 0]
 
     def _given(self, x: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
-        """For x (B, S) with noise covariance (B, S, S): log of weight times density (B, K), conditional means (B, K, S)."""
+        """For x (B, S), noise covariance (B, S, S): log of weight times density (B, K), conditional means (B, K, S)."""
         total = self.covariances + noise[:, None]  # (B, K, S, S)
         off = x[:, None] - self.means  # (B, K, S)
         solved = torch.linalg.solve(total, off[..., None])[..., 0]

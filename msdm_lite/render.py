@@ -17,7 +17,7 @@ IGNORED = (0, 10, 32, 91, 93)  # control changes: bank, pan, bank, reverb, choru
 
 @once
 def soundfont() -> Path:
-    """FluidR3_GM (MIT licence): installed, or fetched from Debian; the small TimGM6mb of `pretty_midi` as a last resort."""
+    """FluidR3_GM (MIT licence), installed or fetched from Debian; failing that, the small TimGM6mb of `pretty_midi`."""
     installed = Path("/usr/share/sounds/sf2/FluidR3_GM.sf2")
     if installed.exists():
         return installed
@@ -101,7 +101,7 @@ def active_rms(wave: np.ndarray, window: int = SAMPLE_RATE // 4) -> float:
 
 
 def level(stems: np.ndarray, rms: float = STEM_RMS, peak: float = 0.99) -> np.ndarray:
-    """Every sounding stem at the same active RMS; the whole song turned down if the mix or a stem would clip. (S, T)."""
+    """Every sounding stem at the same active RMS; the song is turned down if the mix or a stem would clip. (S, T)."""
     gains = [rms / r if (r := active_rms(stem)) > 1e-6 else 0.0 for stem in stems]
     stems = stems * np.array(gains, np.float32)[:, None]
     highest = max(np.abs(stems).max(), np.abs(stems.sum(0)).max())

@@ -5,6 +5,7 @@ denoiser, and nothing of audio. Source: Karras et al. (EDM, arXiv 2206.00364), a
 Mariani et al. (arXiv 2302.02257).
 """
 
+from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import pairwise
@@ -19,7 +20,7 @@ from msdm_lite.known import Known, project
 
 @dataclass(frozen=True)
 class State:
-    """One step of sampling: the state x at noise level sigma, and the clean stems x0 that the guided drift pointed at."""
+    """One step of sampling: the state x at level sigma, and the clean stems x0 that the guided drift pointed at."""
 
     x: Tensor
     sigma: float
@@ -40,7 +41,8 @@ def karras(steps: int, low: float, high: float, rho: float = 7.0) -> list[float]
 
 
 def euler(x: Tensor, sigmas: list[float], guidance: Guidance, denoise: Denoise, churn: float = 0.0,
-          corrections: int = 1, known: Known | None = None, generator: torch.Generator | None = None) -> Iterator[State]:
+          corrections: int = 1, known: Known | None = None,
+          generator: torch.Generator | None = None) -> Iterator[State]:
     """Euler steps with churn and correction steps, as the paper samples; yields the state after each noise level.
 
     Args:
@@ -80,9 +82,7 @@ def euler(x: Tensor, sigmas: list[float], guidance: Guidance, denoise: Denoise, 
 
 def last(states: Iterator[State]) -> State:
     """Run a sampler to its end."""
-    state = None
-    for state in states:
-        pass
-    if state is None:
+    kept = deque(states, maxlen=1)
+    if not kept:
         raise InputError("the sampler made no step")
-    return state
+    return kept[0]

@@ -48,7 +48,7 @@ def method_named(name: str) -> Method:
 
 def separate_pictures(y: Tensor, denoise, stems: int, method: str = "mixture-known", steps: int | None = None,
                       generator: torch.Generator | None = None, constrained: int = 0, **settings):
-    """The sampler of a separation, as a generator of states, for mixtures y (B, ...) in the space where `denoise` works.
+    """The sampler of a separation, a generator of states, for mixtures y (B, ...) in the space where `denoise` works.
 
     Args:
         denoise: obeys the denoiser contract.
@@ -89,13 +89,13 @@ def separate(source: str | Path | Tensor, model: Model | str = "lite", method: s
     """Stems (S, T) of a mixture, as loud as they are in it.
 
     Args:
-        source: a sound file of any rate and length from a tenth of a second up, or mono samples (T,) at the model's rate.
+        source: a sound file of any rate, a tenth of a second or longer, or mono samples (T,) at the model's rate.
         model: from `msdm_lite.load`, or its name.
         method: "mixture-known" (the default: one evaluation, the posterior mean), "dirac" or "gaussian".
         steps: noise levels; the method's own number if None.
         seed: the same seed gives the same stems on the same device.
 
-    The stems sum to the mixture, whatever the method, the Gaussian alone excepted: its likelihood only asks them to come near.
+    The stems sum to the mixture with every method but the Gaussian: its likelihood only asks them to come near.
 
     Raises:
         InputError: a file that cannot be used, samples that are not finite, shorter than 0.1 s, an unknown model or

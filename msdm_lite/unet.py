@@ -1,10 +1,12 @@
 """The U-Net of the small models: two dimensions, frequency by time, all stems as channels.
 
-It is the network of the paper (arXiv 2302.02257, section 3 and appendix) carried over to a picture: residual blocks
-told the noise level, down and up by halves, skip connections, attention at the bottom. Three things are of this setting:
+It is the network of the paper (arXiv 2302.02257) carried over to a picture: residual blocks told the noise level, down
+and up by halves, skip connections, attention at the bottom. Three things are of this setting:
 neighbouring bins are folded into channels, finely where notes live and coarsely above; each level learns an embedding
 of frequency, since a bass is not a cymbal moved down; skips are added, which costs less than concatenating them.
 """
+
+from itertools import pairwise
 
 import torch
 import torch.nn.functional as F
@@ -112,8 +114,8 @@ class UNet2d(nn.Module):
         self.up = nn.ModuleList(
             nn.ModuleList(ResBlock(width, told) for _ in range(n)) for width, n in zip(widths, blocks, strict=True)
         )
-        self.shrink = nn.ModuleList(nn.Conv2d(a, b, 2, 2) for a, b in zip(widths, widths[1:], strict=False))
-        self.grow = nn.ModuleList(nn.ConvTranspose2d(b, a, 2, 2) for a, b in zip(widths, widths[1:], strict=False))
+        self.shrink = nn.ModuleList(nn.Conv2d(a, b, 2, 2) for a, b in pairwise(widths))
+        self.grow = nn.ModuleList(nn.ConvTranspose2d(b, a, 2, 2) for a, b in pairwise(widths))
         self.attention = Attention(widths[-1], heads)
         self.norm = ChannelNorm(widths[0])
         self.to(memory_format=torch.channels_last)

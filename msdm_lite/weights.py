@@ -52,7 +52,7 @@ def load(name: str | Path = "lite", device: str = "cpu") -> Model:
     try:
         with safe_open(path, framework="pt") as file:
             meta = file.metadata() or {}
-            tensors = {key: file.get_tensor(key) for key in file.keys()}
+            tensors = {key: file.get_tensor(key) for key in list(file.keys())}
     except (SafetensorError, OSError) as problem:
         raise InputError(f"{path} is not a safetensors file ({problem})") from None
     try:

@@ -25,8 +25,7 @@ pytestmark = [
     pytest.mark.skipif(not (BROWSER and DRIVER), reason="needs Chromium and chromedriver"),
     pytest.mark.skipif(bool(os.environ.get("CI")), reason="continuous integration has no sound device to count on"),
 ]
-FLAGS = """--headless=new --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking
---disable-component-update --disable-sync --autoplay-policy=no-user-gesture-required""".split()
+FLAGS = ["--headless=new", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking", "--disable-component-update", "--disable-sync", "--autoplay-policy=no-user-gesture-required"]
 SHELL = ("<!doctype html><html lang='en'><meta charset='utf-8'><meta name='viewport' content='width=device-width'>"
          "<title>test</title><body>{}</body></html>")
 

@@ -1,13 +1,20 @@
-"""Makes separation.png, the picture on the front page: `python book/figures/separation.py`."""
+"""Makes what the front page shows: separation.png and listen.html. Run `python book/figures/separation.py [FOLDER]`."""
 
+import sys
 from pathlib import Path
 
 import msdm_lite
 from msdm_lite import evaluate, listen
 
+folder = Path(sys.argv[1] if len(sys.argv) > 1 else Path(__file__).parent)
 model = msdm_lite.load("lite")
 entry = evaluate.clips("band")[0]  # the first of the list, as in chapter 7
 mix = evaluate.clip(entry["name"]).sum(0)
-found = msdm_lite.separate(mix, model)
-figure = listen.spectrograms({"mix": mix, **dict(zip(model.stems, found, strict=True))})
-figure.savefig(Path(__file__).with_suffix(".png"), dpi=110)
+found = dict(zip(model.stems, msdm_lite.separate(mix, model), strict=True))
+
+figure = listen.spectrograms({"mix": mix, **found})
+figure.set_size_inches(10.5, 2.6)
+figure.savefig(folder / "separation.png", dpi=130)
+player = listen.mixer(groups={"The mix": {"mix": mix}, "Separated": found}, selected="Separated",
+                      title="Press play, then mute and solo the players that the model found in the mix")
+(folder / "listen.html").write_text(player.data)
