@@ -34,8 +34,8 @@ class Denoiser(nn.Module):
 
     The net gives three numbers for each coefficient. `g` corrects the Wiener gain m = v / (v + sigma^2), v the
     variance of that stem and bin; `a` is added, in units of the remaining uncertainty; `w` corrects the shares by
-    which the stems divide what the known mixture says is missing. With a zero net the result is the exact posterior mean of independent
-    Gaussians with variances v, for every shape of noise.
+    which the stems divide what the known mixture says is missing. With a zero net the result is the exact posterior
+    mean of independent Gaussians with variances v, for every shape of noise.
 
     Args:
         net: (B, inputs, F, L), (B, told) -> (B, 3 S, F, L), `inputs` as `inputs_for(S)`.

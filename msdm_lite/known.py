@@ -2,8 +2,8 @@
 
 Nothing known: all stems are noisy, and the denoiser is that of the prior. The mixture known: the noise sums to zero
 over the stems, so that the noisy stems sum to the clean mixture. Some stems known: those carry no noise. Both at once
-is allowed. The noise is `sigma * project(n)`, never rescaled, so `score = (denoise(x) - x) / sigma ** 2` holds inside the
-subspace of what is unknown. Chapter: `book/07-separation.ipynb`; zero-sum noise is FLOSS's (arXiv 2505.16119).
+is allowed. The noise is `sigma * project(n)`, never rescaled, so `score = (denoise(x) - x) / sigma ** 2` holds inside
+the subspace of what is unknown. Chapter: `book/07-separation.ipynb`; zero-sum noise is FLOSS's (arXiv 2505.16119).
 """
 
 from dataclasses import dataclass
