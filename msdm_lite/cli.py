@@ -60,7 +60,8 @@ def train(out: Path, preset: str = "lite", data: str = "all", minutes: float | N
 
 
 def evaluate(method: str = "mixture-known", model: str = "lite", clips: str = "band", steps: int | None = None,
-             seed: int = 0, device: str = "auto", out: Path | None = None) -> None:
+             churn: float | None = None, corrections: int | None = None, seed: int = 0, device: str = "auto",
+             out: Path | None = None) -> None:
     """Score a method on the shipped clips and write the result as JSON.
 
     Args:
@@ -68,13 +69,16 @@ def evaluate(method: str = "mixture-known", model: str = "lite", clips: str = "b
         model: a model that ships with the package, or the path of a .safetensors file.
         clips: band or composed.
         steps: noise levels; the method's own number if not given.
+        churn: fresh noise added on the way (S_churn); the method's own if not given.
+        corrections: how often each noise level is sampled (R); the method's own if not given.
         seed: of the noise.
         device: auto, cpu or cuda.
         out: the JSON file; printed only if not given.
     """
     from msdm_lite import evaluate as ev
 
-    made = ev.evaluate(method, model, clips, steps, seed, device, progress=sys.stderr.isatty())
+    chosen = {key: value for key, value in (("churn", churn), ("corrections", corrections)) if value is not None}
+    made = ev.evaluate(method, model, clips, steps, seed, device, progress=sys.stderr.isatty(), **chosen)
     if out is not None:
         print(ev.save(made, out))
     print(f"{method}: {made['mean']:.2f} dB [{made['low']:.2f}, {made['high']:.2f}], n = {made['n']}")

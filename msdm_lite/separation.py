@@ -113,7 +113,7 @@ def separate(source: str | Path | Tensor, model: Model | str = "lite", method: s
         raise InputError("the mixture has samples that are not finite")
     S, N = len(model.stems), model.config.bins
     level = loudness(wave, model.sample_rate // 4)
-    if level < 1e-7:
+    if level < 1e-12:
         LOG.warning("the mixture is silent, and so are its stems")
         return torch.zeros(S, len(wave))
     # A hop of silence on each side: the picture is a loop, and its end must not sound in its beginning

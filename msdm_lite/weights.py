@@ -37,8 +37,8 @@ def save(model: Model, path: str | Path, record: dict) -> Path:
     return path
 
 
-def load(name: str | Path = "lite", device: str = "cpu") -> Model:
-    """A model by the name it ships under, or by the path of its .safetensors file, ready to use.
+def load(name: str | Path = "lite", device: str = "auto") -> Model:
+    """A model by the name it ships under, or by the path of its .safetensors file, on the GPU if there is one.
 
     Raises:
         InputError: no such model or file, not a model file, or weights that do not fit their configuration.
