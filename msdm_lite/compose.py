@@ -135,7 +135,7 @@ def play(song: Song) -> mido.MidiFile | None:
     return out
 
 
-def songs(count: int, seed: int = 0, least: float = 0.6, styles: int = 0) -> Iterator[tuple[Song, mido.MidiFile]]:
+def songs(count: int, seed: int = 0, least: float = 0.6) -> Iterator[tuple[Song, mido.MidiFile]]:
     """Draw charts until `count` of them have all four stems in at least a share `least` of their two-second windows.
 
     Styles are drawn first and grooves within them, so that a style with many grooves does not crowd out the others.

@@ -101,7 +101,7 @@ def separate(source: str | Path | Tensor, model: Model | str = "lite", method: s
         InputError: a file that cannot be used, samples that are not finite, shorter than 0.1 s, an unknown model or
             method, settings that make no sense.
     """
-    method_named(method)
+    m = method_named(method)
     if isinstance(model, str | Path):
         model = weights.load(model)
     wave = source if isinstance(source, Tensor) else audio.load(source, model.sample_rate)
@@ -119,7 +119,6 @@ def separate(source: str | Path | Tensor, model: Model | str = "lite", method: s
     # A hop of silence on each side: the picture is a loop, and its end must not sound in its beginning
     padded = F.pad(wave.float() * (LEVEL / level), (N, N + -len(wave) % N))
     y = model.transform.forward(padded).to(model.device)[None]  # (1, bins, L)
-    m = method_named(method)
     evaluations = (m.steps if steps is None else steps) * settings.get("corrections", m.corrections)
     denoise = Windowed(model)
     total = evaluations * denoise.evaluations(1, y.shape[-1])
