@@ -37,25 +37,31 @@ def separate(file: tyro.conf.Positional[Path], out: Path, model: str = "lite", m
 
 
 def train(out: Path, preset: str = "lite", data: str = "all", minutes: float | None = None, steps: int | None = None,
-          resume: bool = False, batch: int = 8, lr: float = 1e-3, seed: int = 0, device: str = "auto") -> None:
-    """Train a model on the corpus (`msdm-lite data build` makes it). Can be killed and resumed.
+          resume: bool = False, batch: int = 8, lr: float = 1e-3, gain_db: float = 2.0, silence: float = 0.04,
+          remix: float = 0.0, variations: int = 0, seed: int = 0, device: str = "auto") -> None:
+    """Train a model on the corpus (`msdm-lite data build` makes it) or on your own stems. Can be killed and resumed.
 
     Args:
         out: folder for the checkpoint, the log and, at the end, the weights.
         preset: lite or tiny.
-        data: band, composed or all training songs.
+        data: band, composed or all training songs; or a folder of stems, Slakh2100 among them.
         minutes: how long to train, validation not counted; or say --steps.
         steps: how many batches to train on.
         resume: go on from the checkpoint in --out.
         batch: crops in a batch.
         lr: the highest learning rate.
+        gain_db: augmentation: standard deviation of a random gain for each stem; 0 for none.
+        silence: augmentation: probability that a stem is silenced; 0 for none.
+        remix: augmentation: probability that the stems of a crop come from different songs.
+        variations: augmentation: further versions of each song, in other keys and sounds (build them first).
         seed: of weights, crops and noise.
         device: auto, cpu or cuda.
     """
     from msdm_lite.train import Recipe
     from msdm_lite.train import train as run
 
-    recipe = Recipe(preset=preset, data=data, minutes=minutes, steps=steps, batch=batch, lr=lr, seed=seed)
+    recipe = Recipe(preset=preset, data=data, minutes=minutes, steps=steps, batch=batch, lr=lr, seed=seed,
+                    gain_db=gain_db, silence=silence, remix=remix, variations=variations)
     print(run(recipe, out, resume, device, progress=sys.stderr.isatty()))
 
 
@@ -84,25 +90,38 @@ def evaluate(method: str = "mixture-known", model: str = "lite", clips: str = "b
     print(f"{method}: {made['mean']:.2f} dB [{made['low']:.2f}, {made['high']:.2f}], n = {made['n']}")
 
 
-def data(action: Annotated[Literal["build", "compose", "clips"], tyro.conf.Positional], songs: int = 300, seed: int = 0,
-         out: Path | None = None) -> None:
-    """Make the corpus: render what is missing, compose the band songs anew, or cut the clips.
+def data(action: Annotated[Literal["build", "compose", "clips", "card"], tyro.conf.Positional], source: str = "all",
+         variations: int = 0, balance: Literal["rms", "loudness"] = "rms", skip: bool = False, songs: int = 500,
+         seed: int = 0, workers: int | None = None, out: Path | None = None) -> None:
+    """Make the corpus: render what is missing, compose the band songs anew, cut the clips, or measure for the card.
 
     Args:
-        action: build: render all songs into the cache. compose: write the band songs' MIDI. clips: cut the test clips.
-        songs: how many band songs to compose.
+        action: build: render songs into the cache; stop it and call again as you like. compose: write the band songs'
+            MIDI. clips: cut the test clips. card: figures and pictures of the data card.
+        source: build: all, band, composed, or one Debian package.
+        variations: build: further versions of each training song, in other keys and sounds.
+        balance: build: what makes stems equally strong: active RMS, or integrated loudness as in Slakh2100.
+        skip: build: leave out the songs whose package cannot be had here.
+        songs: compose: how many.
         seed: of the composing and of the clips' places.
-        out: where composed songs or clips go; the package's own data folder if not given.
+        workers: build: processes; one for each core if not given.
+        out: where what is composed, cut or measured goes; the package's own data folder if not given.
     """
     from msdm_lite import compose, corpus, cut, resources
 
     if action == "build":
-        made = corpus.build()
-        print(f"{made} songs rendered, {len(corpus.songs())} in {resources.cache('corpus')}")
+        wanted = corpus.songs(None, None if source == "all" else source, variations, balance)
+        made = corpus.build(wanted, workers, skip, progress=sys.stderr.isatty())
+        print(f"{made} songs rendered, {sum(song.ready for song in wanted)} of {len(wanted)} "
+              f"in {resources.cache('corpus')}")
     elif action == "compose":
         print(compose.write(out or resources.data_folder() / "songs", songs, seed))
-    else:
+    elif action == "clips":
         print(cut.write(out or resources.data_folder() / "clips", seed=seed))
+    else:
+        from msdm_lite import card
+
+        print(card.write(out or resources.data_folder()))
 
 
 def main(args: list[str] | None = None) -> int:

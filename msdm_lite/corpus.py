@@ -1,162 +1,218 @@
-"""The songs there are, on which side of the split, and how they reach a model.
+"""The songs there are, and on which side of the split.
 
 Two kinds of music. *Band songs* were written by a program (`msdm_lite.compose`); their MIDI ships in `data/songs`.
-*Composed songs* were written by people; their MIDI comes from Debian packages and is fetched when needed. Both are
-rendered by `msdm_lite.render` into a cache, once. Test songs are never trained on, and neither is a style of theirs.
+*Composed songs* were written by people; their MIDI comes from Debian packages and is fetched when needed
+(`msdm_lite.composed`). Both are rendered by `msdm_lite.render` into a cache, once. Test songs are never trained on, and
+neither is a groove family of theirs.
 """
 
 import csv
-import hashlib
+import errno
+import json
+import logging
 import os
+import shutil
+import signal
+import time
 from concurrent.futures import ProcessPoolExecutor, as_completed
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
-import torch
-from torch import Tensor
-from torch.utils.data import Dataset
 from tqdm import tqdm
 
-from msdm_lite import debian
+from msdm_lite import composed, variation
 from msdm_lite.audio import SAMPLE_RATE, STEMS
 from msdm_lite.errors import InputError
 from msdm_lite.resources import cache, data
 
-RENDERING = 1  # raised when the renderer changes, so that no cached audio of an older one is used
-COMPOSED = {"simutrans-data": "usr/share/games/simutrans/music"}  # package -> folder of its MIDI files
+RENDERING = 2  # raised when the renderer changes, so that no cached audio of an older one is used
+BYTES_A_SECOND = 2 * len(STEMS) * SAMPLE_RATE
+log = logging.getLogger("msdm_lite")
+
+
+@lru_cache(maxsize=4096)
+def _stems(path: str) -> np.ndarray:
+    """A song's samples, mapped and not read: (S, T) int16. One map a process, however many crops are taken."""
+    return np.load(path, mmap_mode="r")
 
 
 @dataclass(frozen=True)
 class Song:
-    """One song of the corpus."""
+    """One song of the corpus, and how it sounds. It reads like a track of `msdm_lite.readers`."""
 
     name: str
     source: str  # "band", or the Debian package it comes from
     split: str  # "train", "val" or "test"
-    style: str
+    style: str  # the groove family of a band song, the genre of a composed one
     licence: str
+    seconds: float = 0.0  # of the MIDI file; the sound rings on
+    changes: variation.Variation = variation.Variation()  # noqa: RUF009 (it is frozen)
+    number: int = 0  # which variation; 0 is as written
+    balance: str = "rms"  # or "loudness": what the levels of the stems are made equal in
 
     def midi(self) -> Path:
         """The MIDI file; that of a composed song is fetched on the first call."""
         if self.source == "band":
             return data("songs", "band", f"{self.name}.mid")
-        return debian.fetch(self.source) / COMPOSED[self.source] / f"{self.name}.mid"
+        return composed.path(self.source, self.name)
 
     def audio(self) -> Path:
         """Where the rendered stems are, or will be: a (4, T) array of 16-bit integers."""
-        return cache("corpus", f"v{RENDERING}", self.source, f"{self.name}.npy")
+        changes = "-".join([self.changes.soundfont, *(f"{k}{v}" for k, v in sorted(self.changes.programs.items())),
+                            *([f"t{self.changes.transpose:+d}"] if self.changes.transpose else [])])
+        return cache("corpus", f"v{RENDERING}", changes if self.number == 0 else f"variation{self.number}",
+                     self.source, f"{self.name}.npy" if self.number == 0 else f"{self.name}-{changes}.npy")
+
+    @property
+    def ready(self) -> bool:
+        """Rendered, and balanced as asked."""
+        return self.audio().exists() and (self.balance == "rms" or self._gains_file().exists())
+
+    @property
+    def samples(self) -> int:
+        """Length at 22 050 Hz."""
+        return _stems(str(self.audio())).shape[1]
+
+    def read(self, start: int = 0, count: int | None = None) -> np.ndarray:
+        """`count` samples from `start` on, to the end if None: (S, count) float32, zeros past the end."""
+        stems = _stems(str(self.audio()))
+        count = stems.shape[1] - start if count is None else count
+        found = stems[:, start : start + count].astype(np.float32) / 32767
+        found = np.pad(found, ((0, 0), (0, count - found.shape[1])))
+        return found * self._gains()[:, None] if self.balance == "loudness" else found
+
+    def _gains_file(self) -> Path:
+        return self.audio().with_suffix(".loudness.json")
+
+    def _gains(self) -> np.ndarray:
+        return np.array(json.loads(self._gains_file().read_text()), np.float32)
 
 
-def songs(split: str | None = None, source: str | None = None) -> list[Song]:
-    """All songs of the corpus, or those of one split or source, in a fixed order."""
-    found = []
-    with open(data("songs", "band.tsv"), newline="") as file:
-        for row in csv.DictReader(file, delimiter="\t"):
-            found.append(Song(row["name"], "band", row["split"], row["style"], "MIT"))
-    with open(data("songs", "composed.tsv"), newline="") as file:
-        for row in csv.DictReader(file, delimiter="\t"):
-            found.append(Song(row["name"], row["package"], row["split"], "composed", row["licence"]))
-    return [s for s in found if split in (None, s.split) and source in (None, s.source)]
+def table(name: str) -> list[dict]:
+    """The list of the "band" or the "composed" songs with all that is known of each, as it ships."""
+    with open(data("songs", f"{name}.tsv"), newline="") as file:
+        return list(csv.DictReader(file, delimiter="\t"))
 
 
-def _render(song: Song) -> Song:
-    from msdm_lite.render import render
-
-    stems = np.round(render(song.midi()) * 32767).astype(np.int16)
-    target = song.audio()
-    target.parent.mkdir(parents=True, exist_ok=True)
-    scratch = target.with_suffix(f".{os.getpid()}.part")
-    with open(scratch, "wb") as file:
-        np.save(file, stems)
-    scratch.replace(target)  # whole or not there
-    return song
-
-
-def build(split: str | None = None, source: str | None = None, workers: int | None = None) -> int:
-    """Render what is missing; returns how many songs were rendered. It can be stopped and called again.
-
-    Raises:
-        InputError: FluidSynth or a Debian package is missing here.
-    """
-    missing = [song for song in songs(split, source) if not song.audio().exists()]
-    if not missing:
-        return 0
-    for song in missing:
-        song.midi()  # fetch here, once, and not in every worker
-    with ProcessPoolExecutor(workers or os.cpu_count()) as pool:
-        jobs = [pool.submit(_render, song) for song in missing]
-        for job in tqdm(as_completed(jobs), total=len(jobs), desc="rendering", unit="song"):
-            job.result()
-    return len(missing)
-
-
-class Crops(Dataset):
-    """Random crops of rendered songs: a map-style dataset of (S, T) float32 tensors.
-
-    Songs are drawn in proportion to their length. Item `i` of epoch `e` depends on (seed, e, i) alone, so any number
-    of workers gives the same crops.
+def songs(split: str | None = None, source: str | None = None, variations: int = 0, balance: str = "rms",
+          **switches: bool) -> list[Song]:
+    """The songs of the corpus in a fixed order.
 
     Args:
-        songs: which songs; each must have been rendered (`build`).
-        samples: crop length T.
-        length: how many crops make an epoch.
-        gain_db: standard deviation of a random gain per stem; own files are not balanced like ours.
-        silence: probability that a stem is silenced, so that a missing player is part of what is learned.
+        split: "train", "val" or "test"; all if None.
+        source: "band", "composed" for all that people wrote, or a Debian package; all if None.
+        variations: how many further variations of each *training* song follow the song as written.
+        balance: "rms" or "loudness", what the levels of the stems are made equal in.
+        switches: `programs`, `transpose` and `soundfonts`, True if not given: what a variation changes.
 
     Raises:
-        InputError: no songs, or a song that is not rendered.
+        InputError: a split, source or balance that does not exist.
     """
-
-    def __init__(self, songs: list[Song], samples: int, length: int, seed: int = 0, gain_db: float = 0.0,
-                 silence: float = 0.0):
-        if not songs:
-            raise InputError("no songs to draw crops from")
-        for song in songs:
-            if not song.audio().exists():
-                raise InputError(f"{song.name} is not rendered yet: run `msdm-lite data build`")
-        self.arrays = [np.load(song.audio(), mmap_mode="r") for song in songs]
-        self.samples, self.length, self.seed, self.epoch = samples, length, seed, 0
-        self.gain_db, self.silence = gain_db, silence
-        weights = np.array([max(array.shape[1] - samples, 1) for array in self.arrays], float)
-        self.weights = weights / weights.sum()
-
-    def __len__(self) -> int:
-        return self.length
-
-    def __getitem__(self, index: int) -> Tensor:
-        if not 0 <= index < self.length:
-            raise IndexError(index)
-        rng = np.random.default_rng((self.seed, self.epoch, index))
-        array = self.arrays[rng.choice(len(self.arrays), p=self.weights)]
-        start = rng.integers(max(array.shape[1] - self.samples, 0) + 1)
-        crop = array[:, start : start + self.samples].astype(np.float32) / 32767
-        crop = np.pad(crop, ((0, 0), (0, self.samples - crop.shape[1])))
-        gains = 10 ** (self.gain_db * rng.standard_normal(len(STEMS)) / 20)
-        gains[rng.random(len(STEMS)) < self.silence] = 0
-        return torch.from_numpy(crop * gains[:, None].astype(np.float32))  # (S, T)
+    if split not in (None, "train", "val", "test"):
+        raise InputError(f"split is train, val or test, not {split!r}")
+    if balance not in ("rms", "loudness"):
+        raise InputError(f"balance is rms or loudness, not {balance!r}")
+    found = [Song(row["name"], "band", row["split"], row["family"], "MIT", float(row["seconds"]))
+             for row in table("band")]
+    found += [Song(row["name"], row["package"], row["split"], row["genre"], row["licence"], float(row["seconds"]))
+              for row in table("composed")]
+    sources = {song.source for song in found}
+    if source not in (None, "composed", *sources):
+        raise InputError(f"source is composed, {', '.join(sorted(sources))}, not {source!r}")
+    found = [replace(song, balance=balance) for song in found
+             if split in (None, song.split) and (source in (None, song.source)
+                                                 or (source == "composed" and song.source != "band"))]
+    more = [replace(song, number=n, changes=variation.draw(song.name, n, **switches))
+            for n in range(1, variations + 1) for song in found if song.split == "train"]
+    return found + more
 
 
-def window(song: Song, seconds: float, seed: int = 0, active: float = 0.5) -> int:
-    """The first sample of a window drawn by rule: the first of 200 random ones in which every stem of the song sounds.
+def _write(path: Path, put) -> None:
+    """A file that is whole or not there."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    scratch = path.with_suffix(f".{os.getpid()}.part")
+    try:
+        with open(scratch, "wb") as file:
+            put(file)
+        scratch.replace(path)
+    except OSError as problem:
+        scratch.unlink(missing_ok=True)
+        if problem.errno == errno.ENOSPC:
+            raise InputError(f"no space left for {path}: free some and call again, nothing is lost") from None
+        raise
 
-    Sounds: in at least a share `active` of its half-seconds the stem is within 30 dB of its level in the song. If none
-    of the 200 will do, the one that comes closest.
+
+def _render(song: Song) -> None:
+    """Renders what is missing of one song."""
+    from msdm_lite import render
+
+    if not song.audio().exists():
+        stems = np.round(render.render(song.midi(), variation=song.changes) * 32767).astype(np.int16)
+        _write(song.audio(), lambda file: np.save(file, stems))
+    if song.balance == "loudness" and not song.ready:
+        gains = render.loudness_gains(replace(song, balance="rms").read())
+        _write(song._gains_file(), lambda file: file.write(json.dumps(gains.tolist()).encode()))
+
+
+def _worker() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent, which stops them all
+
+
+def build(wanted: list[Song] | None = None, workers: int | None = None, skip: bool = False,
+          progress: bool = True) -> int:
+    """Render what is missing; returns how many songs were rendered. It can be stopped and called again.
+
+    Args:
+        wanted: which songs; all as written if None.
+        workers: processes, one for each core if None.
+        skip: leave out, with a warning, the songs whose package cannot be had here.
+        progress: show a bar.
+
+    Raises:
+        InputError: FluidSynth or a Debian package is missing here, the disk is full, or songs could not be rendered.
     """
-    stems = np.load(song.audio(), mmap_mode="r")
-    size, step = int(seconds * SAMPLE_RATE), SAMPLE_RATE // 2
-    floor = 10 ** (-30 / 20) * 0.06 * 32767
-    rng = np.random.default_rng((seed, int(hashlib.sha256(song.name.encode()).hexdigest()[:8], 16)))
-    plays = [row for row in stems if np.abs(row).max() > 0]
-    best, best_share = 0, -1.0
-    for start in rng.integers(0, max(stems.shape[1] - size, 0) + 1, 200):
-        share = 1.0
-        for row in plays:
-            frames = row[start : start + size].astype(np.float32)
-            frames = frames[: len(frames) // step * step].reshape(-1, step)
-            share = min(share, float((np.sqrt((frames**2).mean(1)) > floor).mean()))
-        if share > best_share:
-            best, best_share = int(start), share
-        if share >= active:
-            break
-    return best
+    missing = [song for song in (songs() if wanted is None else wanted) if not song.ready]
+    if not missing:
+        return 0
+    sources = sorted({song.source for song in missing} - {"band"})
+    for source in sources:
+        try:
+            for song in missing:
+                if song.source == source:
+                    song.midi()  # fetch here, once, and not in every worker
+        except InputError as problem:
+            if not skip:
+                raise InputError(f"{problem}; or leave its songs out with --skip") from None
+            log.warning("%s; its songs are left out", problem)
+            missing = [song for song in missing if song.source != source]
+    if not missing:
+        return 0
+    root = cache("corpus")
+    root.mkdir(parents=True, exist_ok=True)
+    for scrap in root.rglob("*.part"):  # of a run that was killed; an hour: not of one beside us
+        if time.time() - scrap.stat().st_mtime > 3600:
+            scrap.unlink(missing_ok=True)
+    need = sum((song.seconds + 2) * BYTES_A_SECOND for song in missing if not song.audio().exists())
+    free = shutil.disk_usage(root).free
+    if need > free:
+        raise InputError(f"the songs need {need / 1e9:.1f} GB in {root}, and {free / 1e9:.1f} GB are free; "
+                         "$MSDM_LITE_CACHE names another place")
+    failed: list[str] = []
+    with ProcessPoolExecutor(workers or os.cpu_count(), initializer=_worker) as pool:
+        jobs = {pool.submit(_render, song): song for song in sorted(missing, key=lambda s: -s.seconds)}
+        try:
+            for job in tqdm(as_completed(jobs), total=len(jobs), desc="rendering", unit="song", disable=not progress):
+                try:
+                    job.result()
+                except InputError as problem:
+                    if "no space left" in str(problem) or "needs" in str(problem):
+                        raise
+                    failed.append(f"{jobs[job].name} ({problem})")
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+    if failed:
+        raise InputError(f"{len(failed)} of {len(missing)} songs could not be rendered, for example {failed[0]}")
+    return len(missing)

@@ -1,4 +1,4 @@
-"""The clips that ship: short four-stem cuts of test songs, chosen by rule and not by ear."""
+"""The clips that ship: cuts of test songs, chosen by rule and not by ear; and the list that freezes the test sets."""
 
 import hashlib
 import json
@@ -9,16 +9,22 @@ import soundfile
 from tqdm import tqdm
 
 from msdm_lite import corpus
-from msdm_lite.audio import SAMPLE_RATE
+from msdm_lite.audio import SAMPLE_RATE, STEMS
+from msdm_lite.crops import Track, window
+from msdm_lite.recordings import LICENCES, ROWS, recordings
 
-RULE = ("One window a song. Band: test songs in order of name, taking one of each style in turn, until there are "
-        "enough. Composed: test songs with the most stems, in order of name. The window: the first of 200 random "
-        "starts in which every stem of the song sounds in at least half of the half-seconds, or the nearest to that.")
+RULE = ("One window a song. Band: test songs in order of name, taking one of each groove family in turn, until there "
+        "are enough. Composed: test songs with the most seconds of the most stems, in order of name. Recordings: the "
+        "first by name of each package whose licence lets it be passed on. The window: the first of 200 random starts "
+        "in which every stem of the song sounds in at least half of the half-seconds, or the nearest to that.")
 
 
-def choose(kind: str, count: int) -> list[corpus.Song]:
-    """The songs of the clips, by the rule above."""
-    test = [song for song in corpus.songs("test") if (song.source == "band") == (kind == "band")]
+def choose(kind: str, count: int) -> list:
+    """The songs of the clips of a kind ("band", "composed" or "recording"), by the rule above."""
+    if kind == "recording":
+        found = {recording.source: recording for recording in reversed(recordings()) if recording.source in LICENCES}
+        return [found[source] for source in sorted(found)][:count]
+    test = corpus.songs("test", kind)
     if kind == "band":
         turn: dict[str, int] = {}
         ranked = []
@@ -27,27 +33,40 @@ def choose(kind: str, count: int) -> list[corpus.Song]:
             ranked.append((turn[song.style], song.name, song))
         return [song for *_, song in sorted(ranked, key=lambda r: r[:2])][:count]
 
-    def stems(song: corpus.Song) -> int:
-        return int((np.abs(np.load(song.audio(), mmap_mode="r")).max(1) > 0).sum())
+    def together(song: corpus.Song) -> tuple:
+        row = next(row for row in corpus.table("composed") if row["name"] == song.name)
+        return -min(30.0, float(row["n4"])), -min(30.0, float(row["n3"])), song.name
 
-    return sorted(test, key=lambda song: (-stems(song), song.name))[:count]
+    return sorted(test, key=together)[:count]
 
 
-def write(folder: str | Path, band: int = 24, composed: int = 6, seconds: float = 6.0, seed: int = 0) -> Path:
-    """Cut the clips into `folder/*.flac` (four channels: bass, drums, guitar, piano) and list them in clips.json."""
+def frozen() -> dict[str, str]:
+    """The test songs and a hash of the notes of each (SHA-256 of the MIDI file): what every model is scored on."""
+    return {song.name: hashlib.sha256(song.midi().read_bytes()).hexdigest() for song in corpus.songs("test")}
+
+
+def write(folder: str | Path, band: int = 24, composed: int = 6, recorded: int = 2, seconds: float = 6.0,
+          seed: int = 0) -> Path:
+    """Cut clips into `folder/*.flac` (a channel a stem); list them, with the frozen test songs, in clips.json."""
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    corpus.build("test")
+    corpus.build(corpus.songs("test"))
     listed = []
-    for kind, count in (("band", band), ("composed", composed)):
-        for song in tqdm(choose(kind, count), desc=f"{kind} clips", unit="clip"):
-            start = corpus.window(song, seconds, seed)
-            stems = np.load(song.audio(), mmap_mode="r")[:, start : start + int(seconds * SAMPLE_RATE)]
-            name = f"{kind}_{sum(c['kind'] == kind for c in listed):02d}"
-            soundfile.write(folder / f"{name}.flac", stems.T, SAMPLE_RATE, subtype="PCM_16")
-            listed.append({"name": name, "kind": kind, "song": song.name, "source": song.source, "style": song.style,
-                           "licence": song.licence, "start": round(start / SAMPLE_RATE, 3), "seconds": seconds,
-                           "sha256": hashlib.sha256((folder / f"{name}.flac").read_bytes()).hexdigest()})
+    for kind, count in (("band", band), ("composed", composed), ("recording", recorded)):
+        for number, song in enumerate(tqdm(choose(kind, count), desc=f"{kind} clips", unit="clip")):
+            start = window(song, seconds, seed)
+            name = f"{kind}_{number:02d}"
+            listed.append(_cut(song, start, seconds, folder / f"{name}.flac") | {"kind": kind})
     path = folder / "clips.json"
-    path.write_text(json.dumps({"rule": RULE, "seed": seed, "clips": listed}, indent=1) + "\n")
+    path.write_text(json.dumps({"rule": RULE, "seed": seed, "clips": listed, "test_songs": frozen()}, indent=1) + "\n")
     return path
+
+
+def _cut(song: Track, start: int, seconds: float, path: Path) -> dict:
+    stems = np.round(song.read(start, int(seconds * SAMPLE_RATE)) * 32767).astype(np.int16)
+    soundfile.write(path, stems.T, SAMPLE_RATE, subtype="PCM_16")
+    recorded = len(stems) == len(ROWS)
+    return {"name": path.stem, "song": song.name, "source": song.source,
+            "style": song.artist if recorded else song.style, "licence": song.licence,
+            "stems": list(ROWS if recorded else STEMS), "start": round(start / SAMPLE_RATE, 3), "seconds": seconds,
+            "sha256": hashlib.sha256(path.read_bytes()).hexdigest()}

@@ -1,5 +1,6 @@
 """MIDI to stems: one FluidSynth, dry and mono, for each of bass, drums, guitar and piano."""
 
+import logging
 from functools import cache as once
 from pathlib import Path
 
@@ -7,31 +8,57 @@ import numpy as np
 import soxr
 
 from msdm_lite import debian, midi
-from msdm_lite.audio import SAMPLE_RATE, STEMS
+from msdm_lite.audio import SAMPLE_RATE, STEM_RMS, STEMS
 from msdm_lite.errors import InputError
+from msdm_lite.variation import Variation
 
-STEM_RMS = 0.06  # every stem plays at this level, so that none hides behind another
+log = logging.getLogger("msdm_lite")
+STEM_LUFS = -25.0  # the same as an option, by integrated loudness
 RENDER_RATE = 44100  # FluidSynth would alias if it played 44.1 kHz samples at 22.05 kHz
 IGNORED = (0, 10, 32, 91, 93)  # control changes: bank, pan, bank, reverb, chorus
 
 
+FONTS = {  # name -> Debian package and the file in it
+    "FluidR3_GM": ("fluid-soundfont-gm", "usr/share/sounds/sf2/FluidR3_GM.sf2"),
+    "MuseScore_General": ("musescore-general-soundfont-small", "usr/share/sounds/sf3/MuseScore_General_Lite.sf3"),
+    "TimGM6mb": ("timgm6mb-soundfont", "usr/share/sounds/sf2/TimGM6mb.sf2"),
+}
+
+
 @once
-def soundfont() -> Path:
-    """FluidR3_GM (MIT licence), installed or fetched from Debian; failing that, the small TimGM6mb of `pretty_midi`."""
-    installed = Path("/usr/share/sounds/sf2/FluidR3_GM.sf2")
-    if installed.exists():
-        return installed
-    try:
-        return debian.fetch("fluid-soundfont-gm") / "usr" / "share" / "sounds" / "sf2" / "FluidR3_GM.sf2"
-    except InputError:
+def soundfont(name: str = "FluidR3_GM") -> Path:
+    """The file of a soundfont: installed, inside `pretty_midi`, or fetched from Debian.
+
+    Raises:
+        InputError: no such soundfont, or it is not here and cannot be fetched.
+    """
+    if name not in FONTS:
+        raise InputError(f"there is no soundfont {name!r}: {', '.join(FONTS)}")
+    package, inside = FONTS[name]
+    if Path("/", inside).exists():
+        return Path("/", inside)
+    if name == "TimGM6mb":
         import pretty_midi
 
-        return Path(pretty_midi.__file__).parent / "TimGM6mb.sf2"
+        if (carried := Path(pretty_midi.__file__).parent / "TimGM6mb.sf2").exists():
+            return carried
+    return debian.fetch(package) / inside
 
 
 @once
-def _synth():
-    """One synthesizer a process: loading a soundfont takes longer than playing a song."""
+def default_soundfont() -> str:
+    """FluidR3_GM (MIT licence), or where it cannot be had the small TimGM6mb (GPL) that comes with `pretty_midi`."""
+    try:
+        soundfont("FluidR3_GM")
+        return "FluidR3_GM"
+    except InputError as problem:
+        log.warning("%s; rendering with the small soundfont TimGM6mb instead", problem)
+        return "TimGM6mb"
+
+
+@once
+def _synth(name: str):
+    """One synthesizer a process and soundfont: loading it takes longer than playing a song."""
     try:
         import fluidsynth
     except ImportError as problem:
@@ -40,21 +67,29 @@ def _synth():
     synth = fluidsynth.Synth(gain=0.3, samplerate=float(RENDER_RATE))
     synth.setting("synth.reverb.active", 0)
     synth.setting("synth.chorus.active", 0)
-    return synth, synth.sfload(str(soundfont()))
+    font = synth.sfload(str(soundfont(name)))
+    if font < 0:
+        raise InputError(f"FluidSynth cannot read the soundfont {soundfont(name)}")
+    return synth, font
 
 
-def render_stem(events: list, stem: str, seconds: float) -> np.ndarray:
+def render_stem(events: list, stem: str, seconds: float, variation: Variation | None = None) -> np.ndarray:
     """One stem of a song as the soundfont plays it: (T,) float32 at 22 050 Hz, not yet levelled.
 
     Args:
         events: what `midi.events` returns.
         stem: which of the four families sounds.
         seconds: length; notes that ring on are cut there.
+        variation: other programs, another key, another soundfont; as written if not given.
     """
-    synth, font = _synth()
+    variation = variation or Variation(soundfont=default_soundfont())
+    synth, font = _synth(variation.soundfont)
     synth.system_reset()
+    program = variation.programs.get(stem)
     for channel in range(16):
-        synth.program_select(channel, font, 128 if channel == midi.DRUM_CHANNEL else 0, 0)
+        bank = 128 if channel == midi.DRUM_CHANNEL else 0
+        ours = (bank == 128) == (stem == "drums")
+        synth.program_select(channel, font, bank, program if ours and program is not None else 0)
     blocks, done = [], 0
 
     def advance(until: float) -> None:
@@ -68,14 +103,15 @@ def render_stem(events: list, stem: str, seconds: float) -> np.ndarray:
         if now >= seconds:
             break
         kind, channel = message.type, message.channel
+        shift = 0 if channel == midi.DRUM_CHANNEL else variation.transpose
         if kind == "note_on" and message.velocity:
             if belongs == stem:
                 advance(now)
-                synth.noteon(channel, message.note, message.velocity)
+                synth.noteon(channel, min(max(message.note + shift, 0), 127), message.velocity)
         elif kind in ("note_on", "note_off"):
             advance(now)
-            synth.noteoff(channel, message.note)
-        elif kind == "program_change":
+            synth.noteoff(channel, min(max(message.note + shift, 0), 127))
+        elif kind == "program_change" and program is None:
             advance(now)
             synth.program_change(channel, message.program)
         elif kind == "control_change" and message.control not in IGNORED:
@@ -100,16 +136,46 @@ def active_rms(wave: np.ndarray, window: int = SAMPLE_RATE // 4) -> float:
     return float(np.sqrt(power[loud].mean())) if loud.any() else 0.0
 
 
-def level(stems: np.ndarray, rms: float = STEM_RMS, peak: float = 0.99) -> np.ndarray:
+def loudness(wave: np.ndarray) -> float:
+    """Integrated loudness in LUFS (ITU-R BS.1770-4, by `pyloudnorm`) of a stem (T,) at 22 050 Hz; -inf if silent."""
+    try:
+        import pyloudnorm
+    except ImportError:
+        raise InputError("balancing by loudness needs `pip install pyloudnorm`") from None
+    meter = pyloudnorm.Meter(SAMPLE_RATE)
+    if len(wave) < meter.block_size * SAMPLE_RATE or not wave.any():
+        return float("-inf")
+    with np.errstate(divide="ignore"):  # below the gate all along
+        return float(meter.integrated_loudness(wave.astype(np.float64)))
+
+
+def peak_safe(stems: np.ndarray, gains: np.ndarray, peak: float = 0.99) -> np.ndarray:
+    """The gains (S,), all turned down by one factor if the mix or a stem of (S, T) would clip with them."""
+    levelled = stems * gains.astype(np.float32)[:, None]
+    highest = max(np.abs(levelled).max(), np.abs(levelled.sum(0)).max())
+    return gains * min(1.0, peak / highest) if highest > 0 else gains
+
+
+def loudness_gains(stems: np.ndarray, target: float = STEM_LUFS) -> np.ndarray:
+    """Gains (S,) that bring every sounding stem to one integrated loudness, as in Slakh2100, then peak-safe."""
+    measured = np.array([loudness(stem) for stem in stems])
+    gains = np.zeros(len(stems))
+    gains[np.isfinite(measured)] = 10 ** ((target - measured[np.isfinite(measured)]) / 20)
+    return peak_safe(stems, gains)
+
+
+def level(stems: np.ndarray, rms: float = STEM_RMS) -> np.ndarray:
     """Every sounding stem at the same active RMS; the song is turned down if the mix or a stem would clip. (S, T)."""
-    gains = [rms / r if (r := active_rms(stem)) > 1e-6 else 0.0 for stem in stems]
-    stems = stems * np.array(gains, np.float32)[:, None]
-    highest = max(np.abs(stems).max(), np.abs(stems.sum(0)).max())
-    return stems * min(1.0, peak / highest) if highest > 0 else stems
+    gains = np.array([rms / r if (r := active_rms(stem)) > 1e-6 else 0.0 for stem in stems])
+    return stems * peak_safe(stems, gains).astype(np.float32)[:, None]
 
 
-def render(path: str | Path, longest: float = 300.0) -> np.ndarray:
+def render(path: str | Path, longest: float = 300.0, variation: Variation | None = None) -> np.ndarray:
     """A MIDI file as levelled stems: (4, T) float32 at 22 050 Hz; a family that does not play is silence.
+
+    Args:
+        longest: seconds; what comes after is left out.
+        variation: other programs, another key, another soundfont; as written if not given.
 
     Raises:
         InputError: no MIDI file, or no FluidSynth on this machine.
@@ -123,6 +189,6 @@ def render(path: str | Path, longest: float = 300.0) -> np.ndarray:
     stems = np.zeros((len(STEMS), size), np.float32)
     for row, stem in zip(stems, STEMS, strict=True):
         if stem in present:
-            wave = render_stem(events, stem, seconds)[:size]
+            wave = render_stem(events, stem, seconds, variation)[:size]
             row[: len(wave)] = wave
     return level(stems)

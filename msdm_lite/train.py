@@ -17,7 +17,8 @@ from torch.optim.swa_utils import AveragedModel
 from torch.utils.data import DataLoader, Sampler
 from tqdm import tqdm
 
-from msdm_lite import corpus, device, diffusion, metrics, weights
+from msdm_lite import corpus, device, diffusion, metrics, readers, weights
+from msdm_lite.crops import Augmentation, Crops, Track
 from msdm_lite.errors import InputError
 from msdm_lite.known import Known
 from msdm_lite.model import Model, preset
@@ -28,7 +29,7 @@ class Recipe:
     """What a training run does; stored with its checkpoint and in the model's record."""
 
     preset: str = "lite"
-    data: str = "all"  # "band", "composed" or "all" training songs
+    data: str = "all"  # "band", "composed", "all", or a folder of stems
     minutes: float | None = None
     steps: int | None = None
     batch: int = 8
@@ -42,18 +43,32 @@ class Recipe:
     sigma_known: tuple[float, float] = (0.2, 1.5)  # the same, mixture known
     gain_db: float = 2.0
     silence: float = 0.04
+    remix: float = 0.0
+    variations: int = 0  # of every training song, beside the song as written
     seed: int = 0
 
 
-def songs_of(data: str, split: str) -> list[corpus.Song]:
-    """The songs of a split that a recipe's `data` names.
+def songs_of(data: str, split: str, variations: int = 0) -> list[Track]:
+    """The songs of a split that a recipe's `data` names: "band", "composed", "all", or a folder of stems.
+
+    A folder without splits is all training; a tenth of its songs, at least one, by name, then is for validation.
 
     Raises:
-        InputError: `data` is not "band", "composed" or "all".
+        InputError: `data` is neither, or the folder has no such songs.
     """
-    if data not in ("band", "composed", "all"):
-        raise InputError(f"data is band, composed or all, not {data!r}")
-    return [s for s in corpus.songs(split) if data == "all" or (s.source == "band") == (data == "band")]
+    if data in ("band", "composed", "all"):
+        return corpus.songs(split, None if data == "all" else data, variations)
+    if not Path(data).exists():
+        raise InputError(f"data is band, composed, all or a folder of stems, not {data!r}")
+    tracks = readers.find(data)
+    if any(track.split for track in tracks):
+        found = [track for track in tracks if track.split == split]
+    else:
+        held = max(1, len(tracks) // 10)
+        found = tracks[:held] if split == "val" else tracks[held:] or tracks
+    if not found:
+        raise InputError(f"{data} has no songs of the split {split!r}")
+    return found
 
 
 def pictures(model: Model, crops: Tensor) -> Tensor:
@@ -65,10 +80,10 @@ def crop_samples(model: Model) -> int:
     return (model.config.frames + 2) * model.config.bins
 
 
-def deviations(model: Model, songs: list[corpus.Song], count: int = 400) -> Tensor:
+def deviations(model: Model, songs: list[Track], count: int = 400) -> Tensor:
     """Standard deviation of each stem and bin over random crops: (S, bins), floored 50 dB under the stem level."""
-    crops = corpus.Crops(songs, crop_samples(model), count, seed=1)
-    power = sum(pictures(model, crops[i][None]).square().mean((0, -1)) for i in range(count)) / count
+    crops = Crops(songs, crop_samples(model), count, seed=1)
+    power = sum(pictures(model, crops[i]["stems"][None]).square().mean((0, -1)) for i in range(count)) / count
     return power.sqrt().clamp(min=2e-4)
 
 
@@ -91,9 +106,9 @@ class Validation:
     LEVELS = (0.01, 0.03, 0.1, 0.3, 1.0, 3.0)
 
     def __init__(self, model: Model, data: str, count: int = 24):
-        songs = [s for s in songs_of(data, "val") if s.audio().exists()]
-        crops = corpus.Crops(songs, crop_samples(model), count, seed=2)
-        self.x = torch.stack([pictures(model, crops[i][None])[0] for i in range(count)])
+        songs = [song for song in songs_of(data, "val") if getattr(song, "ready", True)]
+        crops = Crops(songs, crop_samples(model), count, seed=2)
+        self.x = torch.stack([pictures(model, crops[i]["stems"][None])[0] for i in range(count)])
 
     @torch.no_grad()
     def __call__(self, model: Model) -> dict[str, float]:
@@ -139,7 +154,7 @@ def train(recipe: Recipe, out: str | Path, resume: bool = False, on: str = "auto
     out.mkdir(parents=True, exist_ok=True)
     where = device.pick(on)
     torch.manual_seed(recipe.seed)
-    songs = songs_of(recipe.data, "train")
+    songs = songs_of(recipe.data, "train", recipe.variations)
     model = Model(preset(recipe.preset))
     if not resume:
         model.denoiser.deviation.copy_(deviations(model, songs))
@@ -161,7 +176,8 @@ def train(recipe: Recipe, out: str | Path, resume: bool = False, on: str = "auto
         generator.set_state(state["generator"].cpu())
         step, seconds = state["step"], state["seconds"]
     endless = 10**9 if recipe.steps is None else recipe.steps * recipe.batch
-    crops = corpus.Crops(songs, crop_samples(model), endless, recipe.seed, recipe.gain_db, recipe.silence)
+    augmentation = Augmentation(recipe.gain_db, recipe.silence, recipe.remix)
+    crops = Crops(songs, crop_samples(model), endless, recipe.seed, augmentation)
     # One process beside: the crops are there when the step wants them
     loader = DataLoader(crops, recipe.batch, sampler=Following(step * recipe.batch, endless), num_workers=1,
                         prefetch_factor=8, pin_memory=where.type == "cuda")
@@ -192,7 +208,7 @@ def train(recipe: Recipe, out: str | Path, resume: bool = False, on: str = "auto
     last = time.perf_counter()
     batches = iter(loader)
     while share_done() < 1:
-        x = pictures(model, next(batches).to(where))  # (B, S, bins, frames)
+        x = pictures(model, next(batches)["stems"].to(where))  # (B, S, bins, frames)
         B = len(x)
         nothing = Known.nothing(x)
         known = Known((torch.arange(B) < round(recipe.known_share * B)).to(where), nothing.stems)
@@ -232,7 +248,7 @@ def train(recipe: Recipe, out: str | Path, resume: bool = False, on: str = "auto
     final = {k: round(v, 4) for k, v in validate(average.module).items()}
     note(**{f"val_{k}": v for k, v in final.items()})
     record = {"recipe": asdict(recipe), "steps": step, "minutes": round(seconds / 60, 1), "songs": len(songs),
-              "hours_of_music": round(sum(a.shape[1] for a in crops.arrays) / model.sample_rate / 3600, 2),
+              "hours_of_music": round(float(crops.lengths.sum()) / model.sample_rate / 3600, 2),
               "device": where.type, "processor": device.processor(),
               "precision": "bfloat16" if device.fast_bfloat16(where.type) else "float32",
               "commit": commit(), "validation": final,

@@ -9,8 +9,9 @@ import pytest
 import torch
 from torch.utils.data import DataLoader
 
-from msdm_lite import compose, corpus, evaluate, midi, resources
+from msdm_lite import audio, compose, corpus, cut, evaluate, leaks, midi, render, resources, variation
 from msdm_lite.audio import STEMS
+from msdm_lite.crops import Augmentation, Crops, window
 from msdm_lite.errors import InputError
 
 
@@ -51,11 +52,28 @@ def test_what_is_no_midi(tmp_path, content):
         midi.read(tmp_path / "none.mid")
 
 
-def test_no_song_and_no_style_is_on_two_sides():
+def test_there_is_as_much_as_the_data_card_says():
+    table = corpus.table("band")
+    assert len(table) >= 400 and len({row["style"] for row in table}) >= 60
+    for column in ("key", "tempo", "groove", "bass", "guitar", "piano"):
+        assert len({row[column] for row in table}) > 1, column
+    assert len(corpus.songs("test", "band")) >= 60
+    assert len(corpus.songs(source="composed")) >= 150
+    with pytest.raises(InputError, match="split"):
+        corpus.songs("valid")
+    with pytest.raises(InputError, match="source"):
+        corpus.songs(source="slakh")
+    with pytest.raises(InputError, match="balance"):
+        corpus.songs(balance="peak")
+
+
+def test_no_song_and_no_groove_family_is_on_two_sides():
     songs = corpus.songs()
     assert len({s.name for s in songs}) == len(songs)
     sides: dict[str, set[str]] = {}
-    for song in corpus.songs(source="band"):
+    for song, row in zip(corpus.songs(source="band"), corpus.table("band"), strict=True):
+        assert compose.family(row["style"]) == row["family"] == song.style
+        assert compose.split(row["style"]) == song.split
         sides.setdefault(song.style, set()).add(song.split)
     assert all(len(found) == 1 for found in sides.values())
     assert {"train", "val", "test"} == {s.split for s in songs}
@@ -65,10 +83,55 @@ def test_no_song_and_no_style_is_on_two_sides():
         assert notes.setdefault(key, song.split) == song.split, f"{song.name} is a copy from another split"
 
 
+def here(song):
+    """Can the song's notes be read without fetching anything?"""
+    return song.source == "band" or resources.cache("debian", song.source).is_dir()
+
+
+def test_no_near_duplicate_crosses_a_split():
+    """No song has over a fifth of its four-bar windows in a song of another side, by all stems or the pitched ones."""
+    songs = [song for song in corpus.songs() if here(song)]
+    train, val, test = ([song for song in songs if song.split == side] for side in ("train", "val", "test"))
+    held = val + test
+    for ones, others in ((held, train), (test, val)):
+        near = [like for like in leaks.likeness(ones, others) if like.share > leaks.FIFTH]
+        assert not near, near[:3]
+
+
+def test_a_copy_in_another_key_is_found_out(tmp_path):
+    song = corpus.songs("test", "band")[0]
+
+    class Copy:
+        def __init__(self, shift, keep):
+            file = midi.read(song.midi())
+            for track in file.tracks:
+                for i, message in enumerate(track):
+                    if message.type.startswith("note") and message.channel != midi.DRUM_CHANNEL:
+                        track[i] = message.copy(note=message.note + shift)
+            cut_at = int(keep * max(sum(m.time for m in track) for track in file.tracks))
+            for track in file.tracks:
+                tick = 0
+                for i, message in enumerate(track):
+                    tick += message.time
+                    if tick > cut_at and message.type.startswith("note"):
+                        track[i] = message.copy(note=(message.note * 7 + i) % 128)
+            self.path = tmp_path / f"{shift}{keep}.mid"
+            file.save(self.path)
+
+        def midi(self):
+            return self.path
+
+    others = [corpus.songs("train", "band")[0], Copy(3, 1.0), Copy(-2, 0.5)]
+    whole, half = (leaks.likeness([song], [other])[0].share for other in others[1:])
+    assert whole == 1.0 and 0.2 < half < 1.0  # parts come again, so half a song holds more than half its windows
+    assert leaks.likeness([song], others)[0].other is others[1]
+    assert leaks.likeness([song], [song])[0].share == 0  # a song is not its own copy
+
+
 def test_clips_are_whole_and_from_test_songs():
     test = {s.name for s in corpus.songs("test")}
     found = evaluate.clips("band") + evaluate.clips("composed")
-    assert len(evaluate.clips("band")) >= 24
+    assert len(evaluate.clips("band")) >= 24 and len(evaluate.clips("composed")) >= 6
     assert len({c["song"] for c in found}) == len(found)  # one clip a song
     for entry in found:
         path = resources.data("clips", f"{entry['name']}.flac")
@@ -76,18 +139,56 @@ def test_clips_are_whole_and_from_test_songs():
         assert hashlib.sha256(path.read_bytes()).hexdigest() == entry["sha256"]
         stems = evaluate.clip(entry["name"])
         assert stems.shape == (4, round(entry["seconds"] * 22050)) and stems.sum(0).abs().max() <= 1.0
+        assert entry["licence"] and entry["stems"] == list(STEMS)
         if entry["kind"] == "band":
             assert (stems.square().mean(1).sqrt() > 0.005).all(), entry["name"]  # nobody is silent
 
 
-def test_charts_and_splits_depend_on_the_seed_alone():
+def test_recordings_among_the_clips():
+    found = evaluate.clips("recording")
+    assert len(found) == 2
+    for entry in found:
+        stems = evaluate.clip(entry["name"])
+        assert entry["stems"] == ["guitar", "rest"] and stems.shape == (2, round(entry["seconds"] * 22050))
+        assert stems.sum(0).abs().max() <= 1 and (stems.square().mean(1).sqrt() > 0.01).all()
+
+
+def test_the_test_sets_are_frozen():
+    """What every model is scored on: the list of test songs and their very notes."""
+    listed = json.loads(resources.data("clips", "clips.json").read_text())["test_songs"]
+    assert set(listed) == {song.name for song in corpus.songs("test")}
+    for song in corpus.songs("test"):
+        if here(song):
+            assert hashlib.sha256(song.midi().read_bytes()).hexdigest() == listed[song.name], song.name
+    chosen = [song.name for song in cut.choose("band", 24)]
+    assert chosen == [clip["song"] for clip in evaluate.clips("band")]
+
+
+def test_charts_depend_on_the_seed_alone():
     a, b, c = (compose.draw(random.Random(seed), "x", "swing", "Swing") for seed in (1, 1, 2))
     assert a == b != c and "Groove Swing" in a.chart() and len(a.bars) > 30
-    sizes = {f"style{i}": 1 + i % 5 for i in range(40)}
-    sides = compose.split(sizes)
-    assert sides == compose.split(dict(reversed(sizes.items())))
-    share = sum(n for s, n in sizes.items() if sides[s] == "test") / sum(sizes.values())
-    assert 0.1 < share < 0.2
+    assert compose.split("poprock") == compose.split("8beat") == "train"
+    assert compose.split("shuffleboggie") == compose.split("shuffleboogie") == "val"
+
+
+def test_variations_are_for_training_alone_and_can_be_switched_off():
+    plain, varied = corpus.songs(), corpus.songs(variations=2)
+    assert varied[: len(plain)] == plain
+    more = varied[len(plain):]
+    assert len(more) == 2 * len(corpus.songs("train")) and {song.split for song in more} == {"train"}
+    assert not any(song.number for song in corpus.songs("test", variations=3))
+    assert len({song.audio() for song in varied}) == len(varied)
+    for name in ("programs", "transpose", "soundfonts"):
+        kept = [variation.draw(song.name, 1, **{name: False}) for song in plain[:40]]
+        full = [variation.draw(song.name, 1) for song in plain[:40]]
+        off = {"programs": lambda v: v.programs == {}, "transpose": lambda v: v.transpose == 0,
+               "soundfonts": lambda v: v.soundfont == variation.SOUNDFONTS[0]}
+        assert all(off[name](v) for v in kept) and not all(off[name](v) for v in full)
+        assert all(off[other](a) == off[other](b) for a, b in zip(kept, full, strict=True) for other in off
+                   if other != name)
+    assert len({variation.draw(song.name, 1).soundfont for song in plain[:40]}) == 2
+    for stem, programs in variation.PROGRAMS.items():
+        assert stem == "drums" or all(midi.family(p) == stem for p in programs)
 
 
 @pytest.fixture
@@ -99,42 +200,150 @@ def rendered(tmp_path, monkeypatch):
         song.audio().parent.mkdir(parents=True, exist_ok=True)
         ramp = np.arange(1000 * (i + 1), dtype=np.int16)
         np.save(song.audio(), np.stack([ramp + 5000 * k for k in range(4)]))
-    return songs
+    yield songs
+    corpus._stems.cache_clear()
+
+
+def stems_of(crops):
+    return torch.stack([crops[i]["stems"] for i in range(len(crops))])
 
 
 def test_crops_are_the_same_for_any_number_of_workers(rendered):
-    crops = corpus.Crops(rendered, 64, 12, seed=3)
-    runs = [torch.cat(list(DataLoader(crops, 4, num_workers=n))) for n in (0, 2)]
-    assert torch.equal(*runs) and runs[0].shape == (12, 4, 64) and runs[0].dtype == torch.float32
-    assert not torch.equal(runs[0][0], runs[0][1])
-    steps = (runs[0] * 32767).round().diff(dim=-1)
-    assert (steps == 1).all()  # crops are whole pieces of songs, and stems stay aligned
+    crops = Crops(rendered, 64, 12, seed=3)
+    runs = [[batch for batch in DataLoader(crops, 4, num_workers=n)] for n in (0, 2)]
+    a, b = (torch.cat([batch["stems"] for batch in run]) for run in runs)
+    assert torch.equal(a, b) and a.shape == (12, 4, 64) and a.dtype == torch.float32
+    assert not torch.equal(a[0], a[1])
+    assert ((a * 32767).round().diff(dim=-1) == 1).all()  # whole pieces of songs, and stems stay aligned
+    for batch in runs[1]:  # what it says about a crop is true
+        for name, start, stems in zip(batch["name"], batch["start"], batch["stems"], strict=True):
+            song = next(s for s in rendered if s.name == name)
+            assert np.array_equal(song.read(int(start), 64), stems.numpy())
 
 
 def test_crops_longer_than_the_song_are_padded(rendered):
-    crop = corpus.Crops(rendered[:1], 1500, 1)[0]
+    crop = Crops(rendered[:1], 1500, 1)[0]["stems"]
     assert crop.shape == (4, 1500) and not crop[:, 1000:].any() and crop[1, :1000].all()
 
 
 def test_silence_and_gain_are_what_was_asked_for(rendered):
-    mute = torch.stack([corpus.Crops(rendered, 64, 400, silence=0.25)[i] for i in range(400)])
+    mute = stems_of(Crops(rendered, 64, 400, augmentation=Augmentation(silence=0.25)))
     share = (mute[:, 1:].abs().amax(2) == 0).float().mean().item()
     assert abs(share - 0.25) < 0.05  # 1200 draws: standard error 0.0125
-    plain, loud = (corpus.Crops(rendered, 64, 400, gain_db=g) for g in (0.0, 3.0))
-    ratio = torch.stack([20 * torch.log10(loud[i][1:, 5] / plain[i][1:, 5]) for i in range(400)])
+    plain, loud = (stems_of(Crops(rendered, 64, 400, augmentation=Augmentation(gain_db=g))) for g in (0.0, 3.0))
+    ratio = 20 * torch.log10(loud[:, 1:, 5] / plain[:, 1:, 5])
     assert abs(ratio.std().item() - 3) < 0.25 and abs(ratio.mean().item()) < 0.35
+
+
+def test_remixed_crops_take_their_stems_from_several_songs(rendered):
+    crops = stems_of(Crops(rendered, 64, 50, augmentation=Augmentation(remix=1.0)))
+    places = (crops[:, :, 0] * 32767).round() - 5000 * torch.arange(4)
+    assert (places.std(1) > 0).float().mean() > 0.9
+    together = stems_of(Crops(rendered, 64, 50))
+    assert torch.allclose((together[:, :, 0] * 32767).round() - 5000 * torch.arange(4),
+                          (together[:, :1, 0] * 32767).round(), atol=1)
 
 
 def test_songs_that_are_not_there(rendered):
     with pytest.raises(InputError, match="no songs"):
-        corpus.Crops([], 64, 1)
+        Crops([], 64, 1)
     missing = corpus.Song("missing", "band", "train", "x", "MIT")
     with pytest.raises(InputError, match="not rendered"):
-        corpus.Crops([missing], 64, 1)
+        Crops([missing], 64, 1)
     with pytest.raises(IndexError):
-        corpus.Crops(rendered, 64, 2)[2]
+        Crops(rendered, 64, 2)[2]
+    test = corpus.replace(rendered[0], split="test")
+    with pytest.raises(InputError, match="test songs"):
+        Crops([test], 64, 1, augmentation=Augmentation(gain_db=1.0))
+    assert Crops([test], 64, 1)[0]["name"] == "song0"
+
+
+def test_a_window_is_where_all_stems_sound(tmp_path, monkeypatch):
+    monkeypatch.setenv("MSDM_LITE_CACHE", str(tmp_path))
+    song = corpus.Song("late", "band", "test", "x", "MIT")
+    song.audio().parent.mkdir(parents=True)
+    stems = np.full((4, 20 * audio.SAMPLE_RATE), 2000, np.int16)
+    stems[2, : 12 * audio.SAMPLE_RATE] = 0
+    stems[3] = 0  # never plays: not asked of it
+    np.save(song.audio(), stems)
+    start = window(song, 4.0)
+    assert start == window(song, 4.0) and start > 9 * audio.SAMPLE_RATE
 
 
 def test_clips_json_states_its_rule():
     listed = json.loads(resources.data("clips", "clips.json").read_text())
     assert "One window a song" in listed["rule"] and listed["seed"] == 0
+
+
+def synthesizer():
+    try:
+        return bool(render._synth(render.default_soundfont()))
+    except InputError as problem:
+        pytest.skip(str(problem))
+
+
+def test_building_is_taken_up_where_it_stopped(tmp_path, monkeypatch):
+    synthesizer()
+    songs = [corpus.replace(song, seconds=5.0) for song in corpus.songs("val", "band")[:2]]
+    short = {song.name: tmp_path / f"{song.name}.mid" for song in songs}
+    for song in songs:
+        file = midi.read(song.midi())
+        for track in file.tracks:
+            tick = 0
+            for i, message in enumerate(track):
+                tick += message.time
+                if tick > 8 * file.ticks_per_beat:
+                    del track[i:]
+                    break
+        file.save(short[song.name])
+    monkeypatch.setattr(corpus.Song, "midi", lambda self: short[self.name])
+    monkeypatch.setenv("MSDM_LITE_CACHE", str(tmp_path / "cache"))
+    songs[0].audio().parent.mkdir(parents=True)
+    scrap = songs[0].audio().with_suffix(".1.part")
+    scrap.write_bytes(b"half a file")
+    assert not songs[0].ready
+    assert corpus.build(songs, 1, progress=False) == 2 and corpus.build(songs, 1, progress=False) == 0
+    before = songs[0].audio().read_bytes()
+    songs[0].audio().unlink()
+    corpus._stems.cache_clear()
+    assert corpus.build(songs, 1, progress=False) == 1 and songs[0].audio().read_bytes() == before
+    levels = [render.active_rms(row) for row in songs[0].read()]
+    assert levels == pytest.approx([levels[0]] * 4, rel=0.01)  # alike, and turned down together where they would clip
+    assert levels[0] <= audio.STEM_RMS * 1.001
+    loud = [corpus.replace(song, balance="loudness") for song in songs]
+    assert not loud[0].ready and corpus.build(loud, 1, progress=False) == 2
+    levels = [render.loudness(row) for row in loud[0].read()]
+    assert max(levels) - min(levels) < 0.1  # LUFS; all stems alike
+    assert np.abs(loud[0].read().sum(0)).max() <= 1
+    corpus._stems.cache_clear()
+
+
+def test_a_variation_sounds_in_another_key_and_as_loud(tmp_path):
+    synthesizer()
+    import librosa
+
+    file = mido.MidiFile()
+    track = mido.MidiTrack([mido.Message("program_change", program=0)])
+    for _ in range(4):
+        track += [mido.Message("note_on", note=57, velocity=90), mido.Message("note_off", note=57, time=960)]
+    file.tracks.append(track)
+    file.save(tmp_path / "a.mid")
+    heard = {}
+    for shift in (0, 3):
+        font = render.default_soundfont()
+        wave = render.render(tmp_path / "a.mid", variation=variation.Variation({"piano": 4}, shift, font))[3]
+        assert render.active_rms(wave) == pytest.approx(audio.STEM_RMS, rel=0.01)
+        heard[shift] = float(np.median(librosa.yin(wave, fmin=100, fmax=500, sr=audio.SAMPLE_RATE)))
+    assert heard[0] == pytest.approx(220, rel=0.01) and heard[3] == pytest.approx(220 * 2 ** (3 / 12), rel=0.01)
+
+
+def test_loudness_is_that_of_the_standard():
+    """A sine of 997 Hz at full scale in one channel is -3.01 LUFS (ITU-R BS.1770-4)."""
+    pytest.importorskip("pyloudnorm", reason="pyloudnorm is not installed")
+    wave = np.sin(2 * np.pi * 997 * np.arange(5 * audio.SAMPLE_RATE) / audio.SAMPLE_RATE)
+    assert render.loudness(wave) == pytest.approx(-3.01, abs=0.1)
+    assert render.loudness(np.zeros(22050)) == float("-inf")
+    stems = np.stack([0.9 * wave, 0.01 * wave, 0 * wave]).astype(np.float32)
+    gains = render.loudness_gains(stems, target=-3.0)
+    assert gains[2] == 0 and gains[1] / gains[0] == pytest.approx(90, rel=0.01)
+    assert np.abs((stems * gains[:, None]).sum(0)).max() <= 0.99 + 1e-6

@@ -1,0 +1,122 @@
+"""Crops for training: one map-style dataset over whatever can be read, our songs or a user's own stems.
+
+A *track* is anything with `name`, `source`, `split`, `samples` and `read(start, count) -> (S, count) float32`:
+`corpus.Song`, `readers.Track`.
+"""
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+import torch
+from torch.utils.data import Dataset
+
+from msdm_lite.audio import SAMPLE_RATE, STEM_RMS, STEMS
+from msdm_lite.errors import InputError
+
+
+class Track(Protocol):
+    """Stems that can be read piece by piece."""
+
+    name: str
+    source: str
+    split: str | None
+
+    @property
+    def samples(self) -> int: ...
+
+    def read(self, start: int = 0, count: int | None = None) -> np.ndarray: ...
+
+
+@dataclass(frozen=True)
+class Augmentation:
+    """What is changed at random in a crop. Every part is switched off by a zero, and all are by default."""
+
+    gain_db: float = 0.0  # standard deviation of a gain for each stem: a user's stems are not balanced like ours
+    silence: float = 0.0  # probability that a stem is silenced: a missing player is part of what is learned
+    remix: float = 0.0  # probability that each stem comes from another song: sound without context
+
+
+class Crops(Dataset):
+    """Random crops of tracks: a map-style dataset of dictionaries.
+
+    `stems` is (S, T) float32; `name` and `source` say which track, `start` where in it (samples), `gains` (S,) what
+    each stem was multiplied by. Tracks are drawn in proportion to their length. Item `i` of epoch `e` depends on
+    (seed, e, i) alone, so any number of workers gives the same crops in the same order.
+
+    Args:
+        tracks: where crops come from.
+        samples: crop length T.
+        length: how many crops make an epoch.
+        augmentation: random changes; none if not given. Test tracks are never augmented.
+
+    Raises:
+        InputError: no tracks, a song that is not rendered, or augmentation of test tracks.
+    """
+
+    def __init__(self, tracks: Sequence[Track], samples: int, length: int, seed: int = 0,
+                 augmentation: Augmentation | None = None):
+        if not tracks:
+            raise InputError("no songs to draw crops from")
+        for track in tracks:
+            if not getattr(track, "ready", True):
+                raise InputError(f"{track.name} is not rendered yet: run `msdm-lite data build`")
+        self.augmentation = augmentation or Augmentation()
+        if self.augmentation != Augmentation() and any(track.split == "test" for track in tracks):
+            raise InputError("test songs are heard as they are: no augmentation for them")
+        self.tracks = list(tracks)
+        self.samples, self.length, self.seed, self.epoch = samples, length, seed, 0
+        self.lengths = np.array([track.samples for track in self.tracks])
+        weights = np.maximum(self.lengths - samples, 1).astype(float)
+        self.cumulative = np.cumsum(weights / weights.sum())
+
+    def __len__(self) -> int:
+        return self.length
+
+    def _draw(self, rng: np.random.Generator) -> tuple[Track, int]:
+        which = min(int(np.searchsorted(self.cumulative, rng.random(), "right")), len(self.tracks) - 1)
+        return self.tracks[which], int(rng.integers(max(self.lengths[which] - self.samples, 0) + 1))
+
+    def __getitem__(self, index: int) -> dict:
+        if not 0 <= index < self.length:
+            raise IndexError(index)
+        rng = np.random.default_rng((self.seed, self.epoch, index))
+        change = self.augmentation
+        track, start = self._draw(rng)
+        crop = track.read(start, self.samples)
+        gains = 10 ** (change.gain_db * rng.standard_normal(len(STEMS)) / 20)
+        gains[rng.random(len(STEMS)) < change.silence] = 0
+        if rng.random() < change.remix:
+            for row in range(1, len(STEMS)):
+                other, place = self._draw(rng)
+                crop[row] = other.read(place, self.samples)[row]
+        stems = crop * gains[:, None].astype(np.float32)
+        return {"stems": torch.from_numpy(stems), "name": track.name, "source": track.source, "start": start,
+                "gains": torch.from_numpy(gains.astype(np.float32))}
+
+
+def window(track: Track, seconds: float, seed: int = 0, active: float = 0.5) -> int:
+    """The first sample of a window drawn by rule: the first of 200 random ones in which every stem of the song sounds.
+
+    Sounds: in at least a share `active` of its half-seconds the stem is within 30 dB of its level in the song. If none
+    of the 200 will do, the one that comes closest.
+    """
+    stems = track.read()
+    size, step = int(seconds * SAMPLE_RATE), SAMPLE_RATE // 2
+    floor = 10 ** (-30 / 20) * STEM_RMS
+    rng = np.random.default_rng((seed, int(hashlib.sha256(track.name.encode()).hexdigest()[:8], 16)))
+    plays = [row for row in stems if np.abs(row).max() > 0]
+    best, best_share = 0, -1.0
+    for start in rng.integers(0, max(stems.shape[1] - size, 0) + 1, 200):
+        share = 1.0
+        for row in plays:
+            frames = row[start : start + size]
+            frames = frames[: len(frames) // step * step].reshape(-1, step)
+            share = min(share, float((np.sqrt((frames**2).mean(1)) > floor).mean()))
+        if share > best_share:
+            best, best_share = int(start), share
+        if share >= active:
+            break
+    return best
