@@ -4,7 +4,7 @@ SHELL := bash
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
 .DEFAULT_GOAL := help
-.PHONY: help book test data clean
+.PHONY: help book test data bench clean
 
 VENV := .venv
 READY := $(VENV)/.ready
@@ -13,6 +13,7 @@ PAGE := build/_build/html/index.html
 CHAPTERS := $(patsubst book/%,build/chapters/%,$(wildcard book/[0-9]*.ipynb))
 PACKAGE := $(wildcard msdm_lite/*.py msdm_lite/*.html)
 SHIPPED := $(wildcard data/clips/* data/results/* data/weights/*)
+CARD := data/README.md $(wildcard data/pictures/*)
 PROSE := $(wildcard book/*.md book/*.bib book/figures/*)
 
 # The environment's own kernel, whatever other kernel is called python3 on this machine.
@@ -32,6 +33,9 @@ test: $(READY)  ## run the tests, and every chapter quickly
 
 data: $(READY)  ## render the corpus into the cache (needs FluidSynth)
 	$(BIN)/msdm-lite data build
+
+bench: $(READY)  ## time the parts side by side and print ratios (leave the machine alone meanwhile)
+	@for each in benchmarks/*.py; do echo "== $$each"; $(BIN)/python $$each; done
 
 clean:  ## remove what `make book` built; the environment stays
 	rm -rf build
@@ -57,11 +61,12 @@ build/chapters/%.ipynb: book/%.ipynb $(PACKAGE) $(SHIPPED) | $(READY)
 	@mv build/chapters/$*.part.ipynb $@
 
 # All pages afresh, so that a warning seen once is seen again. When it fails, make deletes the first page.
-$(PAGE): $(CHAPTERS) $(PROSE) _config.yml _toc.yml | $(READY)
+$(PAGE): $(CHAPTERS) $(PROSE) $(CARD) _config.yml _toc.yml | $(READY)
 	@echo "Building the site: less than half a minute"
 	@rm -rf build/site build/_build
-	@mkdir -p build/site/book
+	@mkdir -p build/site/book build/site/data/pictures
 	@cp _config.yml _toc.yml build/site
+	@cp data/README.md build/site/data && cp data/pictures/* build/site/data/pictures
 	@cp -r $(wildcard book/*.md book/*.bib book/figures) $(CHAPTERS) build/site/book
 	$(BIN)/python book/figures/separation.py build/site/book/figures
 	$(BIN)/jupyter-book build -W -n --keep-going --path-output build build/site

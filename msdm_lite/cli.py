@@ -38,7 +38,8 @@ def separate(file: tyro.conf.Positional[Path], out: Path, model: str = "lite", m
 
 def train(out: Path, preset: str = "lite", data: str = "all", minutes: float | None = None, steps: int | None = None,
           resume: bool = False, batch: int = 8, lr: float = 1e-3, gain_db: float = 2.0, silence: float = 0.04,
-          remix: float = 0.0, variations: int = 0, seed: int = 0, device: str = "auto") -> None:
+          remix: float = 0.0, variations: int = 0,
+          balance: Literal["rms", "loudness"] = "rms", seed: int = 0, device: str = "auto") -> None:
     """Train a model on the corpus (`msdm-lite data build` makes it) or on your own stems. Can be killed and resumed.
 
     Args:
@@ -54,6 +55,7 @@ def train(out: Path, preset: str = "lite", data: str = "all", minutes: float | N
         silence: augmentation: probability that a stem is silenced; 0 for none.
         remix: augmentation: probability that the stems of a crop come from different songs.
         variations: augmentation: further versions of each song, in other keys and sounds (build them first).
+        balance: what the corpus' stems are made equally strong in: active RMS, or integrated loudness (build it first).
         seed: of weights, crops and noise.
         device: auto, cpu or cuda.
     """
@@ -61,7 +63,7 @@ def train(out: Path, preset: str = "lite", data: str = "all", minutes: float | N
     from msdm_lite.train import train as run
 
     recipe = Recipe(preset=preset, data=data, minutes=minutes, steps=steps, batch=batch, lr=lr, seed=seed,
-                    gain_db=gain_db, silence=silence, remix=remix, variations=variations)
+                    gain_db=gain_db, silence=silence, remix=remix, variations=variations, balance=balance)
     print(run(recipe, out, resume, device, progress=sys.stderr.isatty()))
 
 

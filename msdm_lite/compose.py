@@ -22,6 +22,7 @@ from tqdm import tqdm
 
 from msdm_lite import debian, midi
 from msdm_lite.audio import STEMS
+from msdm_lite.errors import InputError
 
 # Degrees of the scale and chord types. Common pop, rock, blues and jazz turns; eight bars each.
 MAJOR = {"I": (0, ""), "ii": (2, "m"), "iii": (4, "m"), "IV": (5, ""), "V": (7, ""), "V7": (7, "7"), "vi": (9, "m"),
@@ -185,7 +186,13 @@ def split(style: str) -> str:
 
 
 def write(folder: str | Path, count: int = 500, seed: int = 0) -> Path:
-    """Compose `count` songs into `folder/band/*.mid` and list them, with their splits, in `folder/band.tsv`."""
+    """Compose `count` songs into `folder/band/*.mid` and list them, with their splits, in `folder/band.tsv`.
+
+    Raises:
+        InputError: fewer than one song.
+    """
+    if count < 1:
+        raise InputError(f"at least one song can be composed, not {count}")
     folder = Path(folder)
     (folder / "band").mkdir(parents=True, exist_ok=True)
     made = []

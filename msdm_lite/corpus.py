@@ -78,7 +78,7 @@ class Song:
     def read(self, start: int = 0, count: int | None = None) -> np.ndarray:
         """`count` samples from `start` on, to the end if None: (S, count) float32, zeros past the end."""
         stems = _stems(str(self.audio()))
-        count = stems.shape[1] - start if count is None else count
+        count = max(0, stems.shape[1] - start) if count is None else count
         found = stems[:, start : start + count].astype(np.float32) / 32767
         found = np.pad(found, ((0, 0), (0, count - found.shape[1])))
         return found * self._gains()[:, None] if self.balance == "loudness" else found
@@ -108,12 +108,14 @@ def songs(split: str | None = None, source: str | None = None, variations: int =
         switches: `programs`, `transpose` and `soundfonts`, True if not given: what a variation changes.
 
     Raises:
-        InputError: a split, source or balance that does not exist.
+        InputError: a split, source or balance that does not exist, or fewer than no variations.
     """
     if split not in (None, "train", "val", "test"):
         raise InputError(f"split is train, val or test, not {split!r}")
     if balance not in ("rms", "loudness"):
         raise InputError(f"balance is rms or loudness, not {balance!r}")
+    if variations < 0:
+        raise InputError(f"variations are counted from 0, not {variations}")
     found = [Song(row["name"], "band", row["split"], row["family"], "MIT", float(row["seconds"]))
              for row in table("band")]
     found += [Song(row["name"], row["package"], row["split"], row["genre"], row["licence"], float(row["seconds"]))
@@ -173,6 +175,8 @@ def build(wanted: list[Song] | None = None, workers: int | None = None, skip: bo
     Raises:
         InputError: FluidSynth or a Debian package is missing here, the disk is full, or songs could not be rendered.
     """
+    if workers is not None and workers < 1:
+        raise InputError(f"workers must be 1 or more, not {workers}")
     missing = [song for song in (songs() if wanted is None else wanted) if not song.ready]
     if not missing:
         return 0

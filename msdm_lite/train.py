@@ -45,10 +45,11 @@ class Recipe:
     silence: float = 0.04
     remix: float = 0.0
     variations: int = 0  # of every training song, beside the song as written
+    balance: str = "rms"  # or "loudness": what the levels of the corpus' stems are made equal in
     seed: int = 0
 
 
-def songs_of(data: str, split: str, variations: int = 0) -> list[Track]:
+def songs_of(data: str, split: str, variations: int = 0, balance: str = "rms") -> list[Track]:
     """The songs of a split that a recipe's `data` names: "band", "composed", "all", or a folder of stems.
 
     A folder without splits is all training; a tenth of its songs, at least one, by name, then is for validation.
@@ -57,7 +58,7 @@ def songs_of(data: str, split: str, variations: int = 0) -> list[Track]:
         InputError: `data` is neither, or the folder has no such songs.
     """
     if data in ("band", "composed", "all"):
-        return corpus.songs(split, None if data == "all" else data, variations)
+        return corpus.songs(split, None if data == "all" else data, variations, balance)
     if not Path(data).exists():
         raise InputError(f"data is band, composed, all or a folder of stems, not {data!r}")
     tracks = readers.find(data)
@@ -105,8 +106,8 @@ class Validation:
 
     LEVELS = (0.01, 0.03, 0.1, 0.3, 1.0, 3.0)
 
-    def __init__(self, model: Model, data: str, count: int = 24):
-        songs = [song for song in songs_of(data, "val") if getattr(song, "ready", True)]
+    def __init__(self, model: Model, data: str, balance: str = "rms", count: int = 24):
+        songs = [song for song in songs_of(data, "val", balance=balance) if getattr(song, "ready", True)]
         crops = Crops(songs, crop_samples(model), count, seed=2)
         self.x = torch.stack([pictures(model, crops[i]["stems"][None])[0] for i in range(count)])
 
@@ -154,7 +155,7 @@ def train(recipe: Recipe, out: str | Path, resume: bool = False, on: str = "auto
     out.mkdir(parents=True, exist_ok=True)
     where = device.pick(on)
     torch.manual_seed(recipe.seed)
-    songs = songs_of(recipe.data, "train", recipe.variations)
+    songs = songs_of(recipe.data, "train", recipe.variations, recipe.balance)
     model = Model(preset(recipe.preset))
     if not resume:
         model.denoiser.deviation.copy_(deviations(model, songs))
@@ -181,7 +182,7 @@ def train(recipe: Recipe, out: str | Path, resume: bool = False, on: str = "auto
     # One process beside: the crops are there when the step wants them
     loader = DataLoader(crops, recipe.batch, sampler=Following(step * recipe.batch, endless), num_workers=1,
                         prefetch_factor=8, pin_memory=where.type == "cuda")
-    validate = Validation(model, recipe.data)
+    validate = Validation(model, recipe.data, recipe.balance)
     if where.type != "cpu":
         validate.x = validate.x.to(where)
 

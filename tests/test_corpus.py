@@ -89,7 +89,7 @@ def here(song):
 
 
 def test_no_near_duplicate_crosses_a_split():
-    """No song has over a fifth of its four-bar windows in a song of another side, by all stems or the pitched ones."""
+    """No song has over a fifth of its four-bar windows, all stems together, in a song of another side."""
     songs = [song for song in corpus.songs() if here(song)]
     train, val, test = ([song for song in songs if song.split == side] for side in ("train", "val", "test"))
     held = val + test

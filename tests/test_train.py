@@ -24,7 +24,7 @@ def few_songs(tmp_path, monkeypatch):
         waves = [np.sin(0.1 * np.arange(120_000)), clicks, np.sin(0.5 * np.arange(120_000)),
                  0.4 * rng.standard_normal(120_000)]
         np.save(song.audio(), (1000 * np.stack(waves)).astype(np.int16))
-    monkeypatch.setattr(corpus, "songs", lambda split=None, source=None, variations=0: [
+    monkeypatch.setattr(corpus, "songs", lambda split=None, source=None, variations=0, balance="rms": [
         s for s in songs if split in (None, s.split)])
     monkeypatch.setattr(train, "Validation", functools.partial(train.Validation, count=4))
     monkeypatch.setattr(train, "deviations", functools.partial(train.deviations, count=20))
