@@ -27,7 +27,7 @@ from msdm_lite.audio import SAMPLE_RATE, STEMS
 from msdm_lite.errors import InputError
 from msdm_lite.resources import cache, data
 
-RENDERING = 2  # raised when the renderer changes, so that no cached audio of an older one is used
+RENDERING = 3  # raised when the renderer changes, so that no cached audio of an older one is used
 BYTES_A_SECOND = 2 * len(STEMS) * SAMPLE_RATE
 log = logging.getLogger("msdm_lite")
 

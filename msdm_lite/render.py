@@ -1,6 +1,8 @@
 """MIDI to stems: one FluidSynth, dry and mono, for each of bass, drums, guitar and piano."""
 
 import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cache as once
 from pathlib import Path
 
@@ -13,6 +15,7 @@ from msdm_lite.errors import InputError
 from msdm_lite.variation import Variation
 
 log = logging.getLogger("msdm_lite")
+INAUDIBLE = 3e-4  # active RMS of a stem that is as good as silent; levelled, it would be the noise of 16 bits
 STEM_LUFS = -25.0  # the same as an option, by integrated loudness
 RENDER_RATE = 44100  # FluidSynth would alias if it played 44.1 kHz samples at 22.05 kHz
 IGNORED = (0, 10, 32, 91, 93)  # control changes: bank, pan, bank, reverb, chorus
@@ -56,21 +59,25 @@ def default_soundfont() -> str:
         return "TimGM6mb"
 
 
-@once
-def _synth(name: str):
-    """One synthesizer a process and soundfont: loading it takes longer than playing a song."""
+@contextmanager
+def _synth(name: str) -> Iterator[tuple]:
+    """A new synthesizer and its soundfont's number; one that has played before starts notes up to 64 samples off."""
     try:
         import fluidsynth
     except ImportError as problem:
         raise InputError(f"rendering needs FluidSynth: `apt-get install libfluidsynth3` or your system's package "
                          f"and `pip install pyfluidsynth` ({problem})") from None
     synth = fluidsynth.Synth(gain=0.3, samplerate=float(RENDER_RATE))
-    synth.setting("synth.reverb.active", 0)
-    synth.setting("synth.chorus.active", 0)
-    font = synth.sfload(str(soundfont(name)))
-    if font < 0:
-        raise InputError(f"FluidSynth cannot read the soundfont {soundfont(name)}")
-    return synth, font
+    try:
+        synth.setting("synth.reverb.active", 0)
+        synth.setting("synth.chorus.active", 0)
+        synth.setting("synth.dynamic-sample-loading", 1)  # reads the programs in use, and so starts in milliseconds
+        font = synth.sfload(str(soundfont(name)))
+        if font < 0:
+            raise InputError(f"FluidSynth cannot read the soundfont {soundfont(name)}")
+        yield synth, font
+    finally:
+        synth.delete()
 
 
 def render_stem(events: list, stem: str, seconds: float, variation: Variation | None = None) -> np.ndarray:
@@ -83,44 +90,43 @@ def render_stem(events: list, stem: str, seconds: float, variation: Variation | 
         variation: other programs, another key, another soundfont; as written if not given.
     """
     variation = variation or Variation(soundfont=default_soundfont())
-    synth, font = _synth(variation.soundfont)
-    synth.system_reset()
-    program = variation.programs.get(stem)
-    for channel in range(16):
-        bank = 128 if channel == midi.DRUM_CHANNEL else 0
-        ours = (bank == 128) == (stem == "drums")
-        synth.program_select(channel, font, bank, program if ours and program is not None else 0)
-    blocks, done = [], 0
+    with _synth(variation.soundfont) as (synth, font):
+        program = variation.programs.get(stem)
+        for channel in range(16):
+            bank = 128 if channel == midi.DRUM_CHANNEL else 0
+            ours = (bank == 128) == (stem == "drums")
+            synth.program_select(channel, font, bank, program if ours and program is not None else 0)
+        blocks, done = [], 0
 
-    def advance(until: float) -> None:
-        nonlocal done
-        count = int(until * RENDER_RATE) - done
-        if count > 0:
-            blocks.append(synth.get_samples(count).reshape(-1, 2).mean(1, dtype=np.float32))
-            done += count
+        def advance(until: float) -> None:
+            nonlocal done
+            count = int(until * RENDER_RATE) - done
+            if count > 0:
+                blocks.append(synth.get_samples(count).reshape(-1, 2).mean(1, dtype=np.float32))
+                done += count
 
-    for now, message, belongs in events:
-        if now >= seconds:
-            break
-        kind, channel = message.type, message.channel
-        shift = 0 if channel == midi.DRUM_CHANNEL else variation.transpose
-        if kind == "note_on" and message.velocity:
-            if belongs == stem:
+        for now, message, belongs in events:
+            if now >= seconds:
+                break
+            kind, channel = message.type, message.channel
+            shift = 0 if channel == midi.DRUM_CHANNEL else variation.transpose
+            if kind == "note_on" and message.velocity:
+                if belongs == stem:
+                    advance(now)
+                    synth.noteon(channel, min(max(message.note + shift, 0), 127), message.velocity)
+            elif kind in ("note_on", "note_off"):
                 advance(now)
-                synth.noteon(channel, min(max(message.note + shift, 0), 127), message.velocity)
-        elif kind in ("note_on", "note_off"):
-            advance(now)
-            synth.noteoff(channel, min(max(message.note + shift, 0), 127))
-        elif kind == "program_change" and program is None:
-            advance(now)
-            synth.program_change(channel, message.program)
-        elif kind == "control_change" and message.control not in IGNORED:
-            advance(now)
-            synth.cc(channel, message.control, message.value)
-        elif kind == "pitchwheel":
-            advance(now)
-            synth.pitch_bend(channel, message.pitch)
-    advance(seconds)
+                synth.noteoff(channel, min(max(message.note + shift, 0), 127))
+            elif kind == "program_change" and program is None:
+                advance(now)
+                synth.program_change(channel, message.program)
+            elif kind == "control_change" and message.control not in IGNORED:
+                advance(now)
+                synth.cc(channel, message.control, message.value)
+            elif kind == "pitchwheel":
+                advance(now)
+                synth.pitch_bend(channel, message.pitch)
+        advance(seconds)
     played = np.concatenate(blocks) / 32768.0
     return soxr.resample(played, RENDER_RATE, SAMPLE_RATE).astype(np.float32)
 
@@ -166,7 +172,7 @@ def loudness_gains(stems: np.ndarray, target: float = STEM_LUFS) -> np.ndarray:
 
 def level(stems: np.ndarray, rms: float = STEM_RMS) -> np.ndarray:
     """Every sounding stem at the same active RMS; the song is turned down if the mix or a stem would clip. (S, T)."""
-    gains = np.array([rms / r if (r := active_rms(stem)) > 1e-6 else 0.0 for stem in stems])
+    gains = np.array([rms / r if (r := active_rms(stem)) > INAUDIBLE else 0.0 for stem in stems])
     return stems * peak_safe(stems, gains).astype(np.float32)[:, None]
 
 
