@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader
 
-from msdm_lite import corpus, device, diffusion, train
+from msdm_lite import corpus, device, train
 from msdm_lite.audio import SAMPLE_RATE, STEMS
 from msdm_lite.crops import Augmentation, Crops
 from msdm_lite.known import Known
@@ -57,7 +57,7 @@ def main() -> None:
         plain = Crops(songs, train.crop_samples(model), 10**9)
 
         def loader(of: Crops, workers: int):
-            order = train.Following(0, 10**9)
+            order = train.Order(0, train.Recipe())
             batches = iter(DataLoader(of, BATCH, sampler=order, num_workers=workers))
             return lambda: next(batches)
 
@@ -66,7 +66,7 @@ def main() -> None:
 
         def learn() -> None:
             with device.autocast(where):
-                diffusion.loss(model.denoiser, x, torch.ones(BATCH, device=where), known).mean().backward()
+                model.loss(x, torch.ones(BATCH, device=where), known, torch.randn_like(x)).mean().backward()
             optimizer.step()
             optimizer.zero_grad()
             if where.type == "cuda":

@@ -1,6 +1,7 @@
 """The command line: `msdm-lite separate | train | evaluate | data`. One line of error and exit code 2 on bad input."""
 
 import logging
+import os
 import sys
 from pathlib import Path
 from typing import Annotated, Literal
@@ -37,34 +38,45 @@ def separate(file: tyro.conf.Positional[Path], out: Path, model: str = "lite", m
 
 
 def train(out: Path, preset: str = "lite", data: str = "all", minutes: float | None = None, steps: int | None = None,
-          resume: bool = False, batch: int = 8, lr: float = 1e-3, gain_db: float = 2.0, silence: float = 0.04,
-          remix: float = 0.0, variations: int = 0,
-          balance: Literal["rms", "loudness"] = "rms", seed: int = 0, device: str = "auto") -> None:
+          resume: bool = False, batch: int = 8, accumulate: int = 1, lr: float | None = None, gain_db: float = 2.0,
+          silence: float = 0.04, remix: float = 0.0, variations: int = 0,
+          balance: Literal["rms", "loudness"] = "rms", seed: int = 0, log_every: int = 50,
+          checkpoint_minutes: float = 5.0, compile: bool = False, workers: int = 1, device: str = "auto") -> None:
     """Train a model on the corpus (`msdm-lite data build` makes it) or on your own stems. Can be killed and resumed.
 
+    Several GPUs or machines: `torchrun --nproc_per_node 8 -m msdm_lite train` (or `accelerate launch`) and these options.
+
     Args:
-        out: folder for the checkpoint, the log and, at the end, the weights.
-        preset: lite or tiny.
+        out: folder for the checkpoint, the log (JSON lines and TensorBoard) and, at the end, the weights.
+        preset: lite or tiny; base or paper, which learn waveforms and want a GPU.
         data: band, composed or all training songs; or a folder of stems, Slakh2100 among them.
         minutes: how long to train, validation not counted; or say --steps.
-        steps: how many batches to train on.
+        steps: how many steps to train.
         resume: go on from the checkpoint in --out.
-        batch: crops in a batch.
-        lr: the highest learning rate.
+        batch: crops a process takes at once.
+        accumulate: such batches in a step; for a large batch in little memory.
+        lr: the highest learning rate; 1e-3 for lite and tiny, 1e-4 for base and paper, if not given.
         gain_db: augmentation: standard deviation of a random gain for each stem; 0 for none.
         silence: augmentation: probability that a stem is silenced; 0 for none.
         remix: augmentation: probability that the stems of a crop come from different songs.
         variations: augmentation: further versions of each song, in other keys and sounds (build them first).
         balance: what the corpus' stems are made equally strong in: active RMS, or integrated loudness (build it first).
         seed: of weights, crops and noise.
+        log_every: steps between two lines of the log.
+        checkpoint_minutes: between two checkpoints; each is followed by a validation.
+        compile: let torch.compile work on the network first.
+        workers: processes that read crops.
         device: auto, cpu or cuda.
     """
     from msdm_lite.train import Recipe
     from msdm_lite.train import train as run
 
-    recipe = Recipe(preset=preset, data=data, minutes=minutes, steps=steps, batch=batch, lr=lr, seed=seed,
-                    gain_db=gain_db, silence=silence, remix=remix, variations=variations, balance=balance)
-    print(run(recipe, out, resume, device, progress=sys.stderr.isatty()))
+    recipe = Recipe(preset=preset, data=data, minutes=minutes, steps=steps, batch=batch, accumulate=accumulate, lr=lr,
+                    seed=seed, gain_db=gain_db, silence=silence, remix=remix, variations=variations, balance=balance,
+                    log_every=log_every)
+    path = run(recipe, out, resume, device, sys.stderr.isatty(), checkpoint_minutes, compile, workers)
+    if os.environ.get("RANK", "0") == "0":  # of several processes the first writes, and says so
+        print(path)
 
 
 def evaluate(method: str = "mixture-known", model: str = "lite", clips: str = "band", steps: int | None = None,

@@ -76,9 +76,11 @@ class Denoiser(nn.Module):
         return x0 + fixed * shares * (mixture - x0.sum(1, keepdim=True))
 
 
-def add_noise(x: Tensor, sigma: Tensor, known: Known | None = None, generator: torch.Generator | None = None) -> Tensor:
-    """x + sigma * P n for clean x (B, S, ...) and levels sigma (B,)."""
-    n = torch.randn(x.shape, generator=generator, device=x.device, dtype=x.dtype)
+def add_noise(x: Tensor, sigma: Tensor, known: Known | None = None, generator: torch.Generator | None = None,
+              n: Tensor | None = None) -> Tensor:
+    """x + sigma * P n for clean x (B, S, ...), levels sigma (B,) and white noise n, drawn here if not given."""
+    if n is None:
+        n = torch.randn(x.shape, generator=generator, device=x.device, dtype=x.dtype)
     return x + sigma.reshape(-1, *[1] * (x.ndim - 1)) * project(n, known)
 
 
@@ -90,13 +92,14 @@ def draw_sigma(count: int, known: Known, free: tuple[float, float], mixture: tup
 
 
 def loss(denoiser: Denoiser, x: Tensor, sigma: Tensor, known: Known, generator: torch.Generator | None = None,
-         tilt: float = 0.5) -> Tensor:
+         tilt: float = 0.5, n: Tensor | None = None) -> Tensor:
     """Weighted denoising score matching, one value an item: (B,). About one for a net that knows variances alone.
 
     Each coefficient's squared error is divided by v sigma^2 / (v + sigma^2), its uncertainty under the Wiener filter
     (EDM's weight, per bin), and weighted by deviation ** (2 * tilt): 0 treats all bins alike, 1 counts energy.
+    The white noise n is drawn from the generator if not given.
     """
-    noisy = add_noise(x, sigma, known, generator)
+    noisy = add_noise(x, sigma, known, generator, n)
     v = denoiser.deviation.square()[:, :, None]
     s2 = sigma.square()[:, None, None, None]
     weight = (v / v.mean()) ** tilt

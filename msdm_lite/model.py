@@ -5,8 +5,9 @@ from dataclasses import asdict, dataclass, replace
 import torch
 from torch import Tensor, nn
 
+from msdm_lite import wave
 from msdm_lite.audio import SAMPLE_RATE, STEMS
-from msdm_lite.diffusion import Denoiser
+from msdm_lite.diffusion import Denoiser, loss
 from msdm_lite.errors import InputError
 from msdm_lite.known import Known
 from msdm_lite.transform import MDCT
@@ -45,19 +46,10 @@ PRESETS = {
 }
 
 
-def preset(name: str) -> Config:
-    """The configuration of that name.
-
-    Raises:
-        InputError: no such preset.
-    """
-    if name not in PRESETS:
-        raise InputError(f"there is no preset {name!r}; there are {', '.join(PRESETS)}")
-    return replace(PRESETS[name])
-
-
 class Model(nn.Module):
     """What `msdm_lite.load` returns. Samplers and guidances use `denoise` alone; `separate` also the front end."""
+
+    takes_known = True  # trained on every shape of noise
 
     def __init__(self, config: Config, deviation: Tensor | None = None):
         super().__init__()
@@ -88,6 +80,27 @@ class Model(nn.Module):
     def device(self) -> torch.device:
         return self.denoiser.deviation.device
 
+    def loss(self, x: Tensor, sigma: Tensor, known: Known, noise: Tensor) -> Tensor:
+        """The training loss of clean (B, S, bins, L) and white noise of that shape, one value an item: (B,)."""
+        return loss(self.denoiser, x, sigma, known, n=noise)
+
     def denoise(self, x: Tensor, sigma: Tensor, known: Known | None = None) -> Tensor:
         """The denoiser contract: MDCT pictures (B, S, bins, L) at level sigma (B,) to clean ones."""
         return self.denoiser(x, sigma, known)
+
+
+def preset(name: str) -> Config | wave.WaveConfig:
+    """The configuration of that name.
+
+    Raises:
+        InputError: no such preset.
+    """
+    known = PRESETS | wave.PRESETS
+    if name not in known:
+        raise InputError(f"there is no preset {name!r}; there are {', '.join(known)}")
+    return replace(known[name])
+
+
+def build(config: Config | wave.WaveConfig) -> Model | wave.WaveModel:
+    """An untrained model of that configuration."""
+    return Model(config) if isinstance(config, Config) else wave.WaveModel(config)

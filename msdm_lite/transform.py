@@ -66,6 +66,28 @@ class MDCT:
         return (first + second.roll(1, -2)).flatten(-2)
 
 
+class Blocks:
+    """No transform: a waveform (..., T) as blocks of `bins` samples side by side, (..., bins, T / bins), and back."""
+
+    def __init__(self, bins: int):
+        self.bins = bins
+
+    def forward(self, wave: Tensor) -> Tensor:
+        """(..., T) -> (..., bins, T / bins).
+
+        Raises:
+            InputError: T is no positive multiple of `bins`.
+        """
+        N, T = self.bins, wave.shape[-1]
+        if T == 0 or T % N:
+            raise InputError(f"the length {T} is no positive multiple of {N}: pad the waveform first")
+        return wave.unflatten(-1, (T // N, N)).transpose(-1, -2)
+
+    def inverse(self, picture: Tensor) -> Tensor:
+        """(..., bins, L) -> (..., L * bins)."""
+        return picture.transpose(-1, -2).flatten(-2)
+
+
 def pseudo_energy(picture: Tensor) -> Tensor:
     """Energy of an MDCT picture (..., bins, L), nearly free of the phase that makes single coefficients flicker.
 

@@ -313,7 +313,8 @@ class Denoiser1d(nn.Module):
             InputError: something is known, or the network cannot take that shape.
         """
         if known is not None and (known.mixture.any() or known.stems.any()):
-            raise InputError("this model was trained on noise on all stems only: it cannot be told what is known")
+            raise InputError("this model was trained on noise on all stems only: it cannot be told what is known "
+                             "(to separate with it, use the method dirac or gaussian)")
         total = (sigma.square() + self.sigma_data**2)[:, None, None]           # (B, 1, 1)
         s = sigma[:, None, None]                                               # (B, 1, 1)
         out = self.net(x * total.rsqrt(), sigma.log() / 4).to(x.dtype)         # (B, S, T)
@@ -323,11 +324,12 @@ class Denoiser1d(nn.Module):
     denoise = forward
 
 
-def edm_loss(denoiser: Denoiser1d, x: Tensor, sigma: Tensor, generator: torch.Generator | None = None) -> Tensor:
-    """The paper's loss, one value an item: (B,). x is clean stems (B, S, T), sigma (B,) the noise each gets.
+def edm_loss(denoiser: Denoiser1d, x: Tensor, sigma: Tensor, generator: torch.Generator | None = None,
+             n: Tensor | None = None) -> Tensor:
+    """The paper's loss, one value an item: (B,). x is clean stems (B, S, T), sigma (B,) the level of the noise n.
 
     The mean squared error, times (sigma^2 + sigma_data^2) / (sigma sigma_data)^2: the net's own error, about one for
     a net that says nothing. Source: arXiv 2302.02257, 2206.00364.
     """
-    error = (denoiser(add_noise(x, sigma, generator=generator), sigma) - x).square().mean((1, 2))
+    error = (denoiser(add_noise(x, sigma, None, generator, n), sigma) - x).square().mean((1, 2))
     return error * (sigma.square() + denoiser.sigma_data**2) / (sigma * denoiser.sigma_data).square()

@@ -6,11 +6,13 @@ from pathlib import Path
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
+from torch import nn
 
-from msdm_lite import resources
+from msdm_lite import checkpoint, resources
 from msdm_lite.device import pick
 from msdm_lite.errors import InputError
-from msdm_lite.model import Config, Model
+from msdm_lite.model import Config, Model, build
+from msdm_lite.wave import PRESETS, WaveConfig, WaveModel
 
 
 def shipped() -> list[str]:
@@ -18,7 +20,7 @@ def shipped() -> list[str]:
     return sorted(path.stem for path in resources.data_folder().glob("weights/*.safetensors"))
 
 
-def save(model: Model, path: str | Path, record: dict) -> Path:
+def save(model: Model | WaveModel, path: str | Path, record: dict) -> Path:
     """Write a model's weights in half precision, whole or not at all.
 
     Args:
@@ -27,8 +29,8 @@ def save(model: Model, path: str | Path, record: dict) -> Path:
     path = Path(path)
     tensors = {name: (value.half() if value.is_floating_point() else value).contiguous()
                for name, value in model.state_dict().items()}
-    # Standard deviations of high bins are small: half precision would round them to denormals
-    tensors["denoiser.deviation"] = model.denoiser.deviation.float().contiguous()
+    if "denoiser.deviation" in tensors:  # that of a high bin is small: half precision would round it to a denormal
+        tensors["denoiser.deviation"] = model.denoiser.deviation.float().contiguous()
     path.parent.mkdir(parents=True, exist_ok=True)
     scratch = path.with_suffix(".part")
     save_file(tensors, scratch, {"config": json.dumps(model.config.to_dict()), "record": json.dumps(record)})
@@ -37,8 +39,20 @@ def save(model: Model, path: str | Path, record: dict) -> Path:
     return path
 
 
-def load(name: str | Path = "lite", device: str = "auto") -> Model:
-    """A model by the name it ships under, or by the path of its .safetensors file, on the GPU if there is one.
+def official(path: Path) -> WaveModel:
+    """A checkpoint of the official code (arXiv 2302.02257) as a model; nothing that the file carries is run."""
+    denoiser = checkpoint.load_official(path)
+    own = [name for name, config in PRESETS.items() if config.net == denoiser.net.config]
+    model = WaveModel(WaveConfig(own[0] if own else path.stem, net=denoiser.net.config,
+                                 sigma_data=denoiser.sigma_data), denoiser)
+    model.record = {"source": f"{path.name}, a checkpoint of the official code of arXiv 2302.02257"}
+    return model
+
+
+def load(name: str | Path = "lite", device: str = "auto") -> Model | WaveModel:
+    """A model by the name it ships under, or by its file's path, on the GPU if there is one.
+
+    A file is one of ours, .safetensors, or a .ckpt of the official code.
 
     Raises:
         InputError: no such model or file, not a model file, or weights that do not fit their configuration.
@@ -46,9 +60,11 @@ def load(name: str | Path = "lite", device: str = "auto") -> Model:
     path = resources.data_folder() / "weights" / f"{name}.safetensors"
     if not path.is_file():
         path = Path(name)
+    if path.is_file() and path.suffix == ".ckpt":
+        return official(path).eval().requires_grad_(False).to(pick(device))
     if not path.is_file() or path.suffix != ".safetensors":
         raise InputError(f"there is no model {str(name)!r}: it ships with {', '.join(shipped()) or 'none'}, "
-                         "and a path must lead to a .safetensors file")
+                         "and a path must lead to a .safetensors file, or a .ckpt of the official code")
     try:
         with safe_open(path, framework="pt") as file:
             meta = file.metadata() or {}
@@ -56,9 +72,10 @@ def load(name: str | Path = "lite", device: str = "auto") -> Model:
     except (SafetensorError, OSError) as problem:
         raise InputError(f"{path} is not a safetensors file ({problem})") from None
     try:
-        model = Model(Config.from_dict(json.loads(meta["config"])))
+        said = json.loads(meta["config"])
+        model = build((WaveConfig if said.get("front") == "wave" else Config).from_dict(said))
         model.record = json.loads(meta.get("record", "{}"))
-    except (KeyError, TypeError, ValueError) as problem:
+    except (KeyError, TypeError, ValueError, AttributeError) as problem:
         raise InputError(f"{path} does not say which model it holds ({type(problem).__name__}: {problem})") from None
     own = model.state_dict()
     odd = [key for key in own.keys() | tensors.keys()
@@ -66,4 +83,9 @@ def load(name: str | Path = "lite", device: str = "auto") -> Model:
     if odd:
         raise InputError(f"{path}: {len(odd)} tensors do not fit the model it names, for example {sorted(odd)[0]}")
     model.load_state_dict({key: value.to(own[key].dtype) for key, value in tensors.items()})
-    return model.eval().requires_grad_(False).to(pick(device), memory_format=torch.channels_last)
+    return placed(model.eval().requires_grad_(False), pick(device))
+
+
+def placed(model: nn.Module, where: torch.device) -> nn.Module:
+    """The model on a device; networks of pictures with channels last, which is faster."""
+    return model.to(where, memory_format=torch.channels_last) if isinstance(model, Model) else model.to(where)

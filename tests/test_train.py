@@ -1,117 +1,241 @@
-import functools
 import json
+import os
+import signal
+import subprocess
+import sys
+import time
 from dataclasses import replace
+from functools import partial
+from pathlib import Path
 
 import numpy as np
 import pytest
+import soundfile
 import torch
 
-from msdm_lite import corpus, diffusion, train, weights
+from msdm_lite import corpus, train, wave, weights
 from msdm_lite.errors import InputError
 from msdm_lite.train import Recipe
+from msdm_lite.unet1d import UNet1dConfig
+
+COMMAND = [sys.executable, "-m", "msdm_lite", "train", "--preset", "tiny", "--log-every", "1", "--device", "cpu"]
+
+
+@pytest.fixture(scope="module")
+def stems(tmp_path_factory):
+    """Four short songs of one's own: low tones, clicks, high tones, hiss. The first by name is for validation."""
+    root = tmp_path_factory.mktemp("stems")
+    rng = np.random.default_rng(0)
+    for i in range(4):
+        waves = {"bass": np.sin(0.1 * np.arange(120_000)), "drums": 20 * (rng.random(120_000) < 0.0005),
+                 "guitar": np.sin(0.5 * np.arange(120_000)), "piano": 0.4 * rng.standard_normal(120_000)}
+        (root / f"song{i}").mkdir()
+        for name, samples in waves.items():
+            soundfile.write(root / f"song{i}" / f"{name}.wav", 0.03 * samples, 22050, subtype="FLOAT")
+    return root
 
 
 @pytest.fixture
-def few_songs(tmp_path, monkeypatch):
-    """A corpus of four short synthetic songs in a cache of its own: low tones, clicks, high tones, hiss."""
-    monkeypatch.setenv("MSDM_LITE_CACHE", str(tmp_path / "cache"))
-    rng = np.random.default_rng(0)
-    songs = [corpus.Song(f"song{i}", "band", split, f"style{i}", "MIT")
-             for i, split in enumerate(["train", "train", "train", "val"])]
-    for song in songs:
-        song.audio().parent.mkdir(parents=True, exist_ok=True)
-        clicks = 20 * (rng.random(120_000) < 0.0005)
-        waves = [np.sin(0.1 * np.arange(120_000)), clicks, np.sin(0.5 * np.arange(120_000)),
-                 0.4 * rng.standard_normal(120_000)]
-        np.save(song.audio(), (1000 * np.stack(waves)).astype(np.int16))
-    monkeypatch.setattr(corpus, "songs", lambda split=None, source=None, variations=0, balance="rms": [
-        s for s in songs if split in (None, s.split)])
-    monkeypatch.setattr(train, "Validation", functools.partial(train.Validation, count=4))
-    monkeypatch.setattr(train, "deviations", functools.partial(train.deviations, count=20))
-    return tmp_path
+def recipe(stems, monkeypatch):
+    monkeypatch.setattr(train, "Validation", partial(train.Validation, count=4))
+    monkeypatch.setattr(train, "deviations", partial(train.deviations, count=20))
+    return Recipe(preset="tiny", data=str(stems), steps=6, batch=4, warmup=2, log_every=1)
 
 
-RECIPE = Recipe(preset="tiny", data="band", steps=6, batch=4, warmup=2)
-
-
-def losses(folder):
+def lines(folder):
     return [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
 
 
-def test_training_learns_logs_and_ships(few_songs):
-    recipe = replace(RECIPE, steps=60, lr=3e-3)
-    path = train.train(recipe, few_songs / "run", progress=False)
+def losses(folder):
+    return {line["step"]: line["loss"] for line in lines(folder) if "loss" in line}
+
+
+def test_training_learns_logs_and_ships(recipe, tmp_path):
+    path = train.train(replace(recipe, steps=60, lr=3e-3), tmp_path / "run", progress=False)
     model = weights.load(path)
     assert model.record["steps"] == 60 and model.record["songs"] == 3 and model.record["command"].endswith("--steps 60")
-    first, last = losses(few_songs / "run")[0], losses(few_songs / "run")[-1]
-    assert first["step"] == 50 and np.isfinite(first["loss"])
+    assert model.record["recipe"]["sigma_free"] == [-1.6, 1.2]  # what was left open is said
+    found = losses(tmp_path / "run")
+    assert list(found) == list(range(1, 61)) and np.isfinite(list(found.values())).all()
     # clicks and hiss have one long-term spectrum: the Wiener filter cannot tell them apart, 60 steps of training can
     start = train.Model(train.preset("tiny"), model.denoiser.deviation)
-    assert last["val_known_1.0"] < 0.9 * train.Validation(start, "band")(start)["known_1.0"]
+    last = lines(tmp_path / "run")[-1]
+    assert last["val_known_1.0"] < 0.9 * train.Validation(start, recipe.data)(start)["known_1.0"]
+    assert last["raw_known_1.0"] != last["val_known_1.0"]  # the last weights, and their average
+    assert list((tmp_path / "run" / "tensorboard").glob("events*"))
 
 
-def test_a_killed_run_goes_on_as_if_nothing_had_happened(few_songs, monkeypatch):
-    """Every loss after the kill is that of a run that was never stopped."""
-    seen = []
-    real = diffusion.loss
+def test_the_board_has_what_the_log_has(recipe, tmp_path):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-    def spying(*args, **kwargs):
-        out = real(*args, **kwargs)
-        if len(args) == 5 and torch.is_grad_enabled():
-            seen.append(out.mean().item())
-        return out
-
-    monkeypatch.setattr(train.diffusion, "loss", spying)
-    train.train(RECIPE, few_songs / "whole", progress=False)
-    whole, seen[:] = list(seen), []
-
-    real_update = train.AveragedModel.update_parameters
-
-    def killed(self, model):
-        real_update(self, model)
-        if len(seen) == 3:
-            raise KeyboardInterrupt
-
-    # a checkpoint after every step; the third step dies before its own is written
-    monkeypatch.setattr(train.AveragedModel, "update_parameters", killed)
-    with pytest.raises(KeyboardInterrupt):
-        train.train(RECIPE, few_songs / "cut", progress=False, checkpoint_minutes=0)
-    monkeypatch.setattr(train.AveragedModel, "update_parameters", real_update)
-    seen[:] = seen[:2]
-    path = train.train(RECIPE, few_songs / "cut", resume=True, progress=False)
-    assert seen == pytest.approx(whole, rel=1e-5)
-    a = weights.load(few_songs / "whole" / "tiny.safetensors").state_dict()
-    b = weights.load(path).state_dict()
-    assert all(torch.allclose(a[key], b[key], atol=1e-3) for key in a)
+    train.train(replace(recipe, steps=3), tmp_path / "run", progress=False)
+    board = EventAccumulator(str(tmp_path / "run" / "tensorboard")).Reload()
+    assert [e.value for e in board.Scalars("loss")] == pytest.approx(list(losses(tmp_path / "run").values()), rel=1e-5)
+    assert "val/si_sdr_improvement" in board.Tags()["scalars"] and "raw/known_1.0" in board.Tags()["scalars"]
 
 
-def test_a_loss_that_is_not_finite_stops_with_the_step_named(few_songs, monkeypatch):
-    monkeypatch.setattr(train.diffusion, "loss", lambda *a: torch.full((4,), torch.nan, requires_grad=True))
-    with pytest.raises(FloatingPointError, match="step 0"):
-        train.train(RECIPE, few_songs / "run", progress=False)
+def launch(args, folder, processes=1):
+    """The command as a user gives it, with one thread a process."""
+    command = COMMAND if processes == 1 else [sys.executable, "-m", "torch.distributed.run", "--standalone",
+                                              "--nproc_per_node", str(processes), *COMMAND[1:]]
+    return subprocess.Popen([*command, *map(str, args), "--out", str(folder)], stdout=subprocess.PIPE,
+                            stderr=subprocess.PIPE, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
 
 
-def test_recipes_that_cannot_be(few_songs):
-    for wrong, says in ((replace(RECIPE, steps=None), "either --minutes or --steps"),
-                        (replace(RECIPE, minutes=1.0), "either --minutes or --steps"),
-                        (replace(RECIPE, preset="huge"), "no preset"), (replace(RECIPE, data="all of it"), "data is")):
+def test_after_kill_9_a_run_goes_on_as_if_it_had_never_stopped(stems, tmp_path):
+    args = ["--data", stems, "--steps", "12", "--batch", "2"]
+    whole = launch(args, tmp_path / "whole")
+    cut = launch([*args, "--checkpoint-minutes", "0"], tmp_path / "cut")
+    deadline = time.time() + 120
+    while time.time() < deadline and (not (tmp_path / "cut" / "checkpoint.pt").exists()
+                                      or len(losses(tmp_path / "cut")) < 4):
+        time.sleep(0.05)
+    os.kill(cut.pid, signal.SIGKILL)
+    cut.wait()
+    assert whole.wait() == 0 and cut.returncode == -signal.SIGKILL
+    done = torch.load(tmp_path / "cut" / "checkpoint.pt", weights_only=True)["step"]
+    assert 0 < done < 12
+    again = launch([*args, "--resume"], tmp_path / "cut")
+    assert again.wait() == 0, again.stderr.read()
+    assert losses(tmp_path / "cut") == pytest.approx(losses(tmp_path / "whole"), rel=1e-5)  # every step, none twice
+    assert sum("loss" in line for line in lines(tmp_path / "cut")) == 12
+    a, b = (weights.load(tmp_path / run / "tiny.safetensors").state_dict() for run in ("whole", "cut"))
+    assert all(torch.allclose(a[key], b[key], atol=1e-3) for key in a)  # half precision
+
+
+def test_two_processes_one_process_and_accumulation_are_the_same_training(stems, tmp_path):
+    args = ["--data", stems, "--steps", "5"]
+    runs = {"one": launch([*args, "--batch", "4"], tmp_path / "one"),
+            "accumulated": launch([*args, "--batch", "2", "--accumulate", "2"], tmp_path / "accumulated"),
+            "two": launch([*args, "--batch", "2"], tmp_path / "two", processes=2)}
+    for name, run in runs.items():
+        out, err = run.communicate()
+        assert run.returncode == 0, err
+        assert out.split() == [str(tmp_path / name / "tiny.safetensors")]  # said once
+    one = losses(tmp_path / "one")
+    # bf16, where a processor has it, rounds a batch of two otherwise than one of four
+    assert losses(tmp_path / "accumulated") == pytest.approx(one, rel=1e-3)
+    assert losses(tmp_path / "two") == pytest.approx(one, rel=1e-3)
+    assert json.loads((tmp_path / "two" / "tiny.json").read_text())["processes"] == 2
+
+
+def test_ctrl_c_leaves_a_checkpoint_of_the_step_it_came_in(stems, tmp_path):
+    run = launch(["--data", stems, "--steps", "500", "--batch", "2"], tmp_path / "run")
+    deadline = time.time() + 120
+    while time.time() < deadline and not (
+            (tmp_path / "run" / "log.jsonl").exists() and len(losses(tmp_path / "run")) > 2):
+        time.sleep(0.05)
+    run.send_signal(signal.SIGINT)
+    _, err = run.communicate(timeout=60)
+    assert run.returncode == 130 and "interrupted" in err and "Traceback" not in err
+    step = torch.load(tmp_path / "run" / "checkpoint.pt", weights_only=True)["step"]
+    assert step == max(losses(tmp_path / "run"))
+
+
+def test_a_loss_that_is_not_finite_stops_with_step_and_batch_named(recipe, tmp_path, monkeypatch):
+    monkeypatch.setattr(train.Model, "loss", lambda self, x, *a: self.denoiser.net.parameters().__next__().sum()
+                        * torch.full((len(x),), torch.nan))
+    with pytest.raises(FloatingPointError, match=r"step 0 is nan; .*song[123] at \d+.*sigma"):
+        train.train(recipe, tmp_path / "run", progress=False)
+
+
+def test_a_full_disk_loses_nothing(recipe, tmp_path, monkeypatch):
+    real, calls = torch.save, []
+
+    def full(state, path):
+        calls.append(path)
+        if len(calls) > 2:
+            Path(path).write_bytes(b"half")
+            raise RuntimeError("PytorchStreamWriter failed writing file data/3: file write failed")
+        real(state, path)
+
+    monkeypatch.setattr(torch, "save", full)
+    with pytest.raises(InputError, match=r"checkpoint of step 3 cannot be written .*--resume"):
+        train.train(recipe, tmp_path / "run", progress=False, checkpoint_minutes=0)
+    assert torch.load(tmp_path / "run" / "checkpoint.pt", weights_only=True)["step"] == 2
+    assert not list((tmp_path / "run").glob("*.part"))
+    monkeypatch.setattr(torch, "save", real)
+    monkeypatch.setattr(train.shutil, "disk_usage", lambda _: type("", (), {"free": 1000})())
+    with pytest.raises(InputError, match="the disk is full"):
+        train.train(recipe, tmp_path / "other", progress=False)
+
+
+def test_recipes_that_cannot_be(recipe, tmp_path):
+    for wrong, says in ((replace(recipe, steps=None), "either --minutes or --steps"),
+                        (replace(recipe, minutes=1.0), "either --minutes or --steps"),
+                        (replace(recipe, preset="huge"), "no preset"), (replace(recipe, data="all of it"), "data is"),
+                        (replace(recipe, batch=0), "1 or more")):
         with pytest.raises(InputError, match=says):
-            train.train(wrong, few_songs / "run", progress=False)
-    with pytest.raises(InputError, match="no .*checkpoint.pt to resume"):
-        train.train(RECIPE, few_songs / "run", resume=True, progress=False)
+            train.train(wrong, tmp_path / "run", progress=False)
+    with pytest.raises(InputError, match=r"no .*checkpoint\.pt to resume"):
+        train.train(recipe, tmp_path / "run", resume=True, progress=False)
+    assert not (tmp_path / "run").exists()
 
 
-def test_a_run_is_not_overwritten(few_songs):
-    train.train(replace(RECIPE, steps=1), few_songs / "run", progress=False)
+def test_songs_that_are_not_rendered(recipe, tmp_path, monkeypatch):
+    monkeypatch.setenv("MSDM_LITE_CACHE", str(tmp_path / "cache"))
+    with pytest.raises(InputError, match="data build"):
+        train.train(replace(recipe, data="band"), tmp_path / "run", progress=False)
+
+
+def test_a_run_is_not_overwritten(recipe, tmp_path):
+    train.train(replace(recipe, steps=1), tmp_path / "run", progress=False)
     with pytest.raises(InputError, match="--resume"):
-        train.train(RECIPE, few_songs / "run", progress=False)
+        train.train(recipe, tmp_path / "run", progress=False)
     with pytest.raises(InputError, match="holds the preset tiny"):
-        train.train(replace(RECIPE, preset="lite"), few_songs / "run", resume=True, progress=False)
+        train.train(replace(recipe, preset="lite"), tmp_path / "run", resume=True, progress=False)
 
 
-def test_pictures_do_not_wrap(few_songs):
+def test_waveform_models_train_too(recipe, tmp_path, monkeypatch):
+    """With the paper's noise levels and rate, and a quick Dirac separation as validation."""
+    small = UNet1dConfig(channels=16, patch=4, multipliers=(1, 2), factors=(4,), blocks=(1,), attention=(0,), heads=1,
+                         head_width=8, groups=4, learned_patch=True, segment=4096)
+    monkeypatch.setitem(wave.PRESETS, "small", wave.WaveConfig("small", net=small))
+    path = train.train(replace(recipe, preset="small", steps=3), tmp_path / "run", progress=False)
+    model = weights.load(path)
+    assert model.record["recipe"]["sigma_free"] == [-3.0, 1.0] and model.record["recipe"]["lr"] == 1e-4
+    assert model.record["recipe"]["known_share"] == 0 and not model.takes_known
+    last = lines(tmp_path / "run")[-1]
+    assert np.isfinite(last["val_si_sdr_improvement"]) and "val_known_1.0" not in last
+
+
+def test_noise_depends_on_the_item_alone():
+    recipe = Recipe(sigma_free=(-1.6, 1.2))
+    x = torch.zeros(4, 2, 8, 3)
+    sigma, known, noise = train.noise_of(torch.arange(8, 12), x, recipe)
+    one, its_known, its_noise = train.noise_of(torch.tensor([10]), x[:1], recipe)
+    assert sigma[2] == one[0] and torch.equal(noise[2], its_noise[0]) and known.mixture[2] == its_known.mixture[0]
+    assert known.mixture.tolist() == [False, True, False, True]
+
+
+def test_levels_are_log_normal_and_noise_is_white():
+    """4000 draws: a mean is known to 1/63 of a deviation, a deviation to 1/89; four of those are allowed."""
+    recipe = Recipe(sigma_free=(-1.6, 1.2), known_share=0.25)
+    items = torch.arange(4000)
+    sigma, known, noise = train.noise_of(items, torch.zeros(4000, 1, 4), recipe)
+    assert known.mixture.float().mean() == 0.25
+    free, fixed = sigma[~known.mixture].log(), sigma[known.mixture].log()
+    assert free.mean() == pytest.approx(-1.6, abs=4 * 1.2 / 54) and free.std() == pytest.approx(1.2, rel=4 / 77)
+    assert fixed.mean() == pytest.approx(0.2, abs=4 * 1.5 / 31) and fixed.std() == pytest.approx(1.5, rel=4 / 44)
+    assert torch.allclose(noise.flatten(1).T.cov(), torch.eye(4), atol=4 / 63)
+
+
+def test_pictures_do_not_wrap():
     """A crop's picture is a slice of its song's: what sounds at the end is not heard at the beginning."""
     model = train.Model(train.preset("tiny"))
     crop = torch.zeros(1, 4, train.crop_samples(model))
     crop[..., -model.config.bins :] = torch.randn(model.config.bins)
     assert train.pictures(model, crop)[..., :4].abs().max() < 1e-5
+
+
+def test_the_order_shares_items_out():
+    recipe = Recipe(batch=2, accumulate=2)
+    ranks = [iter(train.Order(3, recipe, rank, 2)) for rank in (0, 1)]
+    assert [[next(rank) for _ in range(4)] for rank in ranks] == [[24, 25, 28, 29], [26, 27, 30, 31]]
+
+
+def test_songs_of_the_corpus(monkeypatch):
+    asked = []
+    monkeypatch.setattr(corpus, "songs", lambda *args: asked.append(args))
+    train.songs_of("all", "train", 2, "loudness")
+    assert asked == [("train", None, 2, "loudness")]

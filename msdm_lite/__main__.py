@@ -1,0 +1,5 @@
+"""`python -m msdm_lite` is the command `msdm-lite`; `torchrun -m msdm_lite train ...` needs it so."""
+
+from msdm_lite.cli import command
+
+command()

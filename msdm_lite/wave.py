@@ -1,0 +1,93 @@
+"""A model of waveforms: the paper's own kind, behind the same face as the models of MDCT pictures.
+
+A waveform is cut into blocks of as many samples as the network needs at the least, and the blocks stand side by side
+like the frames of a picture, (bins, L). Nothing is computed by that, so everything written for pictures serves
+waveforms: windows, samplers, guidances, separation. Sources: arXiv 2302.02257; chapter `book/07-separation.ipynb`.
+"""
+
+from dataclasses import asdict, dataclass, field
+
+import torch
+from torch import Tensor, nn
+
+from msdm_lite.audio import SAMPLE_RATE, STEMS
+from msdm_lite.known import Known
+from msdm_lite.transform import Blocks
+from msdm_lite.unet1d import PRESETS as NETS
+from msdm_lite.unet1d import Denoiser1d, UNet1d, UNet1dConfig, edm_loss
+
+
+@dataclass(frozen=True)
+class WaveConfig:
+    """Everything that decides a model's shape; stored with its weights."""
+
+    preset: str
+    stems: tuple[str, ...] = STEMS
+    sample_rate: int = SAMPLE_RATE
+    net: UNet1dConfig = field(default_factory=UNet1dConfig)
+    sigma_data: float = 0.2
+
+    @property
+    def bins(self) -> int:
+        """Samples in a block."""
+        return self.net.downsampling
+
+    @property
+    def frames(self) -> int:
+        """Blocks in a segment."""
+        return self.net.segment // self.net.downsampling
+
+    def to_dict(self) -> dict:
+        return {"front": "wave", **asdict(self)}
+
+    @classmethod
+    def from_dict(cls, values: dict) -> "WaveConfig":
+        rest = {key: value for key, value in values.items() if key != "front"}
+        return cls(**rest | {"stems": tuple(rest["stems"]), "net": UNet1dConfig(**rest["net"])})
+
+
+PRESETS = {name: WaveConfig(name, net=net) for name, net in NETS.items()}
+
+
+class WaveModel(nn.Module):
+    """Like `msdm_lite.model.Model`, on waveforms. It knows noise on all stems only: separate by Dirac or Gaussian."""
+
+    takes_known = False
+
+    def __init__(self, config: WaveConfig, denoiser: Denoiser1d | None = None):
+        super().__init__()
+        self.config = config
+        self.denoiser = denoiser or Denoiser1d(UNet1d(config.net), config.sigma_data)
+        self.transform = Blocks(config.bins)
+        self.record: dict = {}
+
+    @property
+    def stems(self) -> tuple[str, ...]:
+        return self.config.stems
+
+    @property
+    def sample_rate(self) -> int:
+        return self.config.sample_rate
+
+    @property
+    def segment(self) -> float:
+        """Length in seconds of the waveforms it was trained on."""
+        return self.config.net.segment / self.config.sample_rate
+
+    @property
+    def device(self) -> torch.device:
+        return next(self.parameters()).device
+
+    def denoise(self, x: Tensor, sigma: Tensor, known: Known | None = None) -> Tensor:
+        """The denoiser contract, (B, S, bins, L) at level sigma (B,).
+
+        Raises:
+            InputError: something is known; the network was not trained on that.
+        """
+        wave = self.transform.inverse(x)
+        return self.transform.forward(self.denoiser(wave, sigma, known))
+
+    def loss(self, x: Tensor, sigma: Tensor, known: Known, noise: Tensor) -> Tensor:
+        """The paper's loss of clean (B, S, bins, L) and white noise of that shape, one value an item: (B,)."""
+        del known  # nothing ever is
+        return edm_loss(self.denoiser, self.transform.inverse(x), sigma, n=self.transform.inverse(noise))
