@@ -39,12 +39,12 @@ def separate(file: tyro.conf.Positional[Path], out: Path, model: str = "lite", m
 
 def train(out: Path, preset: str = "lite", data: str = "all", minutes: float | None = None, steps: int | None = None,
           resume: bool = False, batch: int = 8, accumulate: int = 1, lr: float | None = None, gain_db: float = 2.0,
-          silence: float = 0.04, remix: float = 0.0, variations: int = 0,
-          balance: Literal["rms", "loudness"] = "rms", seed: int = 0, log_every: int = 50,
+          silence: float = 0.04, remix: float = 0.0, variations: int = 0, programs: bool = True, transpose: bool = True,
+          soundfonts: bool = True, balance: Literal["rms", "loudness"] = "rms", seed: int = 0, log_every: int = 50,
           checkpoint_minutes: float = 5.0, compile: bool = False, workers: int = 1, device: str = "auto") -> None:
     """Train a model on the corpus (`msdm-lite data build` makes it) or on your own stems. Can be killed and resumed.
 
-    Several GPUs or machines: `torchrun --nproc_per_node 8 -m msdm_lite train` (or `accelerate launch`) and these options.
+    Several GPUs, machines: `torchrun --nproc_per_node 8 -m msdm_lite train` and these options; `accelerate launch` too.
 
     Args:
         out: folder for the checkpoint, the log (JSON lines and TensorBoard) and, at the end, the weights.
@@ -60,6 +60,9 @@ def train(out: Path, preset: str = "lite", data: str = "all", minutes: float | N
         silence: augmentation: probability that a stem is silenced; 0 for none.
         remix: augmentation: probability that the stems of a crop come from different songs.
         variations: augmentation: further versions of each song, in other keys and sounds (build them first).
+        programs: the variations have other instruments of the family.
+        transpose: the variations are in other keys.
+        soundfonts: the variations come from either of two soundfonts.
         balance: what the corpus' stems are made equally strong in: active RMS, or integrated loudness (build it first).
         seed: of weights, crops and noise.
         log_every: steps between two lines of the log.
@@ -72,7 +75,8 @@ def train(out: Path, preset: str = "lite", data: str = "all", minutes: float | N
     from msdm_lite.train import train as run
 
     recipe = Recipe(preset=preset, data=data, minutes=minutes, steps=steps, batch=batch, accumulate=accumulate, lr=lr,
-                    seed=seed, gain_db=gain_db, silence=silence, remix=remix, variations=variations, balance=balance,
+                    seed=seed, gain_db=gain_db, silence=silence, remix=remix, variations=variations, programs=programs,
+                    transpose=transpose, soundfonts=soundfonts, balance=balance,
                     log_every=log_every)
     path = run(recipe, out, resume, device, sys.stderr.isatty(), checkpoint_minutes, compile, workers)
     if os.environ.get("RANK", "0") == "0":  # of several processes the first writes, and says so
@@ -105,8 +109,9 @@ def evaluate(method: str = "mixture-known", model: str = "lite", clips: str = "b
 
 
 def data(action: Annotated[Literal["build", "compose", "clips", "card"], tyro.conf.Positional], source: str = "all",
-         variations: int = 0, balance: Literal["rms", "loudness"] = "rms", skip: bool = False, songs: int = 500,
-         seed: int = 0, workers: int | None = None, out: Path | None = None) -> None:
+         variations: int = 0, programs: bool = True, transpose: bool = True, soundfonts: bool = True,
+         balance: Literal["rms", "loudness"] = "rms", skip: bool = False, songs: int = 500, seed: int = 0,
+         workers: int | None = None, out: Path | None = None) -> None:
     """Make the corpus: render what is missing, compose the band songs anew, cut the clips, or measure for the card.
 
     Args:
@@ -114,6 +119,9 @@ def data(action: Annotated[Literal["build", "compose", "clips", "card"], tyro.co
             MIDI. clips: cut the test clips. card: figures and pictures of the data card.
         source: build: all, band, composed, or one Debian package.
         variations: build: further versions of each training song, in other keys and sounds.
+        programs: build: the variations have other instruments of the family.
+        transpose: build: the variations are in other keys.
+        soundfonts: build: the variations come from either of two soundfonts.
         balance: build: what makes stems equally strong: active RMS, or integrated loudness as in Slakh2100.
         skip: build: leave out the songs whose package cannot be had here.
         songs: compose: how many.
@@ -124,7 +132,8 @@ def data(action: Annotated[Literal["build", "compose", "clips", "card"], tyro.co
     from msdm_lite import compose, corpus, cut, resources
 
     if action == "build":
-        wanted = corpus.songs(None, None if source == "all" else source, variations, balance)
+        wanted = corpus.songs(None, None if source == "all" else source, variations, balance,
+                              programs=programs, transpose=transpose, soundfonts=soundfonts)
         made = corpus.build(wanted, workers, skip, progress=sys.stderr.isatty())
         print(f"{made} songs rendered, {sum(song.ready for song in wanted)} of {len(wanted)} "
               f"in {resources.cache('corpus')}")

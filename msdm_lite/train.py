@@ -59,6 +59,9 @@ class Recipe:
     silence: float = 0.04
     remix: float = 0.0
     variations: int = 0  # of every training song, beside the song as written
+    programs: bool = True  # the variations have other instruments of the family,
+    transpose: bool = True  # are in other keys,
+    soundfonts: bool = True  # and come from either of two soundfonts
     balance: str = "rms"  # or "loudness": what the levels of the corpus' stems are made equal in
     seed: int = 0
     log_every: int = 50  # steps
@@ -71,7 +74,8 @@ class Recipe:
                        known_share=self.known_share if model.takes_known else 0.0)
 
 
-def songs_of(data: str, split: str, variations: int = 0, balance: str = "rms") -> list[Track]:
+def songs_of(data: str, split: str, variations: int = 0, balance: str = "rms",
+             **switches: bool) -> list[Track]:
     """The songs of a split that a recipe's `data` names: "band", "composed", "all", or a folder of stems.
 
     A folder without splits is all training; a tenth of its songs, at least one, by name, then is for validation.
@@ -80,7 +84,7 @@ def songs_of(data: str, split: str, variations: int = 0, balance: str = "rms") -
         InputError: `data` is neither, or the folder has no such songs.
     """
     if data in ("band", "composed", "all"):
-        return corpus.songs(split, None if data == "all" else data, variations, balance)
+        return corpus.songs(split, None if data == "all" else data, variations, balance, **switches)
     if not Path(data).exists():
         raise InputError(f"data is band, composed, all or a folder of stems, not {data!r}")
     tracks = readers.find(data)
@@ -274,7 +278,8 @@ def train(recipe: Recipe, out: str | Path, resume: bool = False, on: str = "auto
     if not resume and saved.exists():
         raise InputError(f"{saved} exists: add --resume to go on, or choose another folder")
     config = preset(recipe.preset)
-    songs = songs_of(recipe.data, "train", recipe.variations, recipe.balance)
+    songs = songs_of(recipe.data, "train", recipe.variations, recipe.balance, programs=recipe.programs,
+                     transpose=recipe.transpose, soundfonts=recipe.soundfonts)
     try:
         from accelerate import Accelerator
     except ImportError:

@@ -236,6 +236,6 @@ def test_the_order_shares_items_out():
 
 def test_songs_of_the_corpus(monkeypatch):
     asked = []
-    monkeypatch.setattr(corpus, "songs", lambda *args: asked.append(args))
-    train.songs_of("all", "train", 2, "loudness")
-    assert asked == [("train", None, 2, "loudness")]
+    monkeypatch.setattr(corpus, "songs", lambda *args, **switches: asked.append((*args, switches)))
+    train.songs_of("all", "train", 2, "loudness", transpose=False)
+    assert asked == [("train", None, 2, "loudness", {"transpose": False})]
