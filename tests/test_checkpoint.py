@@ -11,7 +11,8 @@ from collections import OrderedDict
 import pytest
 import torch
 
-from msdm_lite import checkpoint
+import msdm_lite
+from msdm_lite import checkpoint, weights
 from msdm_lite.checkpoint import Inert, PlainDict, Storage, load_official, official_names
 from msdm_lite.errors import InputError
 from msdm_lite.unet1d import PRESETS, Denoiser1d, UNet1d, UNet1dConfig
@@ -354,3 +355,28 @@ def test_another_order_of_bytes(content, save, tmp_path):
         for name in old.namelist():
             new.writestr(name, b"big" if name.endswith("byteorder") else old.read(name))
     refuses(tmp_path / "big.ckpt", "another order of bytes")
+
+
+def test_msdm_lite_loads_it_by_its_path(net, content, save, tmp_path):
+    """As any model: denoising, separating by the paper's samplers, and saving in our own format."""
+    model = msdm_lite.load(save(content), "cpu")
+    assert "official code" in model.record["source"] and model.stems == ("bass", "drums", "guitar", "piano")
+    assert model.config.sigma_data == 0.3 and not model.takes_known
+    x, sigma = 0.1 * torch.randn(2, 4, 6 * TINY.downsampling), torch.tensor([0.05, 1.0])
+    expected = Denoiser1d(net, 0.3).denoise(x, sigma)
+    got = model.transform.inverse(model.denoise(model.transform.forward(x), sigma))
+    assert torch.allclose(got, expected, atol=1e-6)
+    mix = 0.1 * torch.randn(3000)
+    stems = msdm_lite.separate(mix, model, "dirac", steps=2)
+    assert stems.shape == (4, 3000) and torch.allclose(stems.sum(0), mix, atol=1e-3)
+    with pytest.raises(InputError, match="dirac or gaussian"):
+        msdm_lite.separate(mix, model)
+    again = msdm_lite.load(weights.save(model, tmp_path / "ours.safetensors", model.record), "cpu")
+    assert again.config == model.config and again.record == model.record
+    assert torch.allclose(again.denoise(model.transform.forward(x), sigma), model.transform.forward(expected), atol=1e-2)
+
+
+def test_a_bad_ckpt_is_one_line(tmp_path):
+    (tmp_path / "x.ckpt").write_bytes(b"no checkpoint")
+    with pytest.raises(InputError, match="not a checkpoint"):
+        msdm_lite.load(tmp_path / "x.ckpt")
