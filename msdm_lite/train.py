@@ -73,6 +73,17 @@ class Recipe:
                        sigma_free=self.sigma_free or ((-1.6, 1.2) if pictures else (-3.0, 1.0)),
                        known_share=self.known_share if model.takes_known else 0.0)
 
+    def command(self) -> str:
+        """The command line that does the same, but for what only Python can change."""
+        words = [f"msdm-lite train --preset {self.preset} --data {self.data}"]
+        for name in ("batch", "accumulate", "lr", "gain_db", "silence", "remix", "variations", "programs", "transpose",
+                     "soundfonts", "balance", "seed", "minutes", "steps"):
+            value, flag = getattr(self, name), name.replace("_", "-")
+            if value != getattr(Recipe, name):
+                words.append(f"--no-{flag}" if value is False else f"--{flag} {value:g}"
+                             if isinstance(value, float) else f"--{flag} {value}")
+        return " ".join(words)
+
 
 def songs_of(data: str, split: str, variations: int = 0, balance: str = "rms",
              **switches: bool) -> list[Track]:
@@ -292,7 +303,7 @@ def train(recipe: Recipe, out: str | Path, resume: bool = False, on: str = "auto
 
     torch.manual_seed(recipe.seed)
     model = build(config)
-    recipe = recipe.for_model(model)
+    asked, recipe = recipe, recipe.for_model(model)
     state = None
     if resume:
         state = torch.load(saved, map_location="cpu", weights_only=True)
@@ -426,8 +437,7 @@ def train(recipe: Recipe, out: str | Path, resume: bool = False, on: str = "auto
                   "hours_of_music": round(float(crops.lengths.sum()) / model.sample_rate / 3600, 2),
                   "device": where.type, "processes": world, "processor": device.processor(),
                   "precision": "bfloat16" if half else "float32", "commit": commit(), "validation": judge(),
-                  "command": f"msdm-lite train --preset {recipe.preset} --data {recipe.data} "
-                             + (f"--minutes {recipe.minutes:g}" if recipe.minutes else f"--steps {recipe.steps}")}
+                  "command": asked.command()}
         weights.save(average.module, path, record)
         journal.close()
     accelerator.wait_for_everyone()

@@ -199,6 +199,12 @@ def test_waveform_models_train_too(recipe, tmp_path, monkeypatch):
     assert np.isfinite(last["val_si_sdr_improvement"]) and "val_known_1.0" not in last
 
 
+def test_a_record_says_the_command_that_makes_it_again():
+    recipe = Recipe(preset="tiny", gain_db=0.0, transpose=False, variations=2, minutes=75.0)
+    assert recipe.command() == ("msdm-lite train --preset tiny --data all --gain-db 0 --variations 2 --no-transpose "
+                                "--minutes 75")
+
+
 def test_noise_depends_on_the_item_alone():
     recipe = Recipe(sigma_free=(-1.6, 1.2))
     x = torch.zeros(4, 2, 8, 3)
