@@ -1,13 +1,14 @@
 """What the method rests on, each statement as a test: the oracle knows the answer, small networks learn it."""
 
 import pytest
+import scipy.linalg
 import torch
 from torch import nn
 
 from msdm_lite import guidance, sampling
 from msdm_lite.diffusion import Denoiser, add_noise, loss
 from msdm_lite.known import Known, project
-from msdm_lite.oracle import GaussianMixture, gaussian
+from msdm_lite.oracle import GaussianMixture, SpectralGaussian, gaussian
 from msdm_lite.unet1d import Denoiser1d, edm_loss
 
 DOUBLE = torch.float64
@@ -59,8 +60,9 @@ def test_the_minimiser_of_denoising_score_matching_is_the_oracles_denoiser(islan
     """The network never sees a score, a density or the oracle, and finds the conditional mean.
 
     Its mean squared distance to the oracle, against the error that the oracle itself cannot avoid: under 2 % at each
-    level. That is also its excess loss, since the loss is that error plus that distance, up to the noise of 20 000
-    draws: their products average to within a hundredth of the error.
+    level (with three seeds, 0.1 to 0.9 %, the most at level 0.3). That is also its excess loss: the loss is the error
+    plus the distance, and twice the product of both, zero on average. With 40 000 numbers its deviation is
+    2 sqrt(0.009 / 40 000), a thousandth of the error; five are allowed, and two were seen.
     """
     generator = torch.Generator().manual_seed(1)
     net, start = learn(islands.sample, 2, 1200), Small(2).requires_grad_(False)
@@ -72,7 +74,7 @@ def test_the_minimiser_of_denoising_score_matching_is_the_oracles_denoiser(islan
         unavoidable, distance = ((exact - x).square().mean().item(),
                                  (learned - exact).square().mean().item())
         assert distance < 0.02 * unavoidable, level
-        assert (learned - x).square().mean().item() - unavoidable == pytest.approx(distance, abs=0.01 * unavoidable)
+        assert (learned - x).square().mean().item() - unavoidable == pytest.approx(distance, abs=0.005 * unavoidable)
         untrained = (start(noisy, sigma) - exact).square().mean().item()
         assert distance < 0.05 * untrained, level  # it was not so from the start
 
@@ -88,6 +90,55 @@ def test_tweedie(islands, level):
     x = source.sample(8, torch.Generator().manual_seed(0)).requires_grad_()
     slope = torch.autograd.grad(source.log_density(x, level).sum(), x)[0]
     assert torch.allclose(source.score(x, torch.full((8,), level, dtype=DOUBLE)), slope, rtol=1e-8, atol=1e-9)
+
+
+def test_tweedie_of_sounds():
+    """The score of 9 and of 8 samples of two sounds is the slope of their log density: the edge bins count right."""
+    generator = torch.Generator().manual_seed(0)
+    for samples in (8, 9):
+        roots = torch.randn(5, 2, 2, generator=generator, dtype=DOUBLE)
+        source = SpectralGaussian(roots @ roots.mT, samples)
+        x = torch.randn(3, 2, samples, generator=generator, dtype=DOUBLE).requires_grad_()
+        slope = torch.autograd.grad(source.log_density(x, 0.3).sum(), x)[0]
+        assert torch.allclose(source.score(x, torch.full((3,), 0.3, dtype=DOUBLE)), slope, rtol=1e-8, atol=1e-9)
+
+
+KNOWN = {"the mixture": (True, ()), "one stem": (False, (1,)), "two stems": (False, (0, 2)), "both": (True, (1,))}
+
+
+def knowing(shape, B, S=3):
+    mixture, stems = KNOWN[shape]
+    return Known(torch.full((B,), mixture), torch.tensor([[s in stems for s in range(S)]] * B))
+
+
+@pytest.fixture
+def three() -> GaussianMixture:
+    """Three correlated sources with two modes, in double precision."""
+    generator = torch.Generator().manual_seed(3)
+    roots = torch.randn(2, 3, 3, generator=generator, dtype=DOUBLE)
+    return GaussianMixture(torch.tensor([0.4, 0.6], dtype=DOUBLE), torch.randn(2, 3, generator=generator, dtype=DOUBLE),
+                           roots @ roots.mT + 0.1 * torch.eye(3, dtype=DOUBLE))
+
+
+@pytest.mark.parametrize("shape", KNOWN)
+@pytest.mark.parametrize("level", [0.1, 2.0])
+def test_tweedie_of_every_shape(three, shape, level):
+    """What is known, then noise: in coordinates z of what is unknown, the score is the slope of that log density.
+
+    The density of z is torch's, of the components of `given` seen in these coordinates, with noise of the level.
+    """
+    x = torch.tensor([0.3, -0.2, 0.9], dtype=DOUBLE)
+    projection = project(torch.eye(3, dtype=DOUBLE)[None], knowing(shape, 1))[0]
+    free = torch.from_numpy(scipy.linalg.orth(projection.numpy()))  # (3, D)
+    exact = three.given(x, knowing(shape, 1))
+    clean = torch.distributions.MultivariateNormal(
+        (exact.means - x) @ free, free.T @ exact.covariances @ free + level**2 * torch.eye(free.shape[1]))
+    noisy = torch.distributions.MixtureSameFamily(torch.distributions.Categorical(exact.weights), clean)
+    z = torch.randn(6, free.shape[1], dtype=DOUBLE, requires_grad=True)
+    slope = torch.autograd.grad(noisy.log_prob(z).sum(), z)[0]
+    score = three.score(x + z.detach() @ free.T, torch.full((6,), level, dtype=DOUBLE), knowing(shape, 6))
+    assert torch.allclose(score @ free, slope, rtol=1e-8, atol=1e-8)
+    assert torch.allclose(score @ projection, score, atol=1e-9 / level**2)  # and nothing leads out of the subspace
 
 
 @pytest.mark.parametrize("level", [0.1, 0.7, 5.0])
@@ -120,6 +171,41 @@ def test_scores_are_zero_on_average_and_vary_as_information():
     assert (score.mean(0).abs() < 4 * (information.diagonal() / 200_000).sqrt()).all()
     scale = (information.diagonal()[:, None] * information.diagonal()).sqrt()
     assert ((score.T.cov() - information).abs() < 4 * scale * (2 / 200_000) ** 0.5).all()
+
+
+def test_information_with_the_mixture_known():
+    """The same inside the subspace, where the noisy covariance is that of the posterior plus the noise. 200 000 draws.
+
+    All draws have one mixture, 1: they are samples of the posterior, and of noise that sums to zero.
+    """
+    covariance = torch.tensor([[1.0, 0.6, 0.1], [0.6, 0.5, 0.0], [0.1, 0.0, 0.3]], dtype=DOUBLE)
+    source = gaussian(torch.tensor([0.3, -1.0, 0.2], dtype=DOUBLE), covariance)
+    generator = torch.Generator().manual_seed(0)
+    x = source.given(torch.tensor([1.0, 0.0, 0.0], dtype=DOUBLE), knowing("the mixture", 1)).sample(200_000, generator)
+    known, sigma = Known.the_mixture(x), torch.full((200_000,), 0.4, dtype=DOUBLE)
+    noisy = add_noise(x, sigma, known, generator)
+    score = source.score(noisy, sigma, known)
+    # The posterior's covariance by information: all of the prior's precision, seen inside the subspace
+    free = torch.from_numpy(scipy.linalg.null_space([[1.0, 1.0, 1.0]]))  # (3, 2)
+    left = torch.linalg.inv(free.T @ torch.linalg.inv(covariance) @ free)
+    information = torch.linalg.inv(left + 0.4**2 * torch.eye(2))
+    inside = score @ free
+    assert (inside.mean(0).abs() < 4 * (information.diagonal() / 200_000).sqrt()).all()
+    scale = (information.diagonal()[:, None] * information.diagonal()).sqrt()
+    assert ((inside.T.cov() - information).abs() < 4 * scale * (2 / 200_000) ** 0.5).all()
+
+
+def test_the_scores_square_is_minus_the_curvature(islands):
+    """Fisher's other formula, for a mixture: E[score score^T] = -E[Hessian of log p]. 20 000 draws, 4 deviations."""
+    source, generator = double(islands), torch.Generator().manual_seed(0)
+    sigma = torch.full((20_000,), 0.3, dtype=DOUBLE)
+    x = add_noise(source.sample(20_000, generator), sigma, generator=generator).requires_grad_()
+    score = source.score(x, sigma)
+    curvature = torch.stack([torch.autograd.grad(score[:, s].sum(), x, retain_graph=True)[0] for s in range(2)], 1)
+    score = score.detach()
+    both = score[:, :, None] * score[:, None] + curvature  # zero on average
+    assert (both.mean(0).abs() < 4 * both.std(0) / 20_000**0.5).all()
+    assert (score.mean(0).abs() < 4 * score.std(0) / 20_000**0.5).all()
 
 
 def test_the_score_says_what_was_added_on_average(islands):
@@ -193,6 +279,29 @@ def test_per_bin_weights_make_every_level_and_bin_worth_one(level, tilt):
     assert values[1] - values[0] == pytest.approx(1, abs=8 / (x.numel() / 7) ** 0.5)
 
 
+@pytest.mark.parametrize("shape, cost", [("nothing", 3), ("the mixture", 2), ("one stem", 2), ("two stems", 1),
+                                         ("both", 1)])
+@pytest.mark.parametrize("level", LEVELS)
+def test_each_thing_known_saves_the_loss_of_one_stem(level, shape, cost):
+    """Independent Gaussians and a silent net: of S stems' loss of one each, what is known takes one away, at any level.
+
+    For a known stem that is plain. For the mixture: with uncertainties u of the stems, it leaves them the covariance
+    diag(u) - u u^T / sum(u), and each is weighted by 1 / u, so the sum over the stems is S - 1.
+    """
+
+    class Silent(nn.Module):
+        def forward(self, x, told):
+            return torch.zeros(len(x), 9, *x.shape[2:])
+
+    generator = torch.Generator().manual_seed(0)
+    deviation = torch.tensor([0.05, 0.2, 1.0])[:, None] * torch.linspace(0.5, 1, 16)
+    x = deviation[:, :, None] * torch.randn(64, 3, 16, 32, generator=generator)
+    known = Known.nothing(x) if shape == "nothing" else knowing(shape, 64)
+    got = loss(Denoiser(Silent(), deviation, 8), x, torch.full((64,), level), known, generator, tilt=0).mean().item()
+    # Squares of Gaussians vary by 2; single precision's share is (1e-7 * 20 / 0.002)^2, and counts for nothing
+    assert got == pytest.approx(cost / 3, abs=4 * (2 / x.numel()) ** 0.5)
+
+
 def generate(net, count, S, generator):
     x = 20 * torch.randn(count, S, generator=generator)
     states = sampling.euler(x, sampling.karras(200, 1e-3, 20.0), guidance.unconditional(), net, generator=generator)
@@ -202,7 +311,9 @@ def generate(net, count, S, generator):
 def test_a_diffusion_trained_on_samples_reproduces_their_covariance():
     """Three correlated sources. Trained on shuffled ones, the same network makes sources that share nothing.
 
-    Correlations of 20 000 samples are known to 0.007; the rest of the tolerance is the network's and the sampler's.
+    Entries are known to 0.01 = sqrt(2 / 20 000). The sampler loses 0.02 of the variances (200 Euler steps; asserted
+    below), the network as much again: with three seeds the worst entry was off by 0.02 to 0.05, and 0.08 is allowed.
+    Sources that share nothing are off by 0.7, nine times that.
     """
     covariance = torch.tensor([[1.0, 0.7, -0.3], [0.7, 1.0, 0.2], [-0.3, 0.2, 1.0]])
     source = gaussian(torch.zeros(3), covariance)
@@ -215,6 +326,8 @@ def test_a_diffusion_trained_on_samples_reproduces_their_covariance():
         net = learn(samples, 3, 800, low=-0.5, spread=1.6)
         made = generate(net, 20_000, 3, generator)
         assert torch.allclose(made.T.cov(), expected, atol=0.08), made.T.cov()
+        assert (made.mean(0).abs() < 0.08).all()
+    assert (made.T.cov() - covariance).abs().max() > 0.6  # the shuffled ones' copy: the context is gone
     exact = generate(source.denoise, 20_000, 3, generator)
     assert torch.allclose(exact.T.cov(), covariance, atol=0.05)  # the sampler's own share
 
