@@ -17,6 +17,7 @@ from pathlib import Path
 
 from msdm_lite import debian
 from msdm_lite.errors import InputError
+from msdm_lite.resources import whole
 
 LARGEST = 4 << 20  # bytes; a MIDI file that says it is larger is none
 FOLDERS = {"simutrans-data": "usr/share/games/simutrans/music",
@@ -85,10 +86,8 @@ def path(package: str, name: str) -> Path:
             content = lump(root / WADS / f"{wad}.wad", title)
         else:
             content = member(root / BOOKS, name)
-        target.parent.mkdir(exist_ok=True)
-        scratch = target.with_suffix(".part")
-        scratch.write_bytes(content)
-        scratch.replace(target)  # whole or not there
+        with whole(target) as scratch:
+            scratch.write_bytes(content)
     return target
 
 

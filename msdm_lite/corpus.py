@@ -7,7 +7,6 @@ neither is a groove family of theirs.
 """
 
 import csv
-import errno
 import json
 import logging
 import os
@@ -24,8 +23,8 @@ from tqdm import tqdm
 
 from msdm_lite import composed, variation
 from msdm_lite.audio import SAMPLE_RATE, STEMS
-from msdm_lite.errors import InputError
-from msdm_lite.resources import cache, data
+from msdm_lite.errors import InputError, MachineError
+from msdm_lite.resources import cache, data, whole
 
 RENDERING = 3  # raised when the renderer changes, so that no cached audio of an older one is used
 BYTES_A_SECOND = 2 * len(STEMS) * SAMPLE_RATE
@@ -131,31 +130,18 @@ def songs(split: str | None = None, source: str | None = None, variations: int =
     return found + more
 
 
-def _write(path: Path, put) -> None:
-    """A file that is whole or not there."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    scratch = path.with_suffix(f".{os.getpid()}.part")
-    try:
-        with open(scratch, "wb") as file:
-            put(file)
-        scratch.replace(path)
-    except OSError as problem:
-        scratch.unlink(missing_ok=True)
-        if problem.errno == errno.ENOSPC:
-            raise InputError(f"no space left for {path}: free some and call again, nothing is lost") from None
-        raise
-
-
 def _render(song: Song) -> None:
     """Renders what is missing of one song."""
     from msdm_lite import render
 
     if not song.audio().exists():
         stems = np.round(render.render(song.midi(), variation=song.changes) * 32767).astype(np.int16)
-        _write(song.audio(), lambda file: np.save(file, stems))
+        with whole(song.audio()) as scratch, open(scratch, "wb") as file:
+            np.save(file, stems)
     if song.balance == "loudness" and not song.ready:
         gains = render.loudness_gains(replace(song, balance="rms").read())
-        _write(song._gains_file(), lambda file: file.write(json.dumps(gains.tolist()).encode()))
+        with whole(song._gains_file()) as scratch:
+            scratch.write_text(json.dumps(gains.tolist()))
 
 
 def _worker() -> None:
@@ -210,9 +196,9 @@ def build(wanted: list[Song] | None = None, workers: int | None = None, skip: bo
             for job in tqdm(as_completed(jobs), total=len(jobs), desc="rendering", unit="song", disable=not progress):
                 try:
                     job.result()
+                except MachineError:
+                    raise  # the other songs would fare no better
                 except InputError as problem:
-                    if "no space left" in str(problem) or "needs" in str(problem):
-                        raise
                     failed.append(f"{jobs[job].name} ({problem})")
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)

@@ -80,10 +80,8 @@ def evaluate(method: str = "mixture-known", model: str = "lite", kind: str = "ba
 def save(result: dict, path: str | Path) -> Path:
     """Write a result as JSON, whole or not at all."""
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    scratch = path.with_suffix(".part")
-    scratch.write_text(json.dumps(result, indent=1, allow_nan=True) + "\n")
-    scratch.replace(path)
+    with resources.whole(path) as scratch:
+        scratch.write_text(json.dumps(result, indent=1, allow_nan=True) + "\n")
     return path
 
 

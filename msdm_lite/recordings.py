@@ -5,7 +5,6 @@ players' guitar, and everybody else in one track.
 """
 
 import configparser
-import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,7 +12,8 @@ import numpy as np
 
 from msdm_lite import audio, debian
 from msdm_lite.errors import InputError
-from msdm_lite.resources import cache
+from msdm_lite.render import peak_safe
+from msdm_lite.resources import cache, whole
 
 ROWS = ("guitar", "rest")
 FOLDER = "usr/share/games/fretsonfire/data/songs"
@@ -35,16 +35,12 @@ class Recording:
         target = cache("corpus", "recordings", f"{self.name}.npy")
         if not target.exists():
             rows = [audio.load(self.folder / f"{part}.ogg").numpy().reshape(-1) for part in ("guitar", "song")]
-            whole = np.zeros((2, max(map(len, rows))), np.float32)
-            for out, row in zip(whole, rows, strict=True):
+            stems = np.zeros((2, max(map(len, rows))), np.float32)
+            for out, row in zip(stems, rows, strict=True):
                 out[: len(row)] = row
-            highest = max(np.abs(whole).max(), np.abs(whole.sum(0)).max())  # both were mastered to full scale
-            whole = np.round(whole * (0.99 / max(highest, 0.99)) * 32767).astype(np.int16)
-            target.parent.mkdir(parents=True, exist_ok=True)
-            scratch = target.with_suffix(f".{os.getpid()}.part")
-            with open(scratch, "wb") as file:
-                np.save(file, whole)
-            scratch.replace(target)  # whole or not there
+            stems = stems * peak_safe(stems, np.ones(2)).astype(np.float32)[:, None]  # both were mastered to full scale
+            with whole(target) as scratch, open(scratch, "wb") as file:
+                np.save(file, np.round(stems * 32767).astype(np.int16))
         return np.load(target, mmap_mode="r")
 
     @property

@@ -11,7 +11,7 @@ import soxr
 
 from msdm_lite import debian, midi
 from msdm_lite.audio import SAMPLE_RATE, STEM_RMS, STEMS
-from msdm_lite.errors import InputError
+from msdm_lite.errors import InputError, MachineError
 from msdm_lite.variation import Variation
 
 log = logging.getLogger("msdm_lite")
@@ -65,8 +65,8 @@ def _synth(name: str) -> Iterator[tuple]:
     try:
         import fluidsynth
     except ImportError as problem:
-        raise InputError(f"rendering needs FluidSynth: `apt-get install libfluidsynth3` or your system's package "
-                         f"and `pip install pyfluidsynth` ({problem})") from None
+        raise MachineError("rendering needs FluidSynth: `apt-get install libfluidsynth3` or your system's package "
+                           f"and `pip install pyfluidsynth` ({problem})") from None
     synth = fluidsynth.Synth(gain=0.3, samplerate=float(RENDER_RATE))
     try:
         synth.setting("synth.reverb.active", 0)
@@ -74,7 +74,7 @@ def _synth(name: str) -> Iterator[tuple]:
         synth.setting("synth.dynamic-sample-loading", 1)  # reads the programs in use, and so starts in milliseconds
         font = synth.sfload(str(soundfont(name)))
         if font < 0:
-            raise InputError(f"FluidSynth cannot read the soundfont {soundfont(name)}")
+            raise MachineError(f"FluidSynth cannot read the soundfont {soundfont(name)}")
         yield synth, font
     finally:
         synth.delete()
@@ -147,7 +147,7 @@ def loudness(wave: np.ndarray) -> float:
     try:
         import pyloudnorm
     except ImportError:
-        raise InputError("balancing by loudness needs `pip install pyloudnorm`") from None
+        raise MachineError("balancing by loudness needs `pip install pyloudnorm`") from None
     meter = pyloudnorm.Meter(SAMPLE_RATE)
     if len(wave) < meter.block_size * SAMPLE_RATE or not wave.any():
         return float("-inf")

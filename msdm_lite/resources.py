@@ -5,10 +5,13 @@ wheel, beside it in a checkout. Large things (rendered audio, unpacked packages)
 in a cache.
 """
 
+import errno
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
-from msdm_lite.errors import InputError
+from msdm_lite.errors import InputError, MachineError
 
 PACKAGE = Path(__file__).resolve().parent
 
@@ -37,3 +40,23 @@ def cache(*parts: str) -> Path:
     if root is None:
         root = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "msdm_lite"
     return Path(root).joinpath(*parts)
+
+
+@contextmanager
+def whole(path: Path) -> Iterator[Path]:
+    """A scratch path to write to, which becomes `path` at the end of the block: a file is whole, or it is not there.
+
+    Raises:
+        MachineError: the disk is full.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    scratch = path.with_suffix(f".{os.getpid()}.part")
+    try:
+        yield scratch
+        scratch.replace(path)
+    except OSError as problem:
+        if problem.errno == errno.ENOSPC:
+            raise MachineError(f"no space left for {path}: free some and call again, nothing is lost") from None
+        raise
+    finally:
+        scratch.unlink(missing_ok=True)

@@ -31,10 +31,8 @@ def save(model: Model | WaveModel, path: str | Path, record: dict) -> Path:
                for name, value in model.state_dict().items()}
     if "denoiser.deviation" in tensors:  # that of a high bin is small: half precision would round it to a denormal
         tensors["denoiser.deviation"] = model.denoiser.deviation.float().contiguous()
-    path.parent.mkdir(parents=True, exist_ok=True)
-    scratch = path.with_suffix(".part")
-    save_file(tensors, scratch, {"config": json.dumps(model.config.to_dict()), "record": json.dumps(record)})
-    scratch.replace(path)
+    with resources.whole(path) as scratch:
+        save_file(tensors, scratch, {"config": json.dumps(model.config.to_dict()), "record": json.dumps(record)})
     path.with_suffix(".json").write_text(json.dumps(record, indent=1) + "\n")
     return path
 

@@ -13,7 +13,7 @@ from torch.utils.data import DataLoader
 from msdm_lite import audio, compose, corpus, cut, evaluate, leaks, midi, render, resources, variation
 from msdm_lite.audio import STEMS
 from msdm_lite.crops import Augmentation, Crops, window
-from msdm_lite.errors import InputError
+from msdm_lite.errors import InputError, MachineError
 
 
 def test_one_map_of_programs():
@@ -373,3 +373,16 @@ def test_every_clip_that_people_wrote_has_its_licence_beside_it():
     for clip in (clip for clip in listed if clip["kind"] != "band"):
         words = re.split(r"[^a-z0-9]+", re.sub(r"^\d+-|^freedoom2_|_redfarn$", "", clip["song"]).lower())
         assert all(word in said for word in words if len(word) > 2), clip["song"]
+
+
+def test_files_are_whole_or_not_there(tmp_path):
+    target = tmp_path / "new" / "song.npy"
+    with resources.whole(target) as scratch:
+        scratch.write_bytes(b"all of it")
+        assert not target.exists()
+    for raised, expected in ((OSError(28, "No space left on device"), MachineError), (PermissionError(13, "no"), OSError),
+                             (KeyboardInterrupt(), KeyboardInterrupt)):
+        with pytest.raises(expected), resources.whole(target) as scratch:
+            scratch.write_bytes(b"half")
+            raise raised
+        assert target.read_bytes() == b"all of it" and list(target.parent.iterdir()) == [target]
