@@ -17,6 +17,8 @@ from msdm_lite.audio import SAMPLE_RATE, STEMS
 from msdm_lite.crops import Augmentation, Crops
 from msdm_lite.known import Known
 from msdm_lite.model import Model, preset
+from msdm_lite.recipe import Recipe
+from msdm_lite.validation import crop_samples, pictures
 
 BATCH, ROUNDS, SECONDS = 8, 5, 6.0  # seconds each side has in each round
 
@@ -53,15 +55,15 @@ def main() -> None:
         model = Model(preset("lite")).to(where, memory_format=torch.channels_last)
         optimizer = torch.optim.AdamW(model.parameters(), 1e-5)
         augmentation = Augmentation(gain_db=2, silence=0.04, remix=0.5)
-        crops = Crops(songs, train.crop_samples(model), 10**9, augmentation=augmentation)
-        plain = Crops(songs, train.crop_samples(model), 10**9)
+        crops = Crops(songs, crop_samples(model), 10**9, augmentation=augmentation)
+        plain = Crops(songs, crop_samples(model), 10**9)
 
         def loader(of: Crops, workers: int):
-            order = train.Order(0, train.Recipe())
+            order = train.Order(0, Recipe())
             batches = iter(DataLoader(of, BATCH, sampler=order, num_workers=workers))
             return lambda: next(batches)
 
-        x = train.pictures(model, next(iter(DataLoader(plain, BATCH)))["stems"].to(where))
+        x = pictures(model, next(iter(DataLoader(plain, BATCH)))["stems"].to(where))
         known = Known.nothing(x)
 
         def learn() -> None:

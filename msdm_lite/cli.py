@@ -71,7 +71,7 @@ def train(out: Path, preset: str = "lite", data: str = "all", minutes: float | N
         workers: processes that read crops.
         device: auto, cpu or cuda.
     """
-    from msdm_lite.train import Recipe
+    from msdm_lite.recipe import Recipe
     from msdm_lite.train import train as run
 
     recipe = Recipe(preset=preset, data=data, minutes=minutes, steps=steps, batch=batch, accumulate=accumulate, lr=lr,

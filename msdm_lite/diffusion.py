@@ -91,17 +91,25 @@ def draw_sigma(count: int, known: Known, free: tuple[float, float], mixture: tup
     return torch.where(known.mixture, mixture[0] + mixture[1] * z, free[0] + free[1] * z).exp()
 
 
+def error(guess: Tensor, x: Tensor, sigma: Tensor, deviation: Tensor, tilt: float = 0.5) -> Tensor:
+    """Squared error of a guess at clean x (B, S, F, L), in units of what a Wiener filter leaves, one an item: (B,).
+
+    Each coefficient's is divided by v sigma^2 / (v + sigma^2), its uncertainty under that filter (EDM's weight, per
+    bin), and weighted by deviation ** (2 * tilt): 0 treats all bins alike, 1 counts energy.
+
+    Args:
+        deviation: of each stem and bin, (S, F); v is its square.
+    """
+    v = deviation.square()[:, :, None]
+    s2 = sigma.square()[:, None, None, None]
+    weight = (v / v.mean()) ** tilt
+    return (weight * (guess - x).square() * (v + s2) / (v * s2)).mean((1, 2, 3)) / weight.mean()
+
+
 def loss(denoiser: Denoiser, x: Tensor, sigma: Tensor, known: Known, generator: torch.Generator | None = None,
          tilt: float = 0.5, n: Tensor | None = None) -> Tensor:
     """Weighted denoising score matching, one value an item: (B,). About one for a net that knows variances alone.
 
-    Each coefficient's squared error is divided by v sigma^2 / (v + sigma^2), its uncertainty under the Wiener filter
-    (EDM's weight, per bin), and weighted by deviation ** (2 * tilt): 0 treats all bins alike, 1 counts energy.
-    The white noise n is drawn from the generator if not given.
+    The `error` of the denoiser, with its own deviations. The white noise n is drawn from the generator if not given.
     """
-    noisy = add_noise(x, sigma, known, generator, n)
-    v = denoiser.deviation.square()[:, :, None]
-    s2 = sigma.square()[:, None, None, None]
-    weight = (v / v.mean()) ** tilt
-    error = (denoiser(noisy, sigma, known) - x).square() * (v + s2) / (v * s2)
-    return (weight * error).mean((1, 2, 3)) / weight.mean()
+    return error(denoiser(add_noise(x, sigma, known, generator, n), sigma, known), x, sigma, denoiser.deviation, tilt)

@@ -4,24 +4,25 @@ Each arm changes one thing. All arms see the same crops with the same noise in t
 the choice's and not the draw's. Short runs say what learns sooner, and only make it likely that it also ends better.
 """
 
-import json
 import tempfile
-from dataclasses import replace
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import torch
 import tyro
 from torch import Tensor
 
-from msdm_lite import __version__, device, metrics, train, weights
+from msdm_lite import __version__, device, evaluate, train, weights
 from msdm_lite.crops import Augmentation, Crops
-from msdm_lite.diffusion import add_noise
+from msdm_lite.diffusion import add_noise, error
 from msdm_lite.known import Known
-from msdm_lite.model import Model, build
-from msdm_lite.train import Recipe, Validation
+from msdm_lite.model import PRESETS, Model
+from msdm_lite.recipe import Recipe, songs_of
+from msdm_lite.validation import Validation, by_level, crop_samples, cut
 
 
-def without_gains(model: Model) -> Model:
+def without_gains(model: Model) -> None:
     """The network's correction of the Wiener gain is not used: it only adds."""
     S = len(model.stems)
 
@@ -29,45 +30,44 @@ def without_gains(model: Model) -> Model:
         return torch.cat([out[:, :S], torch.zeros_like(out[:, S : 2 * S]), out[:, 2 * S :]], 1)
 
     model.denoiser.net.register_forward_hook(drop)
-    return model
 
 
-def one_deviation(deviation: Tensor) -> Tensor:
+def one_deviation(model: Model) -> None:
     """The same for all stems and bins, with the same power: EDM's preconditioning as published."""
-    return deviation.square().mean().sqrt().expand_as(deviation).clone()
+    deviation = model.denoiser.deviation
+    deviation.fill_(deviation.square().mean().sqrt().item())
 
 
-PAPERS = {"sigma_free": (-3.0, 1.0), "sigma_known": (-3.0, 1.0)}
-ARMS: dict[str, tuple[dict, bool, bool]] = {  # changes to the recipe, one deviation, no gains
-    "as shipped": ({}, False, False),
-    "one standard deviation for all bins": ({}, True, False),
-    "no mask head": ({}, False, True),
-    "the paper's noise levels": (PAPERS, False, False),
-    "no gain augmentation": ({"gain_db": 0.0}, False, False),
+def as_it_is(model: Model) -> None:
+    """Nothing is changed."""
+
+
+@dataclass(frozen=True)
+class Arm:
+    """One choice changed: in the recipe, in the model before training, or in how its network is used ever after."""
+
+    recipe: dict = field(default_factory=dict)
+    start: Callable[[Model], None] = as_it_is
+    always: Callable[[Model], None] = as_it_is
+
+
+ARMS = {
+    "as shipped": Arm(),
+    "one standard deviation for all bins": Arm(start=one_deviation),
+    "no mask head": Arm(always=without_gains),
+    "the paper's noise levels": Arm({"sigma_free": (-3.0, 1.0), "sigma_known": (-3.0, 1.0)}),
+    "no gain augmentation": Arm({"gain_db": 0.0}),
 }
 
 
 @torch.no_grad()
-def judge(model: Model, x: Tensor, v: Tensor) -> dict[str, float]:
-    """Errors of x (B, S, bins, L) in units of what a filter that knows variances v (S, bins) leaves, and SI-SDRi."""
-    out: dict[str, list] = {}
-    generator = torch.Generator().manual_seed(0)
-    v = v[:, :, None]
-    weight = (v / v.mean()).sqrt()
-    for some in x.split(8):
-        for name, known in (("free", Known.nothing(some)), ("known", Known.the_mixture(some))):
-            for level in (*Validation.LEVELS, 10.0):
-                sigma = torch.full((len(some),), level)
-                noisy = add_noise(some, sigma, known, generator)
-                if level == 10.0:
-                    if name == "known":
-                        guess = model.denoise(noisy, sigma, known)
-                        gain = metrics.si_sdr_improvement(guess.flatten(2), some.flatten(2))
-                        out.setdefault("si_sdr_improvement", []).append(gain.nanmean().item())
-                    continue
-                error = (model.denoise(noisy, sigma, known) - some).square() * (v + level**2) / (v * level**2)
-                out.setdefault(f"{name}_{level}", []).append((weight * error).mean().item() / weight.mean().item())
-    return {name: round(sum(values) / len(values), 4) for name, values in out.items()}
+def judge(model: Model, x: Tensor, deviation: Tensor) -> dict[str, float]:
+    """Errors of x (B, S, bins, L), in units of a filter that knows the deviations (S, bins) and not the model's own."""
+
+    def measured(x: Tensor, sigma: Tensor, known: Known, noise: Tensor) -> Tensor:
+        return error(model.denoise(add_noise(x, sigma, known, n=noise), sigma, known), x, sigma, deviation)
+
+    return by_level(model, x, measured, Validation.LEVELS)
 
 
 def main(out: Path, steps: int = 250, preset: str = "lite", data: str = "all", seed: int = 0) -> None:
@@ -80,39 +80,29 @@ def main(out: Path, steps: int = 250, preset: str = "lite", data: str = "all", s
         data: what to train on.
         seed: of weights, crops and noise, the same for all arms.
     """
-    original, measured = build, train.deviations
     base = Recipe(preset=preset, data=data, steps=steps, seed=seed)
-    reference = Model(train.preset(preset))
-    v = measured(reference, train.songs_of(data, "train")).square()
-    songs = train.songs_of(data, "val")
-    samples = train.crop_samples(reference)
-    sets = {"balanced": Crops(songs, samples, 48, seed=3),
-            "unbalanced": Crops(songs, samples, 48, seed=3, augmentation=Augmentation(gain_db=6.0))}
+    reference = Model(PRESETS[preset])
+    deviation = train.deviations(reference, songs_of(data, "train"))
+    songs, samples = songs_of(data, "val"), crop_samples(reference)
+    sets = {"balanced": cut(reference, Crops(songs, samples, 48, seed=3)),
+            "unbalanced": cut(reference, Crops(songs, samples, 48, seed=3, augmentation=Augmentation(gain_db=6.0)))}
     found = {"what": "paired short runs: one choice changed in each, same crops and same noise; which learns sooner",
              "data": "48 fixed crops of validation songs; unbalanced: each stem's gain drawn with 6 dB deviation",
              "errors": "1 is what the Wiener filter leaves; si_sdr_improvement: dB, mixture known, one evaluation",
              "steps": steps, "batch": base.batch, "n": f"one run each, seed {seed}", "arms": {}, "device": "cpu",
              "processor": device.processor(), "commit": train.commit(), "version": __version__,
-             "command": f"python -m msdm_lite.pairs --preset {preset} --data {data} --steps {steps} --seed {seed}"}
-    for name, (changes, flat, bare) in ARMS.items():
-        def made(config, bare=bare) -> Model:
-            return without_gains(original(config)) if bare else original(config)
+             "command": f"python -m msdm_lite.pairs --preset {preset} --data {data} --steps {steps} "
+                        f"--seed {seed}"}
+    for name, arm in ARMS.items():
+        def change(model: Model, arm=arm) -> None:
+            arm.start(model)
+            arm.always(model)
 
-        def deviations(model, songs, flat=flat) -> Tensor:
-            return one_deviation(measured(model, songs)) if flat else measured(model, songs)
-
-        train.build, train.deviations = made, deviations
-        try:
-            with tempfile.TemporaryDirectory() as folder:
-                model = weights.load(train.train(replace(base, **changes), folder, on="cpu"), "cpu")
-        finally:
-            train.build, train.deviations = original, measured
-        model = without_gains(model) if bare else model
-        found["arms"][name] = {kind: judge(model, torch.stack(
-            [train.pictures(model, crops[i]["stems"][None])[0] for i in range(len(crops))]), v)
-            for kind, crops in sets.items()}
-        out.parent.mkdir(parents=True, exist_ok=True)
-        out.write_text(json.dumps(found, indent=1) + "\n")
+        with tempfile.TemporaryDirectory() as folder:
+            model = weights.load(train.train(replace(base, **arm.recipe), folder, on="cpu", change=change), "cpu")
+        arm.always(model)
+        found["arms"][name] = {kind: judge(model, x, deviation) for kind, x in sets.items()}
+        evaluate.save(found, out)
         print(name, {kind: one["si_sdr_improvement"] for kind, one in found["arms"][name].items()})
 
 

@@ -10,15 +10,14 @@ processes, and one that was killed goes on as if it had not been.
 """
 
 import contextlib
-import json
 import math
 import shutil
 import signal
 import subprocess
 import threading
 import time
-from collections.abc import Iterator
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Callable, Iterator
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -28,94 +27,16 @@ from torch.optim.swa_utils import AveragedModel
 from torch.utils.data import DataLoader, Sampler
 from tqdm import tqdm
 
-from msdm_lite import corpus, device, metrics, readers, separation, weights
+from msdm_lite import device, weights
 from msdm_lite.crops import Augmentation, Crops, Track
-from msdm_lite.diffusion import add_noise
 from msdm_lite.errors import InputError
+from msdm_lite.journal import Journal
 from msdm_lite.known import Known
 from msdm_lite.model import Model, build, preset
+from msdm_lite.recipe import Recipe, songs_of
+from msdm_lite.resources import whole
+from msdm_lite.validation import Validation, crop_samples, pictures
 from msdm_lite.wave import WaveModel
-
-
-@dataclass(frozen=True)
-class Recipe:
-    """What a training run does; stored with its checkpoint and in the model's record. None: what suits the preset."""
-
-    preset: str = "lite"
-    data: str = "all"  # "band", "composed", "all", or a folder of stems
-    minutes: float | None = None
-    steps: int | None = None
-    batch: int = 8  # crops a process takes at once
-    accumulate: int = 1  # such batches in a step
-    lr: float | None = None
-    warmup: int = 200
-    ema: float = 0.999
-    clip: float = 1.0
-    weight_decay: float = 0.01
-    known_share: float = 0.5  # of the crops have their mixture known
-    sigma_free: tuple[float, float] | None = None  # mean and deviation of ln sigma, nothing known
-    sigma_known: tuple[float, float] = (0.2, 1.5)  # the same, mixture known
-    gain_db: float = 2.0
-    silence: float = 0.04
-    remix: float = 0.0
-    variations: int = 0  # of every training song, beside the song as written
-    programs: bool = True  # the variations have other instruments of the family,
-    transpose: bool = True  # are in other keys,
-    soundfonts: bool = True  # and come from either of two soundfonts
-    balance: str = "rms"  # or "loudness": what the levels of the corpus' stems are made equal in
-    seed: int = 0
-    log_every: int = 50  # steps
-
-    def for_model(self, model: Model | WaveModel) -> "Recipe":
-        """With nothing left open. The waveforms' values are the paper's (arXiv 2302.02257)."""
-        pictures = isinstance(model, Model)
-        return replace(self, lr=self.lr or (1e-3 if pictures else 1e-4),
-                       sigma_free=self.sigma_free or ((-1.6, 1.2) if pictures else (-3.0, 1.0)),
-                       known_share=self.known_share if model.takes_known else 0.0)
-
-    def command(self) -> str:
-        """The command line that does the same, but for what only Python can change."""
-        words = [f"msdm-lite train --preset {self.preset} --data {self.data}"]
-        for name in ("batch", "accumulate", "lr", "gain_db", "silence", "remix", "variations", "programs", "transpose",
-                     "soundfonts", "balance", "seed", "minutes", "steps"):
-            value, flag = getattr(self, name), name.replace("_", "-")
-            if value != getattr(Recipe, name):
-                words.append(f"--no-{flag}" if value is False else f"--{flag} {value:g}"
-                             if isinstance(value, float) else f"--{flag} {value}")
-        return " ".join(words)
-
-
-def songs_of(data: str, split: str, variations: int = 0, balance: str = "rms",
-             **switches: bool) -> list[Track]:
-    """The songs of a split that a recipe's `data` names: "band", "composed", "all", or a folder of stems.
-
-    A folder without splits is all training; a tenth of its songs, at least one, by name, then is for validation.
-
-    Raises:
-        InputError: `data` is neither, or the folder has no such songs.
-    """
-    if data in ("band", "composed", "all"):
-        return corpus.songs(split, None if data == "all" else data, variations, balance, **switches)
-    if not Path(data).exists():
-        raise InputError(f"data is band, composed, all or a folder of stems, not {data!r}")
-    tracks = readers.find(data)
-    if any(track.split for track in tracks):
-        found = [track for track in tracks if track.split == split]
-    else:
-        held = max(1, len(tracks) // 10)
-        found = tracks[:held] if split == "val" else tracks[held:] or tracks
-    if not found:
-        raise InputError(f"{data} has no songs of the split {split!r}")
-    return found
-
-
-def pictures(model: Model | WaveModel, crops: Tensor) -> Tensor:
-    """MDCT pictures (B, S, bins, frames) of crops two hops longer; the frames that wrap around are cut off."""
-    return model.transform.forward(crops)[..., : model.config.frames]
-
-
-def crop_samples(model: Model | WaveModel) -> int:
-    return (model.config.frames + 2) * model.config.bins
 
 
 def deviations(model: Model | WaveModel, songs: list[Track], count: int = 400) -> Tensor:
@@ -158,50 +79,6 @@ def noise_of(items: Tensor, x: Tensor, recipe: Recipe) -> tuple[Tensor, Known, T
     return (mean + deviation * z).exp().to(x), Known(mixture.to(x.device), nothing.stems), noise
 
 
-class Validation:
-    """Fixed crops of validation songs: loss by noise level, and the SI-SDR improvement of a quick separation.
-
-    Quick: one evaluation where the model can be told the mixture; sixteen of Dirac on fewer crops where it cannot.
-    """
-
-    LEVELS = (0.01, 0.03, 0.1, 0.3, 1.0, 3.0)
-
-    def __init__(self, model: Model | WaveModel, data: str, balance: str = "rms", count: int = 24):
-        songs = [song for song in songs_of(data, "val", balance=balance) if getattr(song, "ready", True)]
-        crops = Crops(songs, crop_samples(model), count, seed=2)
-        self.x = torch.stack([pictures(model, crops[i]["stems"][None])[0] for i in range(count)])
-
-    @torch.no_grad()
-    def __call__(self, model: Model | WaveModel) -> dict[str, float]:
-        out: dict[str, list] = {}
-        generator = torch.Generator().manual_seed(0)
-
-        def noise(x: Tensor) -> Tensor:
-            return torch.randn(x.shape, generator=generator).to(x)
-
-        for x in self.x.to(model.device).split(8 if model.takes_known else 2):
-            ways = {"free": Known.nothing(x)} | ({"known": Known.the_mixture(x)} if model.takes_known else {})
-            for name, known in ways.items():
-                for level in self.LEVELS:
-                    value = model.loss(x, torch.full((len(x),), level).to(x), known, noise(x))
-                    out.setdefault(f"{name}_{level}", []).append(value.mean().item())
-            if model.takes_known:
-                known = Known.the_mixture(x)
-                sigma = torch.full((len(x),), 10.0).to(x)
-                start = x.mean(1, keepdim=True) + add_noise(torch.zeros_like(x), sigma, known, n=noise(x))
-                guess = model.denoise(start, sigma, known)
-            elif len(out.get("si_sdr_improvement", [])) < 4:
-                states = separation.separate_pictures(x.sum(1), model.denoise, x.shape[1], "dirac", 16, generator,
-                                                      corrections=1)
-                *_, state = states
-                guess = state.x
-            else:
-                continue
-            gain = metrics.si_sdr_improvement(guess.flatten(2), x.flatten(2))  # orthonormal: same in pictures
-            out.setdefault("si_sdr_improvement", []).append(gain.nanmean().item())
-        return {name: round(sum(values) / len(values), 4) for name, values in out.items()}
-
-
 class Objective(nn.Module):
     """The loss as a module: what Accelerate wraps, so that gradients meet where several processes train."""
 
@@ -220,33 +97,6 @@ def commit() -> str:
     return done.stdout.strip() if done.returncode == 0 else "unknown"
 
 
-class Journal:
-    """What happened, as JSON lines and for TensorBoard. Lines of steps that a killed run did in vain are dropped."""
-
-    def __init__(self, folder: Path, step: int):
-        self.path = folder / "log.jsonl"
-        kept = self.path.read_text().splitlines(keepends=True) if step and self.path.exists() else []
-        scratch = self.path.with_suffix(".part")
-        scratch.write_text("".join(line for line in kept if line.endswith("\n") and json.loads(line)["step"] <= step))
-        scratch.replace(self.path)
-        try:
-            from torch.utils.tensorboard import SummaryWriter
-
-            self.board = SummaryWriter(folder / "tensorboard", purge_step=step + 1, flush_secs=30)
-        except ImportError:
-            self.board = None
-
-    def note(self, step: int, seconds: float, **values: float) -> None:
-        with open(self.path, "a") as file:
-            file.write(json.dumps({"step": step, "minutes": round(seconds / 60, 2), **values}) + "\n")
-        for name, value in values.items() if self.board else ():
-            self.board.add_scalar(name.replace("_", "/", 1), value, step)
-
-    def close(self) -> None:
-        if self.board:
-            self.board.close()
-
-
 @contextlib.contextmanager
 def interruptible() -> Iterator[list]:
     """A list that holds something once Ctrl-C was pressed: the step is finished, and the checkpoint written, first."""
@@ -262,7 +112,8 @@ def interruptible() -> Iterator[list]:
 
 
 def train(recipe: Recipe, out: str | Path, resume: bool = False, on: str = "auto", progress: bool = True,
-          checkpoint_minutes: float = 5.0, compiled: bool = False, workers: int = 1) -> Path:
+          checkpoint_minutes: float = 5.0, compiled: bool = False, workers: int = 1,
+          change: Callable[[Model | WaveModel], object] | None = None) -> Path:
     """Train a model; writes checkpoint.pt, log.jsonl, tensorboard/ and the weights into `out`; returns their path.
 
     Args:
@@ -271,6 +122,7 @@ def train(recipe: Recipe, out: str | Path, resume: bool = False, on: str = "auto
         checkpoint_minutes: time between checkpoints; each is followed by a validation.
         compiled: let torch.compile work on the network first.
         workers: processes that read crops, beside each process that trains.
+        change: for experiments: called with the new model before anything is learned.
 
     Raises:
         InputError: the recipe names what does not exist, songs are not rendered, nothing to resume, a checkpoint of
@@ -304,6 +156,10 @@ def train(recipe: Recipe, out: str | Path, resume: bool = False, on: str = "auto
     torch.manual_seed(recipe.seed)
     model = build(config)
     asked, recipe = recipe, recipe.for_model(model)
+    if isinstance(model, Model) and not resume:
+        model.denoiser.deviation.copy_(deviations(model, songs))
+    if change:
+        change(model)
     state = None
     if resume:
         state = torch.load(saved, map_location="cpu", weights_only=True)
@@ -312,8 +168,6 @@ def train(recipe: Recipe, out: str | Path, resume: bool = False, on: str = "auto
         if {k: v.shape for k, v in state["model"].items()} != {k: v.shape for k, v in model.state_dict().items()}:
             raise InputError(f"{saved} holds a {recipe.preset} of other sizes than this version's")
         model.load_state_dict(state["model"])
-    elif isinstance(model, Model):
-        model.denoiser.deviation.copy_(deviations(model, songs))
     model = weights.placed(model, where)
     average = AveragedModel(model, multi_avg_fn=_ramped(recipe.ema))
     decay = [p for p in model.parameters() if p.ndim > 1]
@@ -329,6 +183,8 @@ def train(recipe: Recipe, out: str | Path, resume: bool = False, on: str = "auto
     if compiled:
         model.denoiser.net.compile()  # in place: names of weights stay
     out.mkdir(parents=True, exist_ok=True)
+    for scrap in out.glob("*.part") if main else ():  # of a run that was killed while it wrote
+        scrap.unlink()
     size = 5 * 4 * sum(p.numel() for p in model.parameters())  # weights, average, two moments; and something over
     if shutil.disk_usage(out).free < 2 * size:
         raise InputError(f"{out}: a checkpoint takes {size / 1e9:.2f} GB, twice while it is written; the disk is full")
@@ -349,12 +205,10 @@ def train(recipe: Recipe, out: str | Path, resume: bool = False, on: str = "auto
             return
         state = {"recipe": asdict(recipe), "model": model.state_dict(), "average": average.state_dict(),
                  "optimizer": optimizer.state_dict(), "step": step, "seconds": seconds}
-        scratch = saved.with_suffix(".part")
         try:
-            torch.save(state, scratch)
-            scratch.replace(saved)
-        except (OSError, RuntimeError) as problem:  # torch says RuntimeError when the disk is full
-            scratch.unlink(missing_ok=True)
+            with whole(saved) as scratch:
+                torch.save(state, scratch)
+        except (OSError, RuntimeError, InputError) as problem:  # torch says RuntimeError when the disk is full
             kept = "the one before it is whole; --resume goes on from there" if saved.exists() else "there is none yet"
             raise InputError(f"the checkpoint of step {step} cannot be written to {out} "
                              f"({str(problem).splitlines()[0]}); {kept}") from None

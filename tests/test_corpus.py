@@ -380,8 +380,8 @@ def test_files_are_whole_or_not_there(tmp_path):
     with resources.whole(target) as scratch:
         scratch.write_bytes(b"all of it")
         assert not target.exists()
-    for raised, expected in ((OSError(28, "No space left on device"), MachineError), (PermissionError(13, "no"), OSError),
-                             (KeyboardInterrupt(), KeyboardInterrupt)):
+    for raised, expected in ((OSError(28, "No space left on device"), MachineError),
+                             (PermissionError(13, "no"), PermissionError), (KeyboardInterrupt(), KeyboardInterrupt)):
         with pytest.raises(expected), resources.whole(target) as scratch:
             scratch.write_bytes(b"half")
             raise raised

@@ -13,9 +13,10 @@ import pytest
 import soundfile
 import torch
 
-from msdm_lite import corpus, train, wave, weights
+from msdm_lite import corpus, train, validation, wave, weights
+from msdm_lite import recipe as recipes
 from msdm_lite.errors import InputError
-from msdm_lite.train import Recipe
+from msdm_lite.recipe import Recipe
 from msdm_lite.unet1d import UNet1dConfig
 
 COMMAND = [sys.executable, "-m", "msdm_lite", "train", "--preset", "tiny", "--log-every", "1", "--device", "cpu"]
@@ -37,7 +38,7 @@ def stems(tmp_path_factory):
 
 @pytest.fixture
 def recipe(stems, monkeypatch):
-    monkeypatch.setattr(train, "Validation", partial(train.Validation, count=4))
+    monkeypatch.setattr(train, "Validation", partial(validation.Validation, count=4))
     monkeypatch.setattr(train, "deviations", partial(train.deviations, count=20))
     return Recipe(preset="tiny", data=str(stems), steps=6, batch=4, warmup=2, log_every=1)
 
@@ -229,9 +230,9 @@ def test_levels_are_log_normal_and_noise_is_white():
 def test_pictures_do_not_wrap():
     """A crop's picture is a slice of its song's: what sounds at the end is not heard at the beginning."""
     model = train.Model(train.preset("tiny"))
-    crop = torch.zeros(1, 4, train.crop_samples(model))
+    crop = torch.zeros(1, 4, validation.crop_samples(model))
     crop[..., -model.config.bins :] = torch.randn(model.config.bins)
-    assert train.pictures(model, crop)[..., :4].abs().max() < 1e-5
+    assert validation.pictures(model, crop)[..., :4].abs().max() < 1e-5
 
 
 def test_the_order_shares_items_out():
@@ -243,5 +244,5 @@ def test_the_order_shares_items_out():
 def test_songs_of_the_corpus(monkeypatch):
     asked = []
     monkeypatch.setattr(corpus, "songs", lambda *args, **switches: asked.append((*args, switches)))
-    train.songs_of("all", "train", 2, "loudness", transpose=False)
+    recipes.songs_of("all", "train", 2, "loudness", transpose=False)
     assert asked == [("train", None, 2, "loudness", {"transpose": False})]

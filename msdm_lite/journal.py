@@ -1,0 +1,33 @@
+"""The log of a training run."""
+
+import json
+from pathlib import Path
+
+from msdm_lite.resources import whole
+
+
+class Journal:
+    """What happened, as JSON lines and for TensorBoard. Lines of steps that a killed run did in vain are dropped."""
+
+    def __init__(self, folder: Path, step: int):
+        self.path = folder / "log.jsonl"
+        kept = self.path.read_text().splitlines(keepends=True) if step and self.path.exists() else []
+        with whole(self.path) as scratch:
+            scratch.write_text("".join(line for line in kept
+                                       if line.endswith("\n") and json.loads(line)["step"] <= step))
+        try:
+            from torch.utils.tensorboard import SummaryWriter
+
+            self.board = SummaryWriter(folder / "tensorboard", purge_step=step + 1, flush_secs=30)
+        except ImportError:
+            self.board = None
+
+    def note(self, step: int, seconds: float, **values: float) -> None:
+        with open(self.path, "a") as file:
+            file.write(json.dumps({"step": step, "minutes": round(seconds / 60, 2), **values}) + "\n")
+        for name, value in values.items() if self.board else ():
+            self.board.add_scalar(name.replace("_", "/", 1), value, step)
+
+    def close(self) -> None:
+        if self.board:
+            self.board.close()

@@ -1,0 +1,82 @@
+"""What a training run does: everything that decides it, and the songs that it names."""
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from msdm_lite import corpus, readers
+from msdm_lite.crops import Track
+from msdm_lite.errors import InputError
+from msdm_lite.model import Model
+from msdm_lite.wave import WaveModel
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What a training run does; stored with its checkpoint and in the model's record. None: what suits the preset."""
+
+    preset: str = "lite"
+    data: str = "all"  # "band", "composed", "all", or a folder of stems
+    minutes: float | None = None
+    steps: int | None = None
+    batch: int = 8  # crops a process takes at once
+    accumulate: int = 1  # such batches in a step
+    lr: float | None = None
+    warmup: int = 200
+    ema: float = 0.999
+    clip: float = 1.0
+    weight_decay: float = 0.01
+    known_share: float = 0.5  # of the crops have their mixture known
+    sigma_free: tuple[float, float] | None = None  # mean and deviation of ln sigma, nothing known
+    sigma_known: tuple[float, float] = (0.2, 1.5)  # the same, mixture known
+    gain_db: float = 2.0
+    silence: float = 0.04
+    remix: float = 0.0
+    variations: int = 0  # of every training song, beside the song as written
+    programs: bool = True  # the variations have other instruments of the family,
+    transpose: bool = True  # are in other keys,
+    soundfonts: bool = True  # and come from either of two soundfonts
+    balance: str = "rms"  # or "loudness": what the levels of the corpus' stems are made equal in
+    seed: int = 0
+    log_every: int = 50  # steps
+
+    def for_model(self, model: Model | WaveModel) -> "Recipe":
+        """With nothing left open. The waveforms' values are the paper's (arXiv 2302.02257)."""
+        pictures = isinstance(model, Model)
+        return replace(self, lr=self.lr or (1e-3 if pictures else 1e-4),
+                       sigma_free=self.sigma_free or ((-1.6, 1.2) if pictures else (-3.0, 1.0)),
+                       known_share=self.known_share if model.takes_known else 0.0)
+
+    def command(self) -> str:
+        """The command line that does the same, but for what only Python can change."""
+        words = [f"msdm-lite train --preset {self.preset} --data {self.data}"]
+        for name in ("batch", "accumulate", "lr", "gain_db", "silence", "remix", "variations", "programs", "transpose",
+                     "soundfonts", "balance", "seed", "minutes", "steps"):
+            value, flag = getattr(self, name), name.replace("_", "-")
+            if value != getattr(Recipe, name):
+                words.append(f"--no-{flag}" if value is False else f"--{flag} {value:g}"
+                             if isinstance(value, float) else f"--{flag} {value}")
+        return " ".join(words)
+
+
+def songs_of(data: str, split: str, variations: int = 0, balance: str = "rms",
+             **switches: bool) -> list[Track]:
+    """The songs of a split that a recipe's `data` names: "band", "composed", "all", or a folder of stems.
+
+    A folder without splits is all training; a tenth of its songs, at least one, by name, then is for validation.
+
+    Raises:
+        InputError: `data` is neither, or the folder has no such songs.
+    """
+    if data in ("band", "composed", "all"):
+        return corpus.songs(split, None if data == "all" else data, variations, balance, **switches)
+    if not Path(data).exists():
+        raise InputError(f"data is band, composed, all or a folder of stems, not {data!r}")
+    tracks = readers.find(data)
+    if any(track.split for track in tracks):
+        found = [track for track in tracks if track.split == split]
+    else:
+        held = max(1, len(tracks) // 10)
+        found = tracks[:held] if split == "val" else tracks[held:] or tracks
+    if not found:
+        raise InputError(f"{data} has no songs of the split {split!r}")
+    return found
