@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader
 
-from msdm_lite import corpus, device, train
+from msdm_lite import corpus, device, items
 from msdm_lite.audio import SAMPLE_RATE, STEMS
 from msdm_lite.crops import Augmentation, Crops
 from msdm_lite.known import Known
@@ -59,7 +59,7 @@ def main() -> None:
         plain = Crops(songs, crop_samples(model), 10**9)
 
         def loader(of: Crops, workers: int):
-            order = train.Order(0, Recipe())
+            order = items.Order(0, Recipe())
             batches = iter(DataLoader(of, BATCH, sampler=order, num_workers=workers))
             return lambda: next(batches)
 

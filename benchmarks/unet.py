@@ -12,8 +12,9 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from msdm_lite import device
 from msdm_lite.checkpoint import translate
+from msdm_lite.edm import Denoiser1d, edm_loss
 from msdm_lite.model import build, preset
-from msdm_lite.unet1d import Denoiser1d, UNet1d, UNet1dConfig, edm_loss
+from msdm_lite.unet1d import UNet1d, UNet1dConfig
 
 # The paper's shape at a quarter of its width: small enough for a minute on two cores
 CONFIG = UNet1dConfig(channels=64, patch=16, heads=4, head_width=32, groups=4, segment=65_536)

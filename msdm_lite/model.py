@@ -3,12 +3,13 @@
 from dataclasses import asdict, dataclass, replace
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from msdm_lite import wave
 from msdm_lite.audio import SAMPLE_RATE, STEMS
 from msdm_lite.diffusion import Denoiser, loss
 from msdm_lite.errors import InputError
+from msdm_lite.face import StemModel
 from msdm_lite.known import Known
 from msdm_lite.transform import MDCT
 from msdm_lite.unet import UNet2d
@@ -46,47 +47,22 @@ PRESETS = {
 }
 
 
-class Model(nn.Module):
-    """What `msdm_lite.load` returns. Samplers and guidances use `denoise` alone; `separate` also the front end."""
+class Model(StemModel):
+    """A model of MDCT pictures."""
 
-    takes_known = True  # trained on every shape of noise
+    takes_known = True
 
     def __init__(self, config: Config, deviation: Tensor | None = None):
-        super().__init__()
-        self.config = config
         S = len(config.stems)
         if deviation is None:
             deviation = torch.full((S, config.bins), 0.05)
         net = UNet2d(list(config.bands), Denoiser.inputs_for(S), 3 * S, list(config.widths), list(config.blocks),
                      config.told, config.heads)
-        self.denoiser = Denoiser(net, deviation, config.told)
-        self.transform = MDCT(config.bins)
-        self.record: dict = {}  # how the weights came to be
-
-    @property
-    def stems(self) -> tuple[str, ...]:
-        return self.config.stems
-
-    @property
-    def sample_rate(self) -> int:
-        return self.config.sample_rate
-
-    @property
-    def segment(self) -> float:
-        """Length in seconds of the pictures it was trained on."""
-        return self.config.frames * self.config.bins / self.config.sample_rate
-
-    @property
-    def device(self) -> torch.device:
-        return self.denoiser.deviation.device
+        super().__init__(config, Denoiser(net, deviation, config.told), MDCT(config.bins))
 
     def loss(self, x: Tensor, sigma: Tensor, known: Known, noise: Tensor) -> Tensor:
         """The training loss of clean (B, S, bins, L) and white noise of that shape, one value an item: (B,)."""
         return loss(self.denoiser, x, sigma, known, n=noise)
-
-    def denoise(self, x: Tensor, sigma: Tensor, known: Known | None = None) -> Tensor:
-        """The denoiser contract: MDCT pictures (B, S, bins, L) at level sigma (B,) to clean ones."""
-        return self.denoiser(x, sigma, known)
 
 
 def preset(name: str) -> Config | wave.WaveConfig:

@@ -8,6 +8,7 @@ densities may be singular, as those of the conditioned are. Chapter: `book/07-se
 the level sigma are those of Karras et al. (EDM, arXiv 2206.00364), zero-sum noise is FLOSS's (arXiv 2505.16119).
 """
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 
 import torch
@@ -18,11 +19,12 @@ from msdm_lite.errors import InputError
 from msdm_lite.known import Known, project
 
 
-class Source:
+class Source(ABC):
     """What every source of exact answers can say."""
 
+    @abstractmethod
     def denoise(self, x: Tensor, sigma: Tensor, known: Known | None = None) -> Tensor:
-        raise NotImplementedError
+        """The exact conditional mean of the clean sources: noisy x (B, S, ...), levels (B,) -> (B, S, ...)."""
 
     def score(self, x: Tensor, sigma: Tensor, known: Known | None = None) -> Tensor:
         """Gradient of the log density of noisy x (B, S, ...) at levels sigma (B,), inside what is unknown (Tweedie)."""
@@ -180,6 +182,15 @@ def gaussian(mean: Tensor, covariance: Tensor) -> GaussianMixture:
     return GaussianMixture(torch.ones(1, dtype=mean.dtype), mean[None], covariance[None])
 
 
+def _numbers(samples: int) -> Tensor:
+    """How many numbers each frequency of the DFT of so many real samples has: cosine and sine, or one; (T // 2 + 1,)."""
+    numbers = torch.full((samples // 2 + 1,), 2.0, dtype=torch.float64)
+    numbers[0] = 1  # the constant, and the highest of an even number of samples
+    if samples % 2 == 0:
+        numbers[-1] = 1
+    return numbers
+
+
 @dataclass(frozen=True)
 class SpectralGaussian(Source):
     """S stationary sounds of T samples, on a loop: Gaussian, and independent from frequency to frequency.
@@ -234,11 +245,7 @@ class SpectralGaussian(Source):
         total = self.covariances.double() + sigma**2 * torch.eye(x.shape[1]).double()  # (F, S, S)
         solved, size = _solve(total.expand(len(x), -1, -1, -1), off)
         quadratic = (off * solved).sum((-1, -2))  # (B, F)
-        twice = torch.full((len(total),), 2.0, dtype=torch.float64)  # a frequency has two numbers, cosine and sine,
-        twice[0] = 1  # but the constant has one, and so has the highest of an even number
-        if self.samples % 2 == 0:
-            twice[-1] = 1
-        return -0.5 * (twice * (quadratic + size)).sum(1)
+        return -0.5 * (_numbers(self.samples) * (quadratic + size)).sum(1)
 
     def denoise(self, x: Tensor, sigma: Tensor, known: Known | None = None) -> Tensor:
         """The exact conditional mean of the clean sources, a Wiener filter: (B, S, T), (B,) -> (B, S, T)."""
@@ -287,7 +294,7 @@ def band(samples: int, context: float = 0.3, sample_rate: int = SAMPLE_RATE) -> 
     drums = 1 / (1 + (hertz / 3000) ** 2) + 30 * torch.exp(-((hertz - 60) ** 2) / (2 * 20**2))
     spectra = torch.stack([comb([55.0], 2.5), drums, comb([164.8, 220.0, 277.2], 1.5), comb([220.0, 329.6, 440.0], 2)])
     spectra = spectra + 1e-4 * spectra.amax(1, keepdim=True)  # nothing is ever quite silent
-    whole = 2 * spectra.sum(1) - spectra[:, 0] - (spectra[:, -1] if samples % 2 == 0 else 0)
+    whole = spectra @ _numbers(samples)
     root = (spectra * (STEM_RMS**2 * samples / whole)[:, None]).sqrt().T  # (F, S)
     shared = (1 - context) * torch.eye(4).double() + context
     return SpectralGaussian(root[:, :, None] * shared * root[:, None], samples)

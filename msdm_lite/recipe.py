@@ -6,8 +6,8 @@ from pathlib import Path
 from msdm_lite import corpus, readers
 from msdm_lite.crops import Track
 from msdm_lite.errors import InputError
+from msdm_lite.face import StemModel
 from msdm_lite.model import Model
-from msdm_lite.wave import WaveModel
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ class Recipe:
     seed: int = 0
     log_every: int = 50  # steps
 
-    def for_model(self, model: Model | WaveModel) -> "Recipe":
+    def for_model(self, model: StemModel) -> "Recipe":
         """With nothing left open. The waveforms' values are the paper's (arXiv 2302.02257)."""
         pictures = isinstance(model, Model)
         return replace(self, lr=self.lr or (1e-3 if pictures else 1e-4),

@@ -20,69 +20,36 @@ from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from pathlib import Path
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
-from torch.utils.data import DataLoader, Sampler
+from torch.utils.data import DataLoader
 from tqdm import tqdm
 
 from msdm_lite import device, weights
 from msdm_lite.crops import Augmentation, Crops, Track
 from msdm_lite.errors import InputError
+from msdm_lite.face import StemModel
+from msdm_lite.items import Order, noise_of
 from msdm_lite.journal import Journal
 from msdm_lite.known import Known
 from msdm_lite.model import Model, build, preset
 from msdm_lite.recipe import Recipe, songs_of
 from msdm_lite.resources import whole
 from msdm_lite.validation import Validation, crop_samples, pictures
-from msdm_lite.wave import WaveModel
 
 
-def deviations(model: Model | WaveModel, songs: list[Track], count: int = 400) -> Tensor:
+def deviations(model: StemModel, songs: list[Track], count: int = 400) -> Tensor:
     """Standard deviation of each stem and bin over random crops: (S, bins), floored 50 dB under the stem level."""
     crops = Crops(songs, crop_samples(model), count, seed=1)
     power = sum(pictures(model, crops[i]["stems"][None]).square().mean((0, -1)) for i in range(count)) / count
     return power.sqrt().clamp(min=2e-4)
 
 
-class Order(Sampler):
-    """The items of one process, from a step on: each step's are shared out in turns of `batch`."""
-
-    def __init__(self, step: int, recipe: Recipe, rank: int = 0, world: int = 1):
-        self.step, self.recipe, self.rank, self.world = step, recipe, rank, world
-
-    def __iter__(self) -> Iterator[int]:
-        turn = self.step * self.recipe.accumulate
-        while True:
-            first = (turn * self.world + self.rank) * self.recipe.batch
-            yield from range(first, first + self.recipe.batch)
-            turn += 1
-
-
-def noise_of(items: Tensor, x: Tensor, recipe: Recipe) -> tuple[Tensor, Known, Tensor]:
-    """For items (B,) of clean x (B, S, ...): levels (B,), what is known, white noise like x. By seed and item alone."""
-    share = recipe.known_share
-    mixture = torch.floor((items + 1) * share) > torch.floor(items * share)  # evenly spread
-    noise = torch.empty_like(x)
-    z = torch.empty(len(items))
-    generators = {kind: torch.Generator(kind) for kind in {"cpu", x.device.type}}
-    for row, item in enumerate(items.tolist()):
-        seed = int(np.random.SeedSequence((recipe.seed, 1, item)).generate_state(1, np.uint64)[0] >> np.uint64(1))
-        for generator in generators.values():
-            generator.manual_seed(seed)
-        z[row] = torch.randn((), generator=generators["cpu"])
-        noise[row] = torch.randn(x.shape[1:], generator=generators[x.device.type], device=x.device, dtype=x.dtype)
-    mean, deviation = (torch.where(mixture, known, free)
-                       for free, known in zip(recipe.sigma_free, recipe.sigma_known, strict=True))
-    nothing = Known.nothing(x)
-    return (mean + deviation * z).exp().to(x), Known(mixture.to(x.device), nothing.stems), noise
-
-
 class Objective(nn.Module):
     """The loss as a module: what Accelerate wraps, so that gradients meet where several processes train."""
 
-    def __init__(self, model: Model | WaveModel):
+    def __init__(self, model: StemModel):
         super().__init__()
         self.model = model
 
@@ -113,7 +80,7 @@ def interruptible() -> Iterator[list]:
 
 def train(recipe: Recipe, out: str | Path, resume: bool = False, on: str = "auto", progress: bool = True,
           checkpoint_minutes: float = 5.0, compiled: bool = False, workers: int = 1,
-          change: Callable[[Model | WaveModel], object] | None = None) -> Path:
+          change: Callable[[StemModel], object] | None = None) -> Path:
     """Train a model; writes checkpoint.pt, log.jsonl, tensorboard/ and the weights into `out`; returns their path.
 
     Args:

@@ -26,6 +26,18 @@ def dct4(x: Tensor) -> Tensor:
     return torch.stack([z.real, -z.imag.flip(-1)], -1).flatten(-2) * math.sqrt(2 / N)
 
 
+def in_blocks(wave: Tensor, length: int) -> Tensor:
+    """(..., T) -> (..., T / length, length).
+
+    Raises:
+        InputError: T is no positive multiple of the length.
+    """
+    T = wave.shape[-1]
+    if T == 0 or T % length:
+        raise InputError(f"the length {T} is no positive multiple of {length}: pad the waveform first")
+    return wave.unflatten(-1, (T // length, length))
+
+
 class MDCT:
     """Circular MDCT with `bins` bins, hop `bins`, sine window.
 
@@ -45,10 +57,7 @@ class MDCT:
         Raises:
             InputError: T is no positive multiple of `bins`.
         """
-        N, T = self.bins, wave.shape[-1]
-        if T == 0 or T % N:
-            raise InputError(f"the length {T} is no positive multiple of {N}: pad the waveform first")
-        blocks = wave.unflatten(-1, (T // N, N))  # (..., L, N)
+        N, blocks = self.bins, in_blocks(wave, self.bins)  # (..., L, N)
         window = self.window.to(wave)
         first, second = blocks * window[:N], blocks.roll(-1, -2) * window[N:]
         a, b = first.chunk(2, -1)
@@ -78,10 +87,7 @@ class Blocks:
         Raises:
             InputError: T is no positive multiple of `bins`.
         """
-        N, T = self.bins, wave.shape[-1]
-        if T == 0 or T % N:
-            raise InputError(f"the length {T} is no positive multiple of {N}: pad the waveform first")
-        return wave.unflatten(-1, (T // N, N)).transpose(-1, -2)
+        return in_blocks(wave, self.bins).transpose(-1, -2)
 
     def inverse(self, picture: Tensor) -> Tensor:
         """(..., bins, L) -> (..., L * bins)."""

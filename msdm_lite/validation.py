@@ -7,27 +7,26 @@ from torch import Tensor
 
 from msdm_lite import metrics, sampling, separation
 from msdm_lite.crops import Crops
+from msdm_lite.face import StemModel
 from msdm_lite.known import Known
-from msdm_lite.model import Model
 from msdm_lite.recipe import songs_of
-from msdm_lite.wave import WaveModel
 
 
-def pictures(model: Model | WaveModel, crops: Tensor) -> Tensor:
+def pictures(model: StemModel, crops: Tensor) -> Tensor:
     """MDCT pictures (B, S, bins, frames) of crops two hops longer; the frames that wrap around are cut off."""
     return model.transform.forward(crops)[..., : model.config.frames]
 
 
-def crop_samples(model: Model | WaveModel) -> int:
+def crop_samples(model: StemModel) -> int:
     return (model.config.frames + 2) * model.config.bins
 
 
-def cut(model: Model | WaveModel, crops: Crops) -> Tensor:
+def cut(model: StemModel, crops: Crops) -> Tensor:
     """All crops as pictures: (N, S, bins, frames)."""
     return torch.cat([pictures(model, crops[i]["stems"][None]) for i in range(len(crops))])
 
 
-def quick_separation(model: Model | WaveModel, x: Tensor, generator: torch.Generator) -> Tensor:
+def quick_separation(model: StemModel, x: Tensor, generator: torch.Generator) -> Tensor:
     """Mean SI-SDR improvement (dB) of separating the sum of clean x (B, S, bins, L): one number that is soon there.
 
     One evaluation at sigma 10 where the model can be told the mixture; sixteen of Dirac where it cannot.
@@ -44,16 +43,16 @@ class Validation:
 
     LEVELS = (0.01, 0.03, 0.1, 0.3, 1.0, 3.0)
 
-    def __init__(self, model: Model | WaveModel, data: str, balance: str = "rms", count: int = 24):
+    def __init__(self, model: StemModel, data: str, balance: str = "rms", count: int = 24):
         songs = [song for song in songs_of(data, "val", balance=balance) if getattr(song, "ready", True)]
         self.x = cut(model, Crops(songs, crop_samples(model), count, seed=2))
 
     @torch.no_grad()
-    def __call__(self, model: Model | WaveModel) -> dict[str, float]:
+    def __call__(self, model: StemModel) -> dict[str, float]:
         return by_level(model, self.x, model.loss, self.LEVELS)
 
 
-def by_level(model: Model | WaveModel, x: Tensor, error: Callable[..., Tensor],
+def by_level(model: StemModel, x: Tensor, error: Callable[..., Tensor],
              levels: Sequence[float]) -> dict[str, float]:
     """Means over clean x (N, S, bins, L) of error(x, sigma, known, noise), by shape and level; SI-SDR improvement."""
     out: dict[str, list] = {}

@@ -7,14 +7,15 @@ waveforms: windows, samplers, guidances, separation. Sources: arXiv 2302.02257; 
 
 from dataclasses import asdict, dataclass, field
 
-import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from msdm_lite.audio import SAMPLE_RATE, STEMS
+from msdm_lite.edm import Denoiser1d, edm_loss
+from msdm_lite.face import StemModel
 from msdm_lite.known import Known
 from msdm_lite.transform import Blocks
 from msdm_lite.unet1d import PRESETS as NETS
-from msdm_lite.unet1d import Denoiser1d, UNet1d, UNet1dConfig, edm_loss
+from msdm_lite.unet1d import UNet1d, UNet1dConfig
 
 
 @dataclass(frozen=True)
@@ -49,34 +50,13 @@ class WaveConfig:
 PRESETS = {name: WaveConfig(name, net=net) for name, net in NETS.items()}
 
 
-class WaveModel(nn.Module):
-    """Like `msdm_lite.model.Model`, on waveforms. It knows noise on all stems only: separate by Dirac or Gaussian."""
+class WaveModel(StemModel):
+    """A model of waveforms. It knows noise on all stems only: separate by Dirac or Gaussian."""
 
     takes_known = False
 
     def __init__(self, config: WaveConfig, denoiser: Denoiser1d | None = None):
-        super().__init__()
-        self.config = config
-        self.denoiser = denoiser or Denoiser1d(UNet1d(config.net), config.sigma_data)
-        self.transform = Blocks(config.bins)
-        self.record: dict = {}
-
-    @property
-    def stems(self) -> tuple[str, ...]:
-        return self.config.stems
-
-    @property
-    def sample_rate(self) -> int:
-        return self.config.sample_rate
-
-    @property
-    def segment(self) -> float:
-        """Length in seconds of the waveforms it was trained on."""
-        return self.config.net.segment / self.config.sample_rate
-
-    @property
-    def device(self) -> torch.device:
-        return next(self.parameters()).device
+        super().__init__(config, denoiser or Denoiser1d(UNet1d(config.net), config.sigma_data), Blocks(config.bins))
 
     def denoise(self, x: Tensor, sigma: Tensor, known: Known | None = None) -> Tensor:
         """The denoiser contract, (B, S, bins, L) at level sigma (B,).

@@ -11,6 +11,7 @@ from torch import nn
 from msdm_lite import checkpoint, resources
 from msdm_lite.device import pick
 from msdm_lite.errors import InputError
+from msdm_lite.face import StemModel
 from msdm_lite.model import Config, Model, build
 from msdm_lite.wave import PRESETS, WaveConfig, WaveModel
 
@@ -20,7 +21,7 @@ def shipped() -> list[str]:
     return sorted(path.stem for path in resources.data_folder().glob("weights/*.safetensors"))
 
 
-def save(model: Model | WaveModel, path: str | Path, record: dict) -> Path:
+def save(model: StemModel, path: str | Path, record: dict) -> Path:
     """Write a model's weights in half precision, whole or not at all.
 
     Args:
@@ -47,7 +48,7 @@ def official(path: Path) -> WaveModel:
     return model
 
 
-def load(name: str | Path = "lite", device: str = "auto") -> Model | WaveModel:
+def load(name: str | Path = "lite", device: str = "auto") -> StemModel:
     """A model by the name it ships under, or by its file's path, on the GPU if there is one.
 
     A file is one of ours, .safetensors, or a .ckpt of the official code.

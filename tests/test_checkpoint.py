@@ -12,10 +12,12 @@ import pytest
 import torch
 
 import msdm_lite
-from msdm_lite import checkpoint, weights
-from msdm_lite.checkpoint import Inert, PlainDict, Storage, load_official, official_names
+from msdm_lite import checkpoint, unpickle, weights
+from msdm_lite.checkpoint import load_official, official_names
+from msdm_lite.edm import Denoiser1d
 from msdm_lite.errors import InputError
-from msdm_lite.unet1d import PRESETS, Denoiser1d, UNet1d, UNet1dConfig
+from msdm_lite.unet1d import PRESETS, UNet1d, UNet1dConfig
+from msdm_lite.unpickle import Inert, PlainDict, Storage
 
 TINY = UNet1dConfig(channels=8, patch=2, multipliers=(1, 2, 2), factors=(2, 2), blocks=(1, 1), attention=(0, 1),
                     heads=2, head_width=4, groups=2)
@@ -205,8 +207,8 @@ INERT = b"caudio_diffusion_pytorch\nUNet1d\n"
     b"", b".", b"(", b"}}s.", b"\x80\x09N.", b"I" + 9999 * b"9" + b"\n.", b"\xff\xfe", b"(" * 99 + b"t" * 99 + b".",
 ])
 def test_placeholders_smuggle_nothing_and_no_pickle_breaks_the_reader(pack, monkeypatch, tmp_path, program):
-    before = {cls: dict(vars(cls)) for cls in (Inert, PlainDict, Storage, checkpoint.Note, checkpoint.Parameter,
-                                               *checkpoint.STORAGES.values())}
+    before = {cls: dict(vars(cls)) for cls in (Inert, PlainDict, Storage, unpickle.Note, unpickle.Parameter,
+                                               *unpickle.STORAGES.values())}
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(os, "system", lambda *_: pytest.fail("it ran"))
     refuses(pack(program), "damaged|no state_dict|refuses")
@@ -217,14 +219,14 @@ def test_placeholders_smuggle_nothing_and_no_pickle_breaks_the_reader(pack, monk
 def test_a_short_pickle_cannot_ask_for_much_memory():
     """Six bytes that store None as number 2**26: in the unpickler written in C a table of a gigabyte."""
     tracemalloc.start()
-    checkpoint.Reader(io.BytesIO(b"Nr" + (1 << 26).to_bytes(4, "little") + b".")).load()
+    unpickle.Reader(io.BytesIO(b"Nr" + (1 << 26).to_bytes(4, "little") + b".")).load()
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak < 1e6
 
 
 def test_a_placeholder_is_what_every_call_gives():
-    got = checkpoint.Reader(io.BytesIO(INERT + b"(V touch proof\ntR}(Va\nV b\nub.")).load()
+    got = unpickle.Reader(io.BytesIO(INERT + b"(V touch proof\ntR}(Va\nV b\nub.")).load()
     assert type(got) is Inert and not callable(got) and not vars(got)
 
 

@@ -11,7 +11,7 @@ import soundfile
 import torch
 from torch.utils.data import DataLoader
 
-from msdm_lite import audio, readers
+from msdm_lite import audio, readers, tracks
 from msdm_lite.audio import SAMPLE_RATE, STEMS
 from msdm_lite.crops import Crops
 from msdm_lite.errors import InputError
@@ -288,7 +288,7 @@ def test_lengths_are_looked_up_once_and_no_file_stays_open(tmp_path, monkeypatch
     band(tmp_path / "s")
     (track,) = readers.find(tmp_path)
     before = os.listdir("/proc/self/fd") if Path("/proc/self/fd").exists() else []
-    monkeypatch.setattr(readers, "_length", None)
+    monkeypatch.setattr(tracks, "_length", None)
     assert track.samples == pickle.loads(pickle.dumps(track)).samples == 4410
     track.read()
     assert not before or len(os.listdir("/proc/self/fd")) == len(before)

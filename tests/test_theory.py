@@ -7,9 +7,9 @@ from torch import nn
 
 from msdm_lite import guidance, sampling
 from msdm_lite.diffusion import Denoiser, add_noise, loss
+from msdm_lite.edm import Denoiser1d, edm_loss
 from msdm_lite.known import Known, project
 from msdm_lite.oracle import GaussianMixture, SpectralGaussian, gaussian
-from msdm_lite.unet1d import Denoiser1d, edm_loss
 
 DOUBLE = torch.float64
 

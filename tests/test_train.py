@@ -13,7 +13,7 @@ import pytest
 import soundfile
 import torch
 
-from msdm_lite import corpus, train, validation, wave, weights
+from msdm_lite import corpus, items, train, validation, wave, weights
 from msdm_lite import recipe as recipes
 from msdm_lite.errors import InputError
 from msdm_lite.recipe import Recipe
@@ -209,8 +209,8 @@ def test_a_record_says_the_command_that_makes_it_again():
 def test_noise_depends_on_the_item_alone():
     recipe = Recipe(sigma_free=(-1.6, 1.2))
     x = torch.zeros(4, 2, 8, 3)
-    sigma, known, noise = train.noise_of(torch.arange(8, 12), x, recipe)
-    one, its_known, its_noise = train.noise_of(torch.tensor([10]), x[:1], recipe)
+    sigma, known, noise = items.noise_of(torch.arange(8, 12), x, recipe)
+    one, its_known, its_noise = items.noise_of(torch.tensor([10]), x[:1], recipe)
     assert sigma[2] == one[0] and torch.equal(noise[2], its_noise[0]) and known.mixture[2] == its_known.mixture[0]
     assert known.mixture.tolist() == [False, True, False, True]
 
@@ -218,8 +218,8 @@ def test_noise_depends_on_the_item_alone():
 def test_levels_are_log_normal_and_noise_is_white():
     """4000 draws: a mean is known to 1/63 of a deviation, a deviation to 1/89; four of those are allowed."""
     recipe = Recipe(sigma_free=(-1.6, 1.2), known_share=0.25)
-    items = torch.arange(4000)
-    sigma, known, noise = train.noise_of(items, torch.zeros(4000, 1, 4), recipe)
+    numbers = torch.arange(4000)
+    sigma, known, noise = items.noise_of(numbers, torch.zeros(4000, 1, 4), recipe)
     assert known.mixture.float().mean() == 0.25
     free, fixed = sigma[~known.mixture].log(), sigma[known.mixture].log()
     assert free.mean() == pytest.approx(-1.6, abs=4 * 1.2 / 54) and free.std() == pytest.approx(1.2, rel=4 / 77)
@@ -237,7 +237,7 @@ def test_pictures_do_not_wrap():
 
 def test_the_order_shares_items_out():
     recipe = Recipe(batch=2, accumulate=2)
-    ranks = [iter(train.Order(3, recipe, rank, 2)) for rank in (0, 1)]
+    ranks = [iter(items.Order(3, recipe, rank, 2)) for rank in (0, 1)]
     assert [[next(rank) for _ in range(4)] for rank in ranks] == [[24, 25, 28, 29], [26, 27, 30, 31]]
 
 

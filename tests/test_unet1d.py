@@ -5,9 +5,10 @@ import pytest
 import torch
 
 from msdm_lite.checkpoint import infer, translate
+from msdm_lite.edm import Denoiser1d, edm_loss
 from msdm_lite.errors import InputError
 from msdm_lite.known import Known
-from msdm_lite.unet1d import PRESETS, Denoiser1d, UNet1d, UNet1dConfig, edm_loss, shapes
+from msdm_lite.unet1d import PRESETS, UNet1d, UNet1dConfig, shapes
 
 # One level of each kind: a plain one, an odd factor, and two with attention as the paper's last levels
 TINY = UNet1dConfig(channels=16, patch=4, multipliers=(1, 2, 2, 4, 4), factors=(4, 3, 2, 2), blocks=(2, 1, 2, 2),

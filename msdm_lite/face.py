@@ -1,0 +1,46 @@
+"""What all models have in common: what `msdm_lite.load` returns can be used without knowing which kind it is."""
+
+import torch
+from torch import Tensor, nn
+
+from msdm_lite.known import Known
+
+
+class StemModel(nn.Module):
+    """A denoiser, the front end it works behind, and what it calls its stems.
+
+    Samplers and guidances use `denoise` alone; `msdm_lite.separate` also the front end, and `msdm_lite.train` the loss.
+
+    Args:
+        config: with `stems`, `sample_rate`, `bins` and `frames`: a segment is a picture (bins, frames).
+        denoiser: from noisy stems to clean ones.
+        transform: the front end, `forward` (..., T) -> (..., bins, L) and `inverse`.
+    """
+
+    takes_known: bool  # trained on every shape of noise, or on noise on all stems alone
+
+    def __init__(self, config, denoiser: nn.Module, transform):
+        super().__init__()
+        self.config, self.denoiser, self.transform = config, denoiser, transform
+        self.record: dict = {}  # how the weights came to be
+
+    @property
+    def stems(self) -> tuple[str, ...]:
+        return self.config.stems
+
+    @property
+    def sample_rate(self) -> int:
+        return self.config.sample_rate
+
+    @property
+    def segment(self) -> float:
+        """Length in seconds of what it was trained on."""
+        return self.config.frames * self.config.bins / self.config.sample_rate
+
+    @property
+    def device(self) -> torch.device:
+        return next(self.parameters()).device
+
+    def denoise(self, x: Tensor, sigma: Tensor, known: Known | None = None) -> Tensor:
+        """The denoiser contract: pictures (B, S, bins, L) at level sigma (B,) to clean ones."""
+        return self.denoiser(x, sigma, known)

@@ -1,0 +1,44 @@
+"""What the number of a training item decides: who takes it, and its noise; so sharing a run out changes nothing."""
+
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import Sampler
+
+from msdm_lite.known import Known
+from msdm_lite.recipe import Recipe
+
+
+class Order(Sampler):
+    """The items of one process, from a step on: each step's are shared out in turns of `batch`."""
+
+    def __init__(self, step: int, recipe: Recipe, rank: int = 0, world: int = 1):
+        self.step, self.recipe, self.rank, self.world = step, recipe, rank, world
+
+    def __iter__(self) -> Iterator[int]:
+        turn = self.step * self.recipe.accumulate
+        while True:
+            first = (turn * self.world + self.rank) * self.recipe.batch
+            yield from range(first, first + self.recipe.batch)
+            turn += 1
+
+
+def noise_of(items: Tensor, x: Tensor, recipe: Recipe) -> tuple[Tensor, Known, Tensor]:
+    """For items (B,) of clean x (B, S, ...): levels (B,), what is known, white noise like x. By seed and item alone."""
+    share = recipe.known_share
+    mixture = torch.floor((items + 1) * share) > torch.floor(items * share)  # evenly spread
+    noise = torch.empty_like(x)
+    z = torch.empty(len(items))
+    generators = {kind: torch.Generator(kind) for kind in {"cpu", x.device.type}}
+    for row, item in enumerate(items.tolist()):
+        seed = int(np.random.SeedSequence((recipe.seed, 1, item)).generate_state(1, np.uint64)[0] >> np.uint64(1))
+        for generator in generators.values():
+            generator.manual_seed(seed)
+        z[row] = torch.randn((), generator=generators["cpu"])
+        noise[row] = torch.randn(x.shape[1:], generator=generators[x.device.type], device=x.device, dtype=x.dtype)
+    mean, deviation = (torch.where(mixture, known, free)
+                       for free, known in zip(recipe.sigma_free, recipe.sigma_known, strict=True))
+    nothing = Known.nothing(x)
+    return (mean + deviation * z).exp().to(x), Known(mixture.to(x.device), nothing.stems), noise
