@@ -183,7 +183,7 @@ def gaussian(mean: Tensor, covariance: Tensor) -> GaussianMixture:
 
 
 def _numbers(samples: int) -> Tensor:
-    """How many numbers each frequency of the DFT of so many real samples has: cosine and sine, or one; (T // 2 + 1,)."""
+    """How many numbers a frequency of the DFT of real samples has, cosine and sine or one: (T // 2 + 1,)."""
     numbers = torch.full((samples // 2 + 1,), 2.0, dtype=torch.float64)
     numbers[0] = 1  # the constant, and the highest of an even number of samples
     if samples % 2 == 0:
