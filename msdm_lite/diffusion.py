@@ -110,6 +110,9 @@ def loss(denoiser: Denoiser, x: Tensor, sigma: Tensor, known: Known, generator: 
          tilt: float = 0.5, n: Tensor | None = None) -> Tensor:
     """Weighted denoising score matching, one value an item: (B,). About one for a net that knows variances alone.
 
-    The `error` of the denoiser, with its own deviations. The white noise n is drawn from the generator if not given.
+    The `error` of the denoiser, with its own deviations, for each stem that is unknown: a known one has none. The
+    white noise n is drawn from the generator if not given.
     """
-    return error(denoiser(add_noise(x, sigma, known, generator, n), sigma, known), x, sigma, denoiser.deviation, tilt)
+    guess = denoiser(add_noise(x, sigma, known, generator, n), sigma, known)
+    open_share = (~known.stems).float().mean(1)  # of the stems
+    return error(guess, x, sigma, denoiser.deviation, tilt) / open_share

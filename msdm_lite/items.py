@@ -27,8 +27,10 @@ class Order(Sampler):
 
 def noise_of(items: Tensor, x: Tensor, recipe: Recipe) -> tuple[Tensor, Known, Tensor]:
     """For items (B,) of clean x (B, S, ...): levels (B,), what is known, white noise like x. By seed and item alone."""
-    share = recipe.known_share
-    mixture = torch.floor((items + 1) * share) > torch.floor(items * share)  # evenly spread
+    S = x.shape[1]
+    kinds = shapes_of(items, recipe.shapes)
+    mixture = (kinds == 1) | (kinds == 3)
+    stems = torch.zeros(len(items), S, dtype=torch.bool)
     noise = torch.empty_like(x)
     z = torch.empty(len(items))
     generators = {kind: torch.Generator(kind) for kind in {"cpu", x.device.type}}
@@ -37,8 +39,21 @@ def noise_of(items: Tensor, x: Tensor, recipe: Recipe) -> tuple[Tensor, Known, T
         for generator in generators.values():
             generator.manual_seed(seed)
         z[row] = torch.randn((), generator=generators["cpu"])
+        if kinds[row] >= 2:
+            # At least one is known and one is not; with the mixture known two are not, or nothing would be left open
+            most = S - 1 - int(mixture[row])
+            count = int(torch.randint(1, most + 1, (), generator=generators["cpu"])) if most > 0 else 0
+            stems[row, torch.randperm(S, generator=generators["cpu"])[:count]] = True
         noise[row] = torch.randn(x.shape[1:], generator=generators[x.device.type], device=x.device, dtype=x.dtype)
     mean, deviation = (torch.where(mixture, known, free)
                        for free, known in zip(recipe.sigma_free, recipe.sigma_known, strict=True))
-    nothing = Known.nothing(x)
-    return (mean + deviation * z).exp().to(x), Known(mixture.to(x.device), nothing.stems), noise
+    return (mean + deviation * z).exp().to(x), Known(mixture.to(x.device), stems.to(x.device)), noise
+
+
+def shapes_of(items: Tensor, shares: tuple[float, ...]) -> Tensor:
+    """Which shape of noise each item (B,) has: 0 nothing known, 1 the mixture, 2 some stems, 3 both.
+
+    Shares are met evenly, also within every short run of items: multiples of the golden ratio fill [0, 1) so.
+    """
+    place = items.double() * ((5**0.5 - 1) / 2) % 1
+    return torch.bucketize(place, torch.tensor(shares[:3], dtype=torch.float64).cumsum(0), right=True)

@@ -6,6 +6,7 @@ is allowed. The noise is `sigma * project(n)`, never rescaled, so `score = (deno
 the subspace of what is unknown. Chapter: `book/07-separation.ipynb`; zero-sum noise is FLOSS's (arXiv 2505.16119).
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import torch
@@ -31,6 +32,13 @@ class Known:
         """For a batch like x, (B, S, ...)."""
         nothing = cls.nothing(x)
         return cls(~nothing.mixture, nothing.stems)
+
+    @classmethod
+    def these(cls, x: Tensor, stems: Iterable[int], mixture: bool = False) -> "Known":
+        """For a batch like x, (B, S, ...): these stems, by number, and perhaps the mixture too."""
+        known = cls.the_mixture(x) if mixture else cls.nothing(x)
+        known.stems[:, list(stems)] = True
+        return known
 
     def flags(self) -> Tensor:
         """(B, 1 + S) float: the mixture's flag, then the stems'."""

@@ -25,7 +25,7 @@ class Config:
     bins: int = 1024  # of the MDCT; also its hop
     frames: int = 96  # of one segment
     bands: tuple[tuple[int, int], ...] = ((256, 4), (256, 8), (512, 16))  # (bins, how many make a row), low to high
-    widths: tuple[int, ...] = (64, 96, 160, 224)
+    widths: tuple[int, ...] = (64, 96, 160, 208)
     blocks: tuple[int, ...] = (2, 2, 2, 2)
     told: int = 256
     heads: int = 4

@@ -20,13 +20,14 @@ class Recipe:
     steps: int | None = None
     batch: int = 8  # crops a process takes at once
     accumulate: int = 1  # such batches in a step
+    optimizer: str = "adamw"  # or "muon"
     lr: float | None = None
     warmup: int = 200
     ema: float = 0.999
     clip: float = 1.0
     weight_decay: float = 0.01
-    known_share: float = 0.5  # of the crops have their mixture known
-    sigma_free: tuple[float, float] | None = None  # mean and deviation of ln sigma, nothing known
+    shapes: tuple[float, ...] | None = None  # shares of the crops with nothing, the mixture, stems, both known
+    sigma_free: tuple[float, float] | None = None  # mean and deviation of ln sigma, mixture unknown
     sigma_known: tuple[float, float] = (0.2, 1.5)  # the same, mixture known
     gain_db: float = 2.0
     silence: float = 0.04
@@ -43,8 +44,8 @@ class Recipe:
         """With nothing left open. The waveforms' values are the paper's (arXiv 2302.02257)."""
         pictures = isinstance(model, Model)
         return replace(self, lr=self.lr or (1e-3 if pictures else 1e-4),
-                       sigma_free=self.sigma_free or ((-1.6, 1.2) if pictures else (-3.0, 1.0)),
-                       known_share=self.known_share if model.takes_known else 0.0)
+                       sigma_free=self.sigma_free or ((-1.2, 1.4) if pictures else (-3.0, 1.0)),
+                       shapes=(self.shapes or (0.4, 0.3, 0.2, 0.1)) if model.takes_known else (1.0, 0.0, 0.0, 0.0))
 
     def command(self) -> str:
         """The command line that does the same, but for what only Python can change."""

@@ -1,7 +1,8 @@
 """Training a model, on whatever there is: `msdm-lite train`. Chapter: `book/07-separation.ipynb`.
 
-A model of pictures learns two shapes of noise at once: half of every batch has noise on all stems, half has noise that
-sums to zero over the stems, so that the mixture is known. A model of waveforms learns the first only, as in the paper.
+A model of pictures learns all shapes of noise at once: on all stems; summing to zero over the stems, so that the
+mixture is known; on some stems, so that the others are; and both. A model of waveforms learns the first only, as in the
+paper.
 
 One loop serves a CPU, a GPU, several, and several machines: `torchrun --nproc_per_node 8 -m msdm_lite train ...` starts
 the processes (`accelerate launch` does too, for GPUs), and HF Accelerate joins their gradients. Crop, noise level and
@@ -27,6 +28,7 @@ from torch.utils.data import DataLoader
 from tqdm import tqdm
 
 from msdm_lite import device, weights
+from msdm_lite import optimizer as optimizers
 from msdm_lite.crops import Augmentation, Crops, Track
 from msdm_lite.errors import InputError
 from msdm_lite.face import StemModel
@@ -137,10 +139,7 @@ def train(recipe: Recipe, out: str | Path, resume: bool = False, on: str = "auto
         model.load_state_dict(state["model"])
     model = weights.placed(model, where)
     average = AveragedModel(model, multi_avg_fn=_ramped(recipe.ema))
-    decay = [p for p in model.parameters() if p.ndim > 1]
-    rest = [p for p in model.parameters() if p.ndim <= 1]
-    optimizer = torch.optim.AdamW([{"params": decay, "weight_decay": recipe.weight_decay},
-                                   {"params": rest, "weight_decay": 0.0}], recipe.lr, betas=(0.9, 0.99))
+    optimizer = optimizers.optimizer(recipe.optimizer, model, recipe.lr, recipe.weight_decay)
     step, seconds = 0, 0.0
     if state:
         average.load_state_dict(state["average"])

@@ -58,7 +58,9 @@ def by_level(model: StemModel, x: Tensor, error: Callable[..., Tensor],
     out: dict[str, list] = {}
     generator = torch.Generator().manual_seed(0)
     for some in x.to(model.device).split(8 if model.takes_known else 2):
-        shapes = {"free": Known.nothing(some)} | ({"known": Known.the_mixture(some)} if model.takes_known else {})
+        shapes = {"free": Known.nothing(some)}
+        if model.takes_known:
+            shapes |= {"known": Known.the_mixture(some), "stems": Known.these(some, range(some.shape[1] // 2))}
         for name, known in shapes.items():
             for level in levels:
                 noise = torch.randn(some.shape, generator=generator).to(some)

@@ -6,6 +6,7 @@ import sys
 import time
 from dataclasses import replace
 from functools import partial
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -55,7 +56,7 @@ def test_training_learns_logs_and_ships(recipe, tmp_path):
     path = train.train(replace(recipe, steps=60, lr=3e-3), tmp_path / "run", progress=False)
     model = weights.load(path)
     assert model.record["steps"] == 60 and model.record["songs"] == 3 and model.record["command"].endswith("--steps 60")
-    assert model.record["recipe"]["sigma_free"] == [-1.6, 1.2]  # what was left open is said
+    assert model.record["recipe"]["sigma_free"] == [-1.2, 1.4]  # what was left open is said
     found = losses(tmp_path / "run")
     assert list(found) == list(range(1, 61)) and np.isfinite(list(found.values())).all()
     # clicks and hiss have one long-term spectrum: the Wiener filter cannot tell them apart, 60 steps of training can
@@ -195,7 +196,7 @@ def test_waveform_models_train_too(recipe, tmp_path, monkeypatch):
     path = train.train(replace(recipe, preset="small", steps=3), tmp_path / "run", progress=False)
     model = weights.load(path)
     assert model.record["recipe"]["sigma_free"] == [-3.0, 1.0] and model.record["recipe"]["lr"] == 1e-4
-    assert model.record["recipe"]["known_share"] == 0 and not model.takes_known
+    assert model.record["recipe"]["shapes"] == [1, 0, 0, 0] and not model.takes_known
     last = lines(tmp_path / "run")[-1]
     assert np.isfinite(last["val_si_sdr_improvement"]) and "val_known_1.0" not in last
 
@@ -207,24 +208,38 @@ def test_a_record_says_the_command_that_makes_it_again():
 
 
 def test_noise_depends_on_the_item_alone():
-    recipe = Recipe(sigma_free=(-1.6, 1.2))
-    x = torch.zeros(4, 2, 8, 3)
+    recipe = Recipe(sigma_free=(-1.6, 1.2), shapes=(0.4, 0.3, 0.2, 0.1))
+    x = torch.zeros(4, 4, 8, 3)
     sigma, known, noise = items.noise_of(torch.arange(8, 12), x, recipe)
     one, its_known, its_noise = items.noise_of(torch.tensor([10]), x[:1], recipe)
-    assert sigma[2] == one[0] and torch.equal(noise[2], its_noise[0]) and known.mixture[2] == its_known.mixture[0]
-    assert known.mixture.tolist() == [False, True, False, True]
+    assert sigma[2] == one[0] and torch.equal(noise[2], its_noise[0])
+    assert known.mixture[2] == its_known.mixture[0] and torch.equal(known.stems[2], its_known.stems[0])
+    assert items.shapes_of(torch.arange(8, 12), recipe.shapes).tolist() == [3, 1, 0, 2]
+    assert known.mixture.tolist() == [True, True, False, False]
 
 
 def test_levels_are_log_normal_and_noise_is_white():
     """4000 draws: a mean is known to 1/63 of a deviation, a deviation to 1/89; four of those are allowed."""
-    recipe = Recipe(sigma_free=(-1.6, 1.2), known_share=0.25)
+    recipe = Recipe(sigma_free=(-1.6, 1.2), shapes=(0.75, 0.25, 0.0, 0.0))
     numbers = torch.arange(4000)
     sigma, known, noise = items.noise_of(numbers, torch.zeros(4000, 1, 4), recipe)
-    assert known.mixture.float().mean() == 0.25
+    assert known.mixture.float().mean() == pytest.approx(0.25, abs=1e-3) and not known.stems.any()
     free, fixed = sigma[~known.mixture].log(), sigma[known.mixture].log()
     assert free.mean() == pytest.approx(-1.6, abs=4 * 1.2 / 54) and free.std() == pytest.approx(1.2, rel=4 / 77)
     assert fixed.mean() == pytest.approx(0.2, abs=4 * 1.5 / 31) and fixed.std() == pytest.approx(1.5, rel=4 / 44)
     assert torch.allclose(noise.flatten(1).T.cov(), torch.eye(4), atol=4 / 63)
+
+
+def test_every_subset_of_stems_is_known_at_times_and_something_always_open():
+    recipe = Recipe(sigma_free=(-1.6, 1.2), shapes=(0.25, 0.25, 0.25, 0.25))
+    numbers = torch.arange(2000)
+    _, known, _ = items.noise_of(numbers, torch.zeros(2000, 4, 1), recipe)
+    kinds = items.shapes_of(numbers, recipe.shapes)
+    counts = known.stems.sum(1)
+    assert (counts[kinds < 2] == 0).all() and torch.equal(known.mixture, kinds % 2 == 1)
+    assert {tuple(row) for row in known.stems[kinds == 2].int().tolist()} == set(product((0, 1), repeat=4)) - {
+        (0, 0, 0, 0), (1, 1, 1, 1)}
+    assert set(counts[kinds == 3].tolist()) == {1, 2}  # with three and the mixture known the fourth would be, too
 
 
 def test_pictures_do_not_wrap():
