@@ -3,11 +3,15 @@
 Each function returns a guidance: `(x, sigma, denoise) -> drift`, x (B, S, ...), sigma (B,), drift like x. They are
 written line for line alike, so that the eye finds the difference. The plain drift is (x - denoise(x)) / sigma, which is
 -sigma times the score; the clean stems that a drift points at are x - sigma * drift. No argument is changed in place.
-Chapter: `book/07-separation.ipynb`. Source: Mariani et al., arXiv 2302.02257, section 4 and appendix.
+`among` names the stems that sum to y, by number, where others are known already; y then is what those leave.
+Chapter: `book/07-separation.ipynb`. Sources: Mariani et al., arXiv 2302.02257, section 4 and appendix (Gaussian, Dirac);
+Song et al., ICLR 2023 (PiGDM); Ho and Salimans, arXiv 2207.12598 (classifier-free).
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from itertools import cycle
 
+import torch
 from torch import Tensor
 
 from msdm_lite.errors import InputError
@@ -33,59 +37,126 @@ def unconditional() -> Guidance:
     return drift
 
 
-def gaussian(y: Tensor, c: float = 0.75 * 2**0.5) -> Guidance:
+def gaussian(y: Tensor, c: float = 0.75 * 2**0.5, among: Sequence[int] | None = None) -> Guidance:
     """Separation with the likelihood N(y; sum of the noisy stems, gamma^2), gamma = c sigma.
 
     Every stem is pulled towards closing the gap between the mixture y (B, ...) and the sum of the stems. The default is
     the paper's 0.75: its code divides by 2 gamma^2 where the likelihood as written divides by gamma^2.
     """
-    if c <= 0:
+    if not 0 < c < float("inf"):
         raise InputError(f"gamma needs a positive factor c, not {c}")
 
     def drift(x: Tensor, sigma: Tensor, denoise: Denoise) -> Tensor:
-        s = along(sigma, x)
+        s, part = along(sigma, x), members(x, among)
         d = (x - denoise(x, sigma)) / s
-        gap = (y - x.sum(1)).unsqueeze(1)  # (B, 1, ...)
-        d = d - s * gap / (c * s) ** 2
+        gap = (y - (x * part).sum(1)).unsqueeze(1)  # (B, 1, ...)
+        d = d - s * gap / (c * s) ** 2 * part
         return d
 
     return drift
 
 
-def dirac(y: Tensor, k: int = 0) -> Guidance:
+def dirac(y: Tensor, k: int | Sequence[int] = 0, among: Sequence[int] | None = None) -> Guidance:
     """Separation with a Dirac likelihood: stem k is, at every noise level, the mixture y (B, ...) minus the others.
 
     The drift of each other stem loses the drift of stem k, by the chain rule; stem k goes where the sum sends it.
+    Several k take turns, from one evaluation to the next.
     """
+    turns = cycle([k] if isinstance(k, int) else k)
 
     def drift(x: Tensor, sigma: Tensor, denoise: Denoise) -> Tensor:
-        s = along(sigma, x)
-        old = x
-        x = constrain(x, y, k)
+        s, part = along(sigma, x), members(x, among)
+        old, k = x, next(turns)
+        x = constrain(x, y, k, among)
         d = (x - denoise(x, sigma)) / s
-        d = d - d[:, k : k + 1]
-        d = constrain(d, 0 * y, k)
+        d = d - d[:, k : k + 1] * part
+        d = constrain(d, 0 * y, k, among)
         # One step from the state as it came must end on the constraint too
         return d + (old - x) / s
 
     return drift
 
 
-def constrain(x: Tensor, y: Tensor, k: int) -> Tensor:
-    """A copy of x (B, S, ...) in which stem k is y minus the sum of the others."""
-    if not 0 <= k < x.shape[1]:
-        raise InputError(f"there is no stem {k} to constrain among {x.shape[1]}")
-    others = x.sum(1) - x[:, k]
-    x = x.clone()
-    x[:, k] = y - others
-    return x
+def wiener(y: Tensor, variance: Tensor, among: Sequence[int] | None = None) -> Guidance:
+    """Separation in which the clean stems, as guessed, are made to sum to y (B, ...), the least certain moving most.
+
+    It is `pigdm` with the Jacobian of a Wiener filter in place of the network's: no backward pass, and the sum is y.
+
+    Args:
+        variance: of each clean stem, broadcasting to one item of x: (S, 1, ...) or (S, bins, 1).
+    """
+
+    def drift(x: Tensor, sigma: Tensor, denoise: Denoise) -> Tensor:
+        s, part = along(sigma, x), members(x, among)
+        x0 = denoise(x, sigma)
+        left = variance * s**2 / (variance + s**2) * part  # what stays uncertain of each stem
+        gap = (y - (x0 * part).sum(1)).unsqueeze(1)
+        d = (x - x0 - left * gap / left.sum(1, keepdim=True)) / s
+        return d
+
+    return drift
+
+
+def pigdm(y: Tensor, variance: Tensor, among: Sequence[int] | None = None) -> Guidance:
+    """Separation with the likelihood N(y; sum of the denoised stems, what stays uncertain of it): PiGDM.
+
+    Exact for independent Gaussian stems of that variance. One backward pass through the denoiser an evaluation.
+
+    Args:
+        variance: as for `wiener`.
+    """
+
+    def drift(x: Tensor, sigma: Tensor, denoise: Denoise) -> Tensor:
+        s, part = along(sigma, x), members(x, among)
+        with torch.enable_grad():
+            at = x.detach().requires_grad_()
+            x0 = denoise(at, sigma)
+        left = variance * s**2 / (variance + s**2) * part
+        gap = (y - (x0.detach() * part).sum(1)).unsqueeze(1)
+        pull = torch.autograd.grad(x0, at, (gap / left.sum(1, keepdim=True) * part).expand_as(x0).to(x0))[0]
+        d = (x - x0.detach() - s**2 * pull) / s
+        return d
+
+    return drift
+
+
+def classifier_free(conditional: Denoise, weight: float = 1.0) -> Guidance:
+    """Separation by a denoiser that was told the mixture, pushed away from what it says when it is not told.
+
+    Args:
+        conditional: (x, sigma) -> x0, with the mixture (or whatever it is told) inside.
+        weight: 0 is the prior, 1 the conditional model itself, more exaggerates the difference and is no posterior.
+    """
+    if not 0 <= weight < float("inf"):
+        raise InputError(f"the weight of the guidance must be 0 or more, not {weight}")
+
+    def drift(x: Tensor, sigma: Tensor, denoise: Denoise) -> Tensor:
+        s = along(sigma, x)
+        told = conditional(x, sigma)
+        x0 = told if weight == 1 else denoise(x, sigma) * (1 - weight) + weight * told
+        d = (x - x0) / s
+        return d
+
+    return drift
+
+
+def inside(known: Known | None) -> Guidance:
+    """Every task at once, for models trained on shapes of noise: the mixture, some stems, both, or nothing is known.
+
+    The state itself carries what is known, and the drift stays in the subspace of what is not: there is no likelihood
+    to approximate. The samplers must be told `known` too, so that fresh noise has the same shape.
+    """
+
+    def drift(x: Tensor, sigma: Tensor, denoise: Denoise) -> Tensor:
+        s = along(sigma, x)
+        d = (x - denoise(x, sigma, known)) / s
+        return d
+
+    return drift
 
 
 def mixture_known() -> Guidance:
-    """Separation inside the subspace of stems that sum to the mixture, for models trained on zero-sum noise.
-
-    The state itself carries the mixture, and the drift stays in the subspace: there is no likelihood to approximate.
-    """
+    """`inside` where the mixture is known, and nothing else, of whatever batch comes."""
 
     def drift(x: Tensor, sigma: Tensor, denoise: Denoise) -> Tensor:
         s = along(sigma, x)
@@ -93,3 +164,25 @@ def mixture_known() -> Guidance:
         return d
 
     return drift
+
+
+def members(x: Tensor, among: Sequence[int] | None) -> Tensor:
+    """1 for the stems of x (B, S, ...) that are among those named, 0 for others: (1, S, 1, ...)."""
+    S = x.shape[1]
+    if among is None:
+        return x.new_ones(1, S, *[1] * (x.ndim - 2))
+    if not among or not all(0 <= n < S for n in among):
+        raise InputError(f"stems {list(among)} are not some of {S}")
+    part = x.new_zeros(1, S, *[1] * (x.ndim - 2))
+    part[:, list(among)] = 1
+    return part
+
+
+def constrain(x: Tensor, y: Tensor, k: int, among: Sequence[int] | None = None) -> Tensor:
+    """A copy of x (B, S, ...) in which stem k is y minus the sum of the others."""
+    if k not in (range(x.shape[1]) if among is None else among):
+        raise InputError(f"there is no stem {k} to constrain among {x.shape[1] if among is None else list(among)}")
+    others = (x * members(x, among)).sum(1) - x[:, k]
+    x = x.clone()
+    x[:, k] = y - others
+    return x

@@ -1,10 +1,11 @@
-"""Noise schedules as data, and the sampler as a generator. Chapter: `book/07-separation.ipynb`.
+"""Noise schedules as data, and the samplers as generators. Chapter: `book/07-separation.ipynb`.
 
-The sampler yields every state, so that a caller can draw it, animate it, count it or stop. It knows a guidance and a
-denoiser, and nothing of audio. Source: Karras et al. (EDM, arXiv 2206.00364), algorithm 2, and the correction steps of
-Mariani et al. (arXiv 2302.02257).
+A sampler yields every state, so that a caller can draw it, animate it, count it or stop. It knows a guidance and a
+denoiser, and nothing of audio. Sources: Karras et al. (EDM, arXiv 2206.00364), algorithm 2, and the correction steps of
+Mariani et al. (arXiv 2302.02257); Lu et al. (DPM-Solver++, arXiv 2211.01095).
 """
 
+import math
 from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ from torch import Tensor
 
 from msdm_lite.errors import InputError
 from msdm_lite.guidance import Denoise, Guidance, along
+from msdm_lite.imputation import Replacement
 from msdm_lite.known import Known, project
 
 
@@ -33,15 +35,36 @@ def karras(steps: int, low: float, high: float, rho: float = 7.0) -> list[float]
     Raises:
         InputError: levels or steps that make no schedule.
     """
-    if steps < 1 or not 0 < low <= high < float("inf"):
-        raise InputError(f"{steps} levels from {high} down to {low} make no schedule")
-    ramp = torch.linspace(0, 1, steps, dtype=torch.float64) if steps > 1 else torch.zeros(1, dtype=torch.float64)
+    if rho <= 0:
+        raise InputError(f"the exponent rho must be above 0, not {rho}")
+    ramp = _ramp(steps, low, high)
     levels = (high ** (1 / rho) + ramp * (low ** (1 / rho) - high ** (1 / rho))) ** rho
     return [*levels.tolist(), 0.0]
 
 
+def exponential(steps: int, low: float, high: float) -> list[float]:
+    """`steps` noise levels from high to low, each the same share of the one before, and a final 0. Raises as karras."""
+    levels = torch.exp(math.log(high or 1) + _ramp(steps, low, high) * (math.log(low) - math.log(high)))
+    return [*levels.tolist(), 0.0]
+
+
+def linear(steps: int, low: float, high: float) -> list[float]:
+    """`steps` noise levels from high to low, each the same distance below the one before, and a final 0."""
+    return [*(high + _ramp(steps, low, high) * (low - high)).tolist(), 0.0]
+
+
+SCHEDULES = {"karras": karras, "exponential": exponential, "linear": linear}
+
+
+def _ramp(steps: int, low: float, high: float) -> Tensor:
+    """0 to 1 in that many steps, once it is sure that they make a schedule."""
+    if steps < 1 or not 0 < low <= high < float("inf") or (steps > 1 and low == high):
+        raise InputError(f"{steps} levels from {high} down to {low} make no schedule")
+    return torch.linspace(0, 1, steps, dtype=torch.float64) if steps > 1 else torch.zeros(1, dtype=torch.float64)
+
+
 def euler(x: Tensor, sigmas: list[float], guidance: Guidance, denoise: Denoise, churn: float = 0.0,
-          corrections: int = 1, known: Known | None = None,
+          corrections: int = 1, known: Known | None = None, hold: Replacement | None = None,
           generator: torch.Generator | None = None) -> Iterator[State]:
     """Euler steps with churn and correction steps, as the paper samples; yields the state after each noise level.
 
@@ -51,33 +74,98 @@ def euler(x: Tensor, sigmas: list[float], guidance: Guidance, denoise: Denoise, 
         churn: S_churn of EDM: fresh noise added in every step, in all about this share of it; 0 is an ODE.
         corrections: R, how often each level is sampled again (1: once).
         known: the shape of the noise that is added.
+        hold: what is put back before every evaluation.
 
     Raises:
-        InputError: levels that do not fall, or R < 1.
+        InputError: levels that do not fall, churn below 0, or R < 1.
         FloatingPointError: the denoiser returned something not finite; the message names the level.
     """
-    if corrections < 1 or len(sigmas) < 2 or any(a <= b for a, b in pairwise(sigmas)) or sigmas[-1] < 0:
-        raise InputError("noise levels must fall, from the first to the last, and R must be at least 1")
+    return _churned(1, x, sigmas, guidance, denoise, churn, corrections, known, hold, generator)
 
-    def fresh() -> Tensor:
-        n = torch.randn(x.shape, generator=generator, device=generator.device if generator else x.device, dtype=x.dtype)
-        return project(n.to(x.device), known)
 
+def heun(x: Tensor, sigmas: list[float], guidance: Guidance, denoise: Denoise, churn: float = 0.0,
+         corrections: int = 1, known: Known | None = None, hold: Replacement | None = None,
+         generator: torch.Generator | None = None) -> Iterator[State]:
+    """As `euler`, with a second evaluation at the end of each step, whose drift is averaged in: second order."""
+    return _churned(2, x, sigmas, guidance, denoise, churn, corrections, known, hold, generator)
+
+
+def _churned(order: int, x: Tensor, sigmas: list[float], guidance: Guidance, denoise: Denoise, churn: float,
+             corrections: int, known: Known | None, hold: Replacement | None,
+             generator: torch.Generator | None) -> Iterator[State]:
+    _check(sigmas, corrections, churn)
     gamma = min(churn / (len(sigmas) - 1), 2**0.5 - 1)
     for sigma, following in pairwise(sigmas):
+        n = _fresh(x, known, generator) if hold else None  # of the given parts, the same for all corrections
         for again in reversed(range(corrections)):
+            if hold:
+                x = hold.put(x, sigma, n)
             raised = sigma * (1 + gamma)
             if gamma > 0:
-                x = x + fresh() * (raised**2 - sigma**2) ** 0.5
-            level = torch.full((len(x),), raised, dtype=x.dtype, device=x.device)
-            d = guidance(x, level, denoise)
-            if not torch.isfinite(d).all():
-                raise FloatingPointError(f"the denoiser returned values that are not finite at sigma = {raised:.4g}")
-            x0 = x - along(level, x) * d
-            x = x + d * (following - raised)
+                x = x + _fresh(x, known, generator) * (raised**2 - sigma**2) ** 0.5
+            d = _drift(guidance, x, raised, denoise)
+            x0 = x - raised * d
+            ahead = x + d * (following - raised)
+            if order == 2 and following > 0:
+                d = (d + _drift(guidance, ahead, following, denoise)) / 2
+                ahead = x + d * (following - raised)
+            x = ahead
             if again:
-                x = x + fresh() * (sigma**2 - following**2) ** 0.5
+                x = x + _fresh(x, known, generator) * (sigma**2 - following**2) ** 0.5
+        if hold and following == 0:
+            x = hold.put(x)
         yield State(x, following, x0)
+
+
+def dpm_solver(x: Tensor, sigmas: list[float], guidance: Guidance, denoise: Denoise, churn: float = 0.0,
+               corrections: int = 1, known: Known | None = None, hold: Replacement | None = None,
+               generator: torch.Generator | None = None) -> Iterator[State]:
+    """DPM-Solver++(2M): second order with one evaluation a step, since it remembers the last estimate. For few steps.
+
+    Arguments and errors as `euler`. It solves the ODE: there is no churn, and corrections would break its memory.
+    """
+    _check(sigmas, corrections, churn)
+    if churn > 0 or corrections > 1:
+        raise InputError("DPM-Solver++ solves the ODE: it takes no churn and no corrections")
+    before, last_step = None, 0.0
+    for sigma, following in pairwise(sigmas):
+        if hold:
+            x = hold.put(x, sigma, _fresh(x, known, generator))
+        x0 = x - sigma * _drift(guidance, x, sigma, denoise)
+        if following == 0:
+            x = hold.put(x0) if hold else x0
+        else:
+            step = math.log(sigma / following)
+            ahead = x0 if before is None else x0 + step / (2 * last_step) * (x0 - before)
+            x = following / sigma * x - math.expm1(-step) * ahead
+            before, last_step = x0, step
+        yield State(x, following, x0)
+
+
+SAMPLERS = {"euler": euler, "heun": heun, "dpm-solver": dpm_solver}
+
+
+def _check(sigmas: list[float], corrections: int, churn: float) -> None:
+    if len(sigmas) < 2 or not all(a > b for a, b in pairwise(sigmas)) or not 0 <= sigmas[-1] < sigmas[0] < float("inf"):
+        raise InputError("noise levels must fall, from the first to the last, which is 0 or more")
+    if corrections < 1:
+        raise InputError(f"R must be at least 1, not {corrections}")
+    if not 0 <= churn < float("inf"):
+        raise InputError(f"churn must be 0 or more, not {churn}")
+
+
+def _fresh(x: Tensor, known: Known | None, generator: torch.Generator | None) -> Tensor:
+    """White noise like x, in the shape of what is unknown."""
+    n = torch.randn(x.shape, generator=generator, device=generator.device if generator else x.device, dtype=x.dtype)
+    return project(n.to(x.device), known)
+
+
+def _drift(guidance: Guidance, x: Tensor, sigma: float, denoise: Denoise) -> Tensor:
+    """The guided drift at one level for the whole batch, finite."""
+    d = guidance(x, torch.full((len(x),), sigma, dtype=x.dtype, device=x.device), denoise)
+    if not torch.isfinite(d).all():
+        raise FloatingPointError(f"the denoiser returned values that are not finite at sigma = {sigma:.4g}")
+    return d
 
 
 def last(states: Iterator[State]) -> State:

@@ -1,0 +1,43 @@
+"""Imputation by replacement: what is given is put back, as noisy as the rest, before every evaluation.
+
+It asks nothing of a model but its prior, and takes any part of any stem, any span of time. The new parts see the given
+ones through noise only, so a bias stays that more steps do not cure; sampling every level again (R > 1) lessens it.
+Source: Mariani et al., arXiv 2302.02257, section 4; Lugmayr et al., RePaint, arXiv 2201.09865. Chapter:
+`book/07-separation.ipynb`.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from msdm_lite.errors import InputError
+
+
+@dataclass(frozen=True)
+class Replacement:
+    """What is given, and where.
+
+    Args:
+        given: clean stems like the state, (B, S, ...); where the mask is False they do not matter, but must be finite.
+        mask: True where they are given; broadcasts to `given`. Stems: (S, 1, 1); a span of frames: (1, 1, L).
+
+    Raises:
+        InputError: a mask that does not fit.
+    """
+
+    given: Tensor
+    mask: Tensor
+
+    def __post_init__(self) -> None:
+        try:
+            torch.broadcast_to(self.mask, self.given.shape)
+        except RuntimeError:
+            raise InputError(f"a mask of shape {tuple(self.mask.shape)} does not fit stems of "
+                             f"{tuple(self.given.shape)}") from None
+        if self.mask.dtype != torch.bool:
+            raise InputError(f"a mask says True or False, and is not {self.mask.dtype}")
+
+    def put(self, x: Tensor, sigma: float = 0.0, n: Tensor | None = None) -> Tensor:
+        """x (B, S, ...) with the given parts in place, carrying noise sigma * n if there is any. x stays as it was."""
+        return torch.where(self.mask, self.given if n is None else self.given + sigma * n, x)

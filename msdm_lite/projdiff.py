@@ -1,0 +1,51 @@
+"""ProjDiff: separation as optimization of the clean stems, the denoiser saying which way (Zhang et al., NeurIPS 2024).
+
+The estimate is noised, denoised, and moved a little towards the answer, with momentum; then it is projected on the
+stems that sum to the mixture. It never holds a noisy state on the constraint, so the noise levels that the denoiser
+is told are always right. What it finds is a likely band rather than a sample. Chapter: `book/07-separation.ipynb`.
+"""
+
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+
+from msdm_lite.errors import InputError
+from msdm_lite.guidance import Denoise
+from msdm_lite.sampling import State, _check
+
+
+def projdiff(y: Tensor, stems: int, sigmas: list[float], denoise: Denoise, rounds: int = 5, rate: float | None = None,
+             momentum: float = 0.5, generator: torch.Generator | None = None) -> Iterator[State]:
+    """Yields the estimate after each noise level: x and x0 are the same, clean stems that sum to the mixture.
+
+    Args:
+        y: mixtures, (B, ...).
+        stems: S.
+        sigmas: falling noise levels; a final 0 is left out.
+        rounds: N, evaluations at each level.
+        rate: how far one goes; 0.5 / N if not given, as published.
+        momentum: share of the last move that goes on.
+
+    Raises:
+        InputError: levels that do not fall, rounds or rate that are not above 0, momentum outside [0, 1).
+        FloatingPointError: the denoiser returned something not finite; the message names the level.
+    """
+    _check(sigmas, 1, 0.0)
+    rate = 0.5 / max(rounds, 1) if rate is None else rate
+    if rounds < 1 or rate <= 0 or not 0 <= momentum < 1:
+        raise InputError(f"{rounds} rounds at rate {rate} with momentum {momentum} make no way")
+    x0 = (y / stems).unsqueeze(1).repeat_interleave(stems, 1)  # (B, S, ...): the projection of silence
+    move = torch.zeros_like(x0)
+    for sigma in (level for level in sigmas if level > 0):
+        level = torch.full((len(x0),), sigma, dtype=x0.dtype, device=x0.device)
+        for _ in range(rounds):
+            where = generator.device if generator else x0.device
+            n = torch.randn(x0.shape, generator=generator, device=where, dtype=x0.dtype).to(x0)
+            guess = denoise(x0 + sigma * n, level)
+            if not torch.isfinite(guess).all():
+                raise FloatingPointError(f"the denoiser returned values that are not finite at sigma = {sigma:.4g}")
+            move = momentum * move + (1 - momentum) * (guess - x0)
+            x0 = x0 + rate * move
+            x0 = x0 + ((y - x0.sum(1)) / stems).unsqueeze(1)
+        yield State(x0, sigma, x0)
