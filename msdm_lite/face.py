@@ -41,6 +41,11 @@ class StemModel(nn.Module):
     def device(self) -> torch.device:
         return next(self.parameters()).device
 
+    @property
+    def variance(self) -> Tensor:
+        """How much each stem's coefficients vary, as the model knows it before it looks: (S, bins, 1) or (S, 1, 1)."""
+        return self.denoiser.deviation.square()[:, :, None]
+
     def denoise(self, x: Tensor, sigma: Tensor, known: Known | None = None) -> Tensor:
         """The denoiser contract: pictures (B, S, bins, L) at level sigma (B,) to clean ones."""
         return self.denoiser(x, sigma, known)

@@ -7,6 +7,7 @@ waveforms: windows, samplers, guidances, separation. Sources: arXiv 2302.02257; 
 
 from dataclasses import asdict, dataclass, field
 
+import torch
 from torch import Tensor
 
 from msdm_lite.audio import SAMPLE_RATE, STEMS
@@ -57,6 +58,10 @@ class WaveModel(StemModel):
 
     def __init__(self, config: WaveConfig, denoiser: Denoiser1d | None = None):
         super().__init__(config, denoiser or Denoiser1d(UNet1d(config.net), config.sigma_data), Blocks(config.bins))
+
+    @property
+    def variance(self) -> Tensor:
+        return torch.full((len(self.stems), 1, 1), self.config.sigma_data**2, device=self.device)
 
     def denoise(self, x: Tensor, sigma: Tensor, known: Known | None = None) -> Tensor:
         """The denoiser contract, (B, S, bins, L) at level sigma (B,).

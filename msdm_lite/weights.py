@@ -9,6 +9,8 @@ from safetensors.torch import save_file
 from torch import nn
 
 from msdm_lite import checkpoint, resources
+from msdm_lite.audio import STEMS
+from msdm_lite.bundle import Bundle
 from msdm_lite.device import pick
 from msdm_lite.errors import InputError
 from msdm_lite.face import StemModel
@@ -18,7 +20,9 @@ from msdm_lite.wave import PRESETS, WaveConfig, WaveModel
 
 def shipped() -> list[str]:
     """Names of the models that come with the package."""
-    return sorted(path.stem for path in resources.data_folder().glob("weights/*.safetensors"))
+    places = resources.data_folder() / "weights"
+    return sorted({path.stem for path in places.glob("*.safetensors")}
+                  | {path.parent.name for path in places.glob("*/*.safetensors")})
 
 
 def save(model: StemModel, path: str | Path, record: dict) -> Path:
@@ -51,14 +55,20 @@ def official(path: Path) -> WaveModel:
 def load(name: str | Path = "lite", device: str = "auto") -> StemModel:
     """A model by the name it ships under, or by its file's path, on the GPU if there is one.
 
-    A file is one of ours, .safetensors, or a .ckpt of the official code.
+    A file is one of ours, .safetensors, or a .ckpt of the official code. A folder of such files, one a stem, is a
+    bundle of independent models.
 
     Raises:
         InputError: no such model or file, not a model file, or weights that do not fit their configuration.
     """
-    path = resources.data_folder() / "weights" / f"{name}.safetensors"
+    place = resources.data_folder() / "weights"
+    path = place / f"{name}.safetensors"
     if not path.is_file():
-        path = Path(name)
+        path = place / name if str(name) in shipped() else Path(name)
+    if path.is_dir() and (files := sorted(path.glob("*.safetensors"))):
+        models = [load(file, device) for file in files]
+        order = {name: n for n, name in enumerate(STEMS)}
+        return Bundle(sorted(models, key=lambda model: order.get(model.stems[0], len(order)))).eval()
     if path.is_file() and path.suffix == ".ckpt":
         return official(path).eval().requires_grad_(False).to(pick(device))
     if not path.is_file() or path.suffix != ".safetensors":
