@@ -25,11 +25,11 @@ def separate(file: tyro.conf.Positional[Path], out: Path, model: str = "lite", m
         device: auto, cpu or cuda.
     """
     from msdm_lite import audio, weights
-    from msdm_lite.separation import method_named
+    from msdm_lite.separation import method_for
     from msdm_lite.separation import separate as run
 
-    method_named(method)  # whatever can be wrong is found before the long part
     loaded = weights.load(model, device)
+    method_for(loaded, method, steps=steps)  # whatever can be wrong is found before the long part
     mix = audio.load(file, loaded.sample_rate)
     folder = audio.writable_folder(out)
     stems = run(mix, loaded, method, steps, seed, progress=sys.stderr.isatty())

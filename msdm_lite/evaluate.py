@@ -13,7 +13,8 @@ from tqdm import tqdm
 import msdm_lite
 from msdm_lite import audio, device, metrics, resources, weights
 from msdm_lite.errors import InputError
-from msdm_lite.separation import METHODS, method_named, separate
+from msdm_lite.methods import METHODS, named
+from msdm_lite.separation import separate
 from msdm_lite.train import commit
 
 
@@ -42,7 +43,7 @@ def evaluate(method: str = "mixture-known", model: str = "lite", kind: str = "ba
     Raises:
         InputError: an unknown method, model or kind of clip.
     """
-    method_named(method)
+    named(method)
     loaded = weights.load(model, on)
     begun = time.perf_counter()
     names, gains = [], []

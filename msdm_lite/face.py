@@ -18,6 +18,7 @@ class StemModel(nn.Module):
     """
 
     takes_known: bool  # trained on every shape of noise, or on noise on all stems alone
+    takes_mixture = False  # can be told the mixture while all stems are noisy, as `denoise(..., mixture=y)`
 
     def __init__(self, config, denoiser: nn.Module, transform):
         super().__init__()

@@ -1,130 +1,126 @@
 """Separation of a mixture of any length: what `msdm-lite separate` calls. Chapter: `book/07-separation.ipynb`."""
 
 import logging
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 from tqdm import tqdm
 
-from msdm_lite import audio, guidance, sampling, weights
+from msdm_lite import audio, methods, sampling, stereo, weights
 from msdm_lite.errors import InputError
-from msdm_lite.known import Known, project
-from msdm_lite.model import Model
+from msdm_lite.face import StemModel
+from msdm_lite.methods import METHODS, Method
+from msdm_lite.song import LEVEL, check, from_picture, loudness, to_picture
 from msdm_lite.windows import Windowed
 
-LEVEL = 0.12  # active RMS of a mixture of four stems as the models know it
 LOG = logging.getLogger("msdm_lite")
 
 
-@dataclass(frozen=True)
-class Method:
-    """How to separate: the settings of a sampler. The published ones are the paper's, with fewer steps."""
+def method_for(model: StemModel, name: str | None = None, **settings) -> Method:
+    """A method of separation by name, or the one that suits the model, with other settings where they are not None.
 
-    summary: str
-    steps: int
-    high: float
-    low: float = 1e-3
-    churn: float = 0.0
-    corrections: int = 1
-
-
-METHODS = {
-    "mixture-known": Method("noise that leaves the mixture clean; one step is the posterior mean", 1, 10.0, 1e-2),
-    "dirac": Method("the paper's Dirac likelihood: one stem is the mixture minus the others", 150, 1.0, 1e-4, 20.0, 2),
-    "gaussian": Method("the paper's Gaussian likelihood: the sum of the stems is near the mixture", 150, 1.0, 1e-4,
-                       40.0, 2),
-}
-
-
-def method_named(name: str) -> Method:
-    """Raises InputError for an unknown name."""
-    if name not in METHODS:
-        raise InputError(f"there is no method {name!r}; there are {', '.join(METHODS)}")
-    return METHODS[name]
+    Raises:
+        InputError: an unknown name or setting, or a method that the model was not trained for.
+    """
+    if name is None:
+        name = "mixture-known" if model.takes_known else "dirac"
+    method = methods.named(name, METHODS, **settings)
+    if method.needs_shapes and not model.takes_known:
+        raise InputError(f"this model knows noise on all stems only: {name} is not for it; try dirac or wiener")
+    if method.guidance == "guided" and not model.takes_mixture:
+        raise InputError("this model cannot be told the mixture: guided is not for it")
+    sampling.SCHEDULES[method.schedule](method.steps, method.low, method.high)  # whatever is wrong is said first
+    return method
 
 
 def separate_pictures(y: Tensor, denoise, stems: int, method: str = "mixture-known", steps: int | None = None,
-                      generator: torch.Generator | None = None, constrained: int = 0, **settings):
+                      generator: torch.Generator | None = None, variance: Tensor | None = None,
+                      **settings) -> Iterator[sampling.State]:
     """The sampler of a separation, a generator of states, for mixtures y (B, ...) in the space where `denoise` works.
 
     Args:
         denoise: obeys the denoiser contract.
-        method: a name in METHODS; `steps` and other `settings` (high, low, churn, corrections, c) replace its own.
-        constrained: the stem that the Dirac method computes as the rest.
+        method: a name in METHODS; `steps` and other `settings` replace its own.
+        variance: as `StemModel.variance`, for the methods that need it.
     """
-    m = method_named(method)
-    high, low = settings.get("high", m.high), settings.get("low", m.low)
-    steps = m.steps if steps is None else steps
-    shape = (len(y), stems, *y.shape[1:])
-    n = torch.randn(shape, generator=generator, device=generator.device if generator else y.device).to(y)
-    known = None
-    if method == "mixture-known":
-        known = Known.the_mixture(n)
-        guide = guidance.mixture_known()
-        x = (y / stems).unsqueeze(1) + high * project(n, known)  # the sum over stems is y
-    elif method == "dirac":
-        guide = guidance.dirac(y, constrained)
-        x = high * n
-    else:
-        guide = guidance.gaussian(y, *([settings["c"]] if "c" in settings else []))
-        x = high * n
-    return sampling.euler(x, sampling.karras(steps, low, high), guide, denoise, settings.get("churn", m.churn),
-                          settings.get("corrections", m.corrections), known, generator)
-
-
-def loudness(wave: Tensor, window: int) -> float:
-    """Root mean square of (T,) over the windows within 40 dB of the loudest; 0 for silence."""
-    padded = F.pad(wave.double(), (0, -len(wave) % window)).reshape(-1, window)
-    power = padded.square().sum(1) / torch.full((len(padded),), window).index_fill_(
-        0, torch.tensor([len(padded) - 1]), (len(wave) - 1) % window + 1)
-    return float(power[power >= 1e-4 * power.max()].mean().sqrt())
+    m = methods.named(method, METHODS, steps=steps, **settings)
+    return methods.conditional(denoise, (len(y), stems, *y.shape[1:]), m, y, variance=variance, generator=generator)
 
 
 @torch.no_grad()
-def separate(source: str | Path | Tensor, model: Model | str = "lite", method: str = "mixture-known",
-             steps: int | None = None, seed: int = 0, progress: bool = False, **settings) -> Tensor:
+def separate(source: str | Path | Tensor, model: StemModel | str = "lite", method: str | None = None,
+             steps: int | None = None, seed: int = 0, progress: bool = False, samples: int = 1,
+             given: Mapping[str, str | Path | Tensor] | None = None, keep_stereo: bool = False, **settings) -> Tensor:
     """Stems (S, T) of a mixture, as loud as they are in it.
 
     Args:
-        source: a sound file of any rate, a tenth of a second or longer, or mono samples (T,) at the model's rate.
+        source: a sound file of any rate, a tenth of a second or longer, or samples at the model's rate: (T,), or
+            (2, T) with `keep_stereo`.
         model: from `msdm_lite.load`, or its name.
-        method: "mixture-known" (the default: one evaluation, the posterior mean), "dirac" or "gaussian".
+        method: a name in `msdm_lite.methods.METHODS`. If None, "mixture-known" (one evaluation, the posterior mean)
+            where the model was trained for it, and "dirac" where not.
         steps: noise levels; the method's own number if None.
         seed: the same seed gives the same stems on the same device.
+        samples: how many separations are averaged. The mean is nearer to the truth than each of them, and duller.
+        given: stems of the mixture that are known already, by name: files or samples (T,).
+        keep_stereo: return (S, 2, T), each stem where it stood between left and right.
+        settings: any other field of `msdm_lite.methods.Method`: churn, corrections, high, low, sampler, ...
 
-    The stems sum to the mixture with every method but the Gaussian: its likelihood only asks them to come near.
+    The stems sum to the mixture with every method but "gaussian", "pigdm" and "guided", which only come near.
 
     Raises:
         InputError: a file that cannot be used, samples that are not finite, shorter than 0.1 s, an unknown model or
             method, settings that make no sense.
     """
-    m = method_named(method)
     if isinstance(model, str | Path):
         model = weights.load(model)
-    wave = source if isinstance(source, Tensor) else audio.load(source, model.sample_rate)
+    chosen = method_for(model, method, steps=steps, **settings)
+    if samples < 1:
+        raise InputError(f"the mean of {samples} samples cannot be taken: 1 or more")
+    wave = source if isinstance(source, Tensor) else audio.load(source, model.sample_rate, mono=not keep_stereo)
+    if keep_stereo:
+        return stereo.spread(wave, model, lambda mono: separate(mono, model, method, steps, seed, progress, samples,
+                                                                given, **settings))
     if wave.ndim != 1:
         raise InputError(f"a mixture is mono, (T,), and not of shape {tuple(wave.shape)}")
-    if len(wave) < 0.1 * model.sample_rate:
-        raise InputError(f"{len(wave) / model.sample_rate:.3f} s is too short: a tenth of a second is the least")
-    if not torch.isfinite(wave).all():
-        raise InputError("the mixture has samples that are not finite")
-    S, N = len(model.stems), model.config.bins
+    check(wave, model)
+    S = len(model.stems)
+    numbers, known = _given(given or {}, model, len(wave))
     level = loudness(wave, model.sample_rate // 4)
     if level < 1e-12:
         LOG.warning("the mixture is silent, and so are its stems")
         return torch.zeros(S, len(wave))
-    # A hop of silence on each side: the picture is a loop, and its end must not sound in its beginning
-    padded = F.pad(wave.float() * (LEVEL / level), (N, N + -len(wave) % N))
-    y = model.transform.forward(padded).to(model.device)[None]  # (1, bins, L)
-    evaluations = (m.steps if steps is None else steps) * settings.get("corrections", m.corrections)
+    gain = LEVEL / level
+    y = to_picture(wave, model, gain)[None]  # (1, bins, L)
+    clean = to_picture(known, model, gain)[None] if numbers else None  # (1, S, bins, L)
     denoise = Windowed(model)
-    total = evaluations * denoise.evaluations(1, y.shape[-1])
+    total = samples * chosen.evaluations * denoise.evaluations(1, y.shape[-1])
+    generator, mean = torch.Generator().manual_seed(seed), None
     with tqdm(total=total, desc="separating", unit="batch", disable=not progress, leave=False) as bar:
         denoise.tick = bar.update
-        states = separate_pictures(y, denoise, S, method, steps, torch.Generator().manual_seed(seed), **settings)
-        state = sampling.last(states)
-    stems = model.transform.inverse(state.x[0].cpu())[:, N : N + len(wave)]
-    return stems * (level / LEVEL)
+        for _ in range(samples):
+            states = methods.conditional(denoise, (1, S, *y.shape[1:]), chosen, y, clean, numbers,
+                                         variance=model.variance, generator=generator)
+            one = sampling.last(states).x[0]
+            mean = one if mean is None else mean + one
+    return from_picture(mean / samples if samples > 1 else mean, model, len(wave), 1 / gain)
+
+
+def _given(given: Mapping[str, str | Path | Tensor], model: StemModel, samples: int) -> tuple[list[int], Tensor]:
+    """Stems by name as (S, T), as long as the mixture, and the numbers of those that are there."""
+    numbers, waves = [], torch.zeros(len(model.stems), samples if given else 0)
+    for name, source in given.items():
+        if name not in model.stems:
+            raise InputError(f"the model has no stem {name!r}: it has {', '.join(model.stems)}")
+        wave = source if isinstance(source, Tensor) else audio.load(source, model.sample_rate)
+        check(wave, model, name)
+        if wave.ndim != 1 or abs(len(wave) - samples) > 0.05 * model.sample_rate:
+            raise InputError(f"{name} must be as long as the mixture, ({samples},) samples, and is {tuple(wave.shape)}")
+        n = model.stems.index(name)
+        waves[n, : len(wave)] = wave[:samples]
+        numbers.append(n)
+    if len(numbers) == len(model.stems):
+        raise InputError("all stems are given: there is nothing to find")
+    return numbers, waves

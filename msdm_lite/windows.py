@@ -4,9 +4,10 @@ from collections.abc import Callable
 
 import torch
 from torch import Tensor
+from torch.utils.checkpoint import checkpoint
 
+from msdm_lite.face import StemModel
 from msdm_lite.known import Known
-from msdm_lite.model import Model
 
 
 class Windowed:
@@ -14,15 +15,18 @@ class Windowed:
 
     The picture is cut into overlapping windows of the model's span; each is denoised, and where two overlap their
     guesses are cross-faded. This happens at every noise level, so neighbours agree long before the sound is finished.
+    The network's memory does not depend on L, also where gradients are taken.
 
     Args:
         overlap: share of a window that it has in common with the next.
-        batch: windows that go through the network together.
+        batch: windows that go through the network together; what suits the device if None.
         tick: called after each batch, for a progress bar.
     """
 
-    def __init__(self, model: Model, overlap: float = 0.25, batch: int = 4, tick: Callable[[], None] | None = None):
-        self.model, self.batch, self.tick = model, batch, tick or (lambda: None)
+    def __init__(self, model: StemModel, overlap: float = 0.25, batch: int | None = None,
+                 tick: Callable[[], None] | None = None):
+        self.model, self.tick = model, tick or (lambda: None)
+        self.batch = batch or (4 if torch.device(getattr(model, "device", "cpu")).type == "cpu" else 32)
         self.span = model.config.frames
         self.shared = max(1, round(overlap * self.span))
 
@@ -42,17 +46,25 @@ class Windowed:
         ramp = (torch.arange(length, device=like.device, dtype=like.dtype) + 0.5) / self.shared
         return torch.minimum(ramp, ramp.flip(0)).clamp(max=1)
 
-    def __call__(self, x: Tensor, sigma: Tensor, known: Known | None = None) -> Tensor:
-        known = Known.nothing(x) if known is None else known
+    def __call__(self, x: Tensor, sigma: Tensor, known: Known | None = None, **pictures: Tensor) -> Tensor:
+        """Denoised stems (B, S, bins, L). Other pictures (B, ..., L) that the model takes are cut alike."""
         frames = x.shape[-1]
         length = min(self.span, frames)
         places = [(item, start) for item in range(len(x)) for start in self.starts(frames)]
-        total, weight = torch.zeros_like(x), torch.zeros_like(x[..., :1, :])
+        total, weight = torch.zeros_like(x), x.new_zeros(len(x), 1, 1, frames)
         fade = self.fade(x, length)
+
+        def cut(picture: Tensor, some: list[tuple[int, int]]) -> Tensor:
+            return torch.stack([picture[item, ..., start : start + length] for item, start in some])
+
         for some in (places[i : i + self.batch] for i in range(0, len(places), self.batch)):
             items = torch.tensor([item for item, _ in some], device=x.device)
-            cut = torch.stack([x[item, ..., start : start + length] for item, start in some])
-            guess = self.model.denoise(cut, sigma[items], Known(known.mixture[items], known.stems[items]))
+            flags = None if known is None else Known(known.mixture[items], known.stems[items])
+            also = {name: cut(picture, some) for name, picture in pictures.items()}
+            if x.requires_grad:  # what the network remembers for the backward pass is made again there, window by window
+                guess = checkpoint(self.model.denoise, cut(x, some), sigma[items], flags, use_reentrant=False, **also)
+            else:
+                guess = self.model.denoise(cut(x, some), sigma[items], flags, **also)
             for (item, start), one in zip(some, guess, strict=True):
                 total[item, ..., start : start + length] += one * fade
                 weight[item, ..., start : start + length] += fade

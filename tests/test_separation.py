@@ -3,10 +3,11 @@ import pytest
 import torch
 
 import msdm_lite
-from msdm_lite import evaluate, separation
+from msdm_lite import evaluate, sampling
 from msdm_lite.errors import InputError
 from msdm_lite.known import Known
-from msdm_lite.separation import METHODS, loudness
+from msdm_lite.methods import METHODS
+from msdm_lite.song import loudness
 from msdm_lite.windows import Windowed
 
 FEW = {"mixture-known": {}, "dirac": {"steps": 8, "corrections": 1}, "gaussian": {"steps": 8, "corrections": 1}}
@@ -54,19 +55,22 @@ def test_no_such_method(tiny):
         msdm_lite.separate(torch.zeros(5000), tiny, "magic")
 
 
-def test_methods_are_sampled_with_their_own_settings(tiny, monkeypatch):
-    """The published settings reach the sampler: levels, churn, corrections."""
+@pytest.mark.parametrize("name", sorted(set(METHODS) - {"projdiff", "guided"}))
+def test_methods_are_sampled_with_their_own_settings(tiny, monkeypatch, name):
+    """The published settings reach the sampler: levels, churn, corrections; and so do those that replace them."""
     seen = {}
 
-    def spy(x, sigmas, guide, denoise, churn, corrections, known, generator):
+    def spy(x, sigmas, guide, denoise, churn, corrections, known, hold, generator):
         seen.update(high=sigmas[0], steps=len(sigmas) - 1, churn=churn, corrections=corrections)
-        return iter([separation.sampling.State(x, 0.0, x)])
+        return iter([sampling.State(x, 0.0, x)])
 
-    monkeypatch.setattr(separation.sampling, "euler", spy)
-    for name, method in METHODS.items():
-        msdm_lite.separate(torch.randn(5000), tiny, name)
-        assert seen == {"high": pytest.approx(method.high), "steps": method.steps, "churn": method.churn,
-                        "corrections": method.corrections}
+    monkeypatch.setitem(sampling.SAMPLERS, "euler", spy)
+    msdm_lite.separate(torch.randn(5000), tiny, name)
+    method = METHODS[name]
+    assert seen == {"high": pytest.approx(method.high), "steps": method.steps, "churn": method.churn,
+                    "corrections": method.corrections}
+    msdm_lite.separate(torch.randn(5000), tiny, name, steps=3, high=2.0, churn=1.0, corrections=4)
+    assert seen == {"high": pytest.approx(2.0), "steps": 3, "churn": 1.0, "corrections": 4}
 
 
 def test_windows_agree_with_the_whole_where_they_can(tiny):

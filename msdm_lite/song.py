@@ -1,0 +1,47 @@
+"""Between a waveform of any length and loudness, and the pictures that models work on."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from msdm_lite.audio import STEM_RMS
+from msdm_lite.errors import InputError
+from msdm_lite.face import StemModel
+
+LEVEL = 2 * STEM_RMS  # active RMS of a mixture of four stems as the models know it
+
+
+def loudness(wave: Tensor, window: int) -> float:
+    """Root mean square of (T,) over the windows within 40 dB of the loudest; 0 for silence."""
+    padded = F.pad(wave, (0, -len(wave) % window)).reshape(-1, window)
+    power = torch.linalg.vector_norm(padded, dim=1, dtype=torch.float64).square()
+    power /= torch.full((len(padded),), window).index_fill_(
+        0, torch.tensor([len(padded) - 1]), (len(wave) - 1) % window + 1)
+    return float(power[power >= 1e-4 * power.max()].mean().sqrt())
+
+
+def check(wave: Tensor, model: StemModel, what: str = "the mixture") -> None:
+    """Raises InputError for samples (..., T) that are not finite or shorter than a tenth of a second."""
+    T = wave.shape[-1]
+    if T < 0.1 * model.sample_rate:
+        raise InputError(f"{what}: {T / model.sample_rate:.3f} s is too short: a tenth of a second is the least")
+    if not torch.isfinite(wave).all():
+        raise InputError(f"{what} has samples that are not finite")
+
+
+def to_picture(wave: Tensor, model: StemModel, gain: float = 1.0) -> Tensor:
+    """Samples (..., T) of any length as one picture (..., bins, L), on the model's device.
+
+    A hop of silence on each side: the picture is a loop, and its end must not sound in its beginning.
+    """
+    N = model.config.bins
+    padded = F.pad(wave.float() * gain, (N, N + -wave.shape[-1] % N))
+    return model.transform.forward(padded).to(model.device)
+
+
+def from_picture(picture: Tensor, model: StemModel, samples: int, gain: float = 1.0) -> Tensor:
+    """The picture (..., bins, L) of a song as its samples (..., T), on the CPU."""
+    N = model.config.bins
+    # One stem at a time: the transform needs several times what it is given
+    flat = [model.transform.inverse(one.cpu())[N : N + samples] * gain for one in picture.flatten(0, -3)]
+    return torch.stack(flat).reshape(*picture.shape[:-2], samples)
