@@ -38,8 +38,9 @@ def separate(file: tyro.conf.Positional[Path], out: Path, model: str = "lite", m
 
 
 def train(out: Path, preset: str = "lite", data: str = "all", minutes: float | None = None, steps: int | None = None,
-          resume: bool = False, batch: int = 8, accumulate: int = 1, lr: float | None = None, gain_db: float = 2.0,
-          silence: float = 0.04, remix: float = 0.0, variations: int = 0, programs: bool = True, transpose: bool = True,
+          resume: bool = False, batch: int = 8, accumulate: int = 1, optimizer: Literal["muon", "adamw"] | None = None,
+          lr: float | None = None, gain_db: float = 2.0, silence: float = 0.04, remix: float = 0.0,
+          variations: int = 0, programs: bool = True, transpose: bool = True,
           soundfonts: bool = True, balance: Literal["rms", "loudness"] = "rms", seed: int = 0, log_every: int = 50,
           checkpoint_minutes: float = 5.0, compile: bool = False, workers: int = 1, device: str = "auto") -> None:
     """Train a model on the corpus (`msdm-lite data build` makes it) or on your own stems. Can be killed and resumed.
@@ -55,7 +56,8 @@ def train(out: Path, preset: str = "lite", data: str = "all", minutes: float | N
         resume: go on from the checkpoint in --out.
         batch: crops a process takes at once.
         accumulate: such batches in a step; for a large batch in little memory.
-        lr: the highest learning rate; 1e-3 for lite and tiny, 1e-4 for base and paper, if not given.
+        optimizer: muon (for lite and tiny, if not given) or adamw (for base and paper).
+        lr: the highest learning rate; if not given 3e-3 with muon, 1e-3 with adamw, 1e-4 for base and paper.
         gain_db: augmentation: standard deviation of a random gain for each stem; 0 for none.
         silence: augmentation: probability that a stem is silenced; 0 for none.
         remix: augmentation: probability that the stems of a crop come from different songs.
@@ -74,8 +76,8 @@ def train(out: Path, preset: str = "lite", data: str = "all", minutes: float | N
     from msdm_lite.recipe import Recipe
     from msdm_lite.train import train as run
 
-    recipe = Recipe(preset=preset, data=data, minutes=minutes, steps=steps, batch=batch, accumulate=accumulate, lr=lr,
-                    seed=seed, gain_db=gain_db, silence=silence, remix=remix, variations=variations, programs=programs,
+    recipe = Recipe(preset=preset, data=data, minutes=minutes, steps=steps, batch=batch, accumulate=accumulate,
+                    optimizer=optimizer, lr=lr, seed=seed, gain_db=gain_db, silence=silence, remix=remix, variations=variations, programs=programs,
                     transpose=transpose, soundfonts=soundfonts, balance=balance,
                     log_every=log_every)
     path = run(recipe, out, resume, device, sys.stderr.isatty(), checkpoint_minutes, compile, workers)

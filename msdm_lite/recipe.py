@@ -20,9 +20,10 @@ class Recipe:
     steps: int | None = None
     batch: int = 8  # crops a process takes at once
     accumulate: int = 1  # such batches in a step
-    optimizer: str = "adamw"  # or "muon"
+    optimizer: str | None = None  # "muon" or "adamw"
     lr: float | None = None
-    warmup: int = 200
+    warmup: int = 200  # steps
+    cooldown: float = 0.3  # the last share of the run, in which the learning rate falls
     ema: float = 0.999
     clip: float = 1.0
     weight_decay: float = 0.01
@@ -43,14 +44,23 @@ class Recipe:
     def for_model(self, model: StemModel) -> "Recipe":
         """With nothing left open. The waveforms' values are the paper's (arXiv 2302.02257)."""
         pictures = isinstance(model, Model)
-        return replace(self, lr=self.lr or (1e-3 if pictures else 1e-4),
+        optimizer = self.optimizer or ("muon" if pictures else "adamw")
+        rate = 1e-4 if not pictures else 3e-3 if optimizer == "muon" else 1e-3
+        return replace(self, optimizer=optimizer, lr=self.lr or rate,
                        sigma_free=self.sigma_free or ((-1.2, 1.4) if pictures else (-3.0, 1.0)),
                        shapes=(self.shapes or (0.4, 0.3, 0.2, 0.1)) if model.takes_known else (1.0, 0.0, 0.0, 0.0))
+
+    def rate(self, step: int, done: float) -> float:
+        """The learning rate of a step, when a share of the run is done: warm-up, a plateau, and a straight way down.
+
+        The plateau knows no end: a copy of its checkpoint can be cooled down early, and the run itself goes on.
+        """
+        return self.lr * min(1, (step + 1) / self.warmup) * max(0.01, min(1, (1 - done) / max(self.cooldown, 1e-9)))
 
     def command(self) -> str:
         """The command line that does the same, but for what only Python can change."""
         words = [f"msdm-lite train --preset {self.preset} --data {self.data}"]
-        for name in ("batch", "accumulate", "lr", "gain_db", "silence", "remix", "variations", "programs", "transpose",
+        for name in ("optimizer", "batch", "accumulate", "lr", "gain_db", "silence", "remix", "variations", "programs", "transpose",
                      "soundfonts", "balance", "seed", "minutes", "steps"):
             value, flag = getattr(self, name), name.replace("_", "-")
             if value != getattr(Recipe, name):

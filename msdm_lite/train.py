@@ -201,8 +201,7 @@ def train(recipe: Recipe, out: str | Path, resume: bool = False, on: str = "auto
     with interruptible() as pressed:
         while share_done() < 1:
             for group in prepared.param_groups:
-                group["lr"] = recipe.lr * min(1, (step + 1) / recipe.warmup) * (
-                    0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * share_done())))
+                group["lr"] = recipe.rate(step, share_done())
             heard, value = [], torch.zeros((), device=where)
             for turn in range(recipe.accumulate):
                 batch = next(batches)

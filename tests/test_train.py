@@ -14,9 +14,10 @@ import pytest
 import soundfile
 import torch
 
-from msdm_lite import corpus, items, train, validation, wave, weights
+from msdm_lite import corpus, items, optimizer, train, validation, wave, weights
 from msdm_lite import recipe as recipes
 from msdm_lite.errors import InputError
+from msdm_lite.known import Known
 from msdm_lite.recipe import Recipe
 from msdm_lite.unet1d import UNet1dConfig
 
@@ -205,6 +206,47 @@ def test_a_record_says_the_command_that_makes_it_again():
     recipe = Recipe(preset="tiny", gain_db=0.0, transpose=False, variations=2, minutes=75.0)
     assert recipe.command() == ("msdm-lite train --preset tiny --data all --gain-db 0 --variations 2 --no-transpose "
                                 "--minutes 75")
+
+
+def test_the_rate_warms_up_stays_and_falls():
+    recipe = Recipe(lr=1.0, warmup=10, cooldown=0.25)
+    assert [recipe.rate(step, 0.0) for step in (0, 4, 9, 500)] == pytest.approx([0.1, 0.5, 1.0, 1.0])
+    assert [recipe.rate(99, done) for done in (0.5, 0.75, 0.875, 1.0)] == pytest.approx([1.0, 1.0, 0.5, 0.01])
+
+
+@pytest.mark.parametrize("name", ["muon", "adamw"])
+def test_optimizers_take_every_weight_once(tiny, name):
+    model = train.build(train.preset("tiny"))
+    made = optimizer.optimizer(name, model, 1e-3, 0.1)
+    held = [p for group in made.param_groups for p in group["params"]]
+    assert {id(p) for p in held} == {id(p) for p in model.parameters()} and len(held) == len(set(map(id, held)))
+    plain = [group for group in made.param_groups if group["weight_decay"] == 0]
+    assert all(p.ndim <= 1 for group in plain for p in group["params"])
+    x, sigma = 0.05 * torch.randn(2, 4, 1024, 8), torch.tensor([0.1, 1.0])
+    before = [p.clone() for p in model.parameters()]
+    for _ in range(4):  # last layers start at zero, and pass no gradient on at first
+        model.loss(x, sigma, Known.the_mixture(x), torch.randn_like(x)).mean().backward()
+        made.step()
+        made.zero_grad()
+    moved = [not torch.equal(a, b) for a, b in zip(before, model.parameters(), strict=True)]
+    assert sum(moved) > 0.9 * len(moved)
+
+
+def test_muon_moves_all_directions_of_a_matrix_alike():
+    """After one step the singular values of a matrix's change are alike; the gradient's are not."""
+    model = train.build(train.preset("tiny"))
+    weight = model.denoiser.net.down[0][0].conv1.weight
+    before = weight.detach().clone().flatten(1)
+    made = optimizer.optimizer("muon", model, 1e-2, 0.0)
+    weight.grad = torch.randn_like(weight) * torch.logspace(0, -2, len(weight))[:, None, None, None]
+    made.step()
+    values = torch.linalg.svdvals(weight.detach().flatten(1) - before)
+    assert values[0] / values[-1] < 3 < 30 < (s := torch.linalg.svdvals(weight.grad.flatten(1)))[0] / s[-1]
+
+
+def test_no_such_optimizer(tiny):
+    with pytest.raises(InputError, match="no optimizer 'magic'"):
+        optimizer.optimizer("magic", tiny, 1e-3, 0.0)
 
 
 def test_noise_depends_on_the_item_alone():
