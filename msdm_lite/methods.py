@@ -102,7 +102,8 @@ def named(name: str, table: dict[str, Method] = METHODS, **settings) -> Method:
 def conditional(denoise: Denoise, shape: Sequence[int], method: Method, y: Tensor | None = None,
                 given: Tensor | None = None, stems: Sequence[int] = (), mask: Tensor | None = None,
                 variance: Tensor | None = None,
-                generator: torch.Generator | None = None) -> Iterator[sampling.State]:
+                generator: torch.Generator | None = None,
+                device: torch.device | None = None) -> Iterator[sampling.State]:
     """The sampler, a generator of states, of whatever is asked of a denoiser.
 
     Args:
@@ -112,6 +113,7 @@ def conditional(denoise: Denoise, shape: Sequence[int], method: Method, y: Tenso
         given: clean stems (B, S, ...), where some are known; the others do not matter.
         stems: which of them are known, by number.
         mask: what is known besides, as for `Replacement`: a span of time; for the prior alone, without a mixture.
+        device: where to work, if there is neither y nor given to say it.
         variance: of each stem's coefficients, for the methods "wiener" and "pigdm": as `StemModel.variance`.
 
     Raises:
@@ -125,9 +127,9 @@ def conditional(denoise: Denoise, shape: Sequence[int], method: Method, y: Tenso
     others = [n for n in range(S) if n not in stems]
     like = given if given is not None else y
     sigmas = sampling.SCHEDULES[method.schedule](method.steps, method.low, method.high)
-    n = torch.randn(tuple(shape), generator=generator, device=generator.device if generator else None,
+    n = torch.randn(tuple(shape), generator=generator, device=generator.device if generator else device,
                     dtype=None if like is None else like.dtype)
-    n = n if like is None else n.to(like)
+    n = n.to(device if like is None else like)
     rest = y if y is None or not stems else y - given[:, list(stems)].sum(1)
     among = others if stems else None
     known = hold = None

@@ -1,0 +1,174 @@
+"""How near each method comes to the exact posterior, as evaluations grow: `python -m msdm_lite.convergence --out FILE`.
+
+The sources are Gaussians and mixtures of them, so the posterior is known exactly and a sampler has nothing to hide
+behind: what stays when evaluations grow is the method's own bias. Chapter: `book/07-separation.ipynb`.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import scipy.stats
+import torch
+import tyro
+from torch import Tensor
+from tqdm import tqdm
+
+from msdm_lite import __version__, evaluate, guidance, methods, sampling
+from msdm_lite.known import Known
+from msdm_lite.methods import Method
+from msdm_lite.oracle import GaussianMixture, gaussian
+from msdm_lite.train import commit
+
+DOUBLE = {"dtype": torch.float64}
+POINT = torch.tensor([0.9, -0.4, 0.6], **DOUBLE)  # the band behind the mixture, and the given stem
+
+
+def independent() -> GaussianMixture:
+    """Three Gaussian sources that know nothing of each other: variances 1, 0.25 and 0.5."""
+    return gaussian(torch.zeros(3, **DOUBLE), torch.diag(torch.tensor([1.0, 0.25, 0.5], **DOUBLE)))
+
+
+def correlated() -> GaussianMixture:
+    """The same with context: the first two move together, the third against them."""
+    r = torch.tensor([[1.0, 0.6, -0.3], [0.6, 1.0, -0.2], [-0.3, -0.2, 1.0]], **DOUBLE)
+    s = torch.tensor([1.0, 0.5, 0.5**0.5], **DOUBLE)
+    return gaussian(torch.zeros(3, **DOUBLE), r * s * s[:, None])
+
+
+def two_tunes() -> GaussianMixture:
+    """Two things that the three sources play together: a mixture of two Gaussians."""
+    return GaussianMixture(torch.tensor([0.5, 0.5], **DOUBLE),
+                           torch.tensor([[0.8, -0.6, 0.5], [-0.7, 0.6, -0.4]], **DOUBLE),
+                           torch.stack([torch.diag(torch.tensor([0.3, 0.1, 0.15], **DOUBLE))] * 2))
+
+
+SOURCES = {"independent Gaussians": independent, "correlated Gaussians": correlated, "two tunes": two_tunes}
+
+
+@dataclass(frozen=True)
+class Arm:
+    """A method on a task: is the mixture known, and which stems; settings, and churn as a share of the steps."""
+
+    method: Method
+    mixture: bool = True
+    stems: tuple[int, ...] = ()
+    churn: float = 0.0
+    told: bool = False  # classifier-free: the denoiser given the mixture is the oracle's own
+
+
+def _method(kind: str, high: float = 10.0, **settings) -> Method:
+    return Method("", kind, 1, high, 1e-3).but(**settings)
+
+
+ARMS = {
+    "prior: unconditional": Arm(_method("prior"), mixture=False),
+    "mixture known: shaped noise": Arm(_method("inside")),
+    "mixture known: shaped noise, Heun": Arm(_method("inside", sampler="heun")),
+    "mixture known: shaped noise, DPM-Solver++": Arm(_method("inside", sampler="dpm-solver")),
+    "mixture known: Dirac": Arm(_method("dirac")),
+    "mixture known: Dirac, churn": Arm(_method("dirac"), churn=0.2),
+    "mixture known: Dirac, churn, R = 2": Arm(_method("dirac", corrections=2), churn=0.2),
+    "mixture known: Dirac, rotating, churn": Arm(_method("dirac", constrained=(0, 1, 2)), churn=0.2),
+    "mixture known: Gaussian": Arm(_method("gaussian")),
+    "mixture known: Gaussian, churn": Arm(_method("gaussian"), churn=0.2),
+    "mixture known: Wiener shares": Arm(_method("wiener")),
+    "mixture known: Wiener shares, churn": Arm(_method("wiener"), churn=0.2),
+    "mixture known: PiGDM": Arm(_method("pigdm")),
+    "mixture known: PiGDM, churn": Arm(_method("pigdm"), churn=0.2),
+    "mixture known: ProjDiff": Arm(_method("projdiff", high=3.0)),
+    "mixture known: told, weight 1": Arm(_method("guided"), told=True),
+    "mixture known: told, weight 2": Arm(_method("guided", weight=2.0), told=True),
+    "stem known: shaped noise": Arm(_method("inside"), mixture=False, stems=(0,)),
+    "stem known: replacement": Arm(_method("prior"), mixture=False, stems=(0,)),
+    "stem known: replacement, churn": Arm(_method("prior"), mixture=False, stems=(0,), churn=0.2),
+    "stem known: replacement, R = 4": Arm(_method("prior", corrections=4), mixture=False, stems=(0,)),
+    "stem known: replacement, R = 16": Arm(_method("prior", corrections=16), mixture=False, stems=(0,)),
+    "both known: shaped noise": Arm(_method("inside"), stems=(0,)),
+    "both known: replacement and Dirac": Arm(_method("dirac"), stems=(0,), churn=0.2),
+    "both known: replacement and Gaussian": Arm(_method("gaussian"), stems=(0,), churn=0.2),
+}
+
+
+def draw(oracle: GaussianMixture, arm: Arm, evaluations: int, count: int, seed: int = 0) -> Tensor:
+    """Samples (count, S) of a method on the oracle, with about that many calls of its denoiser."""
+    S = oracle.means.shape[1]
+    point = POINT[:S].expand(count, S)
+    each = arm.method.but(steps=2).evaluations / 2
+    steps = max(2, round(evaluations / each))
+    method = arm.method.but(steps=steps, churn=arm.churn * steps)
+    y = point.sum(1) if arm.mixture else None
+    generator = torch.Generator().manual_seed(seed)
+    if arm.told:  # the oracle that was told the mixture is another oracle
+        exact = oracle.given(POINT[:S], Known(torch.tensor([True]), torch.zeros(1, S).bool()))
+        sigmas = sampling.karras(steps, method.low, method.high)
+        x = method.high * torch.randn(count, S, generator=generator, **DOUBLE)
+        guide = guidance.classifier_free(exact.denoise, method.weight)
+        return sampling.last(sampling.euler(x, sigmas, guide, oracle.denoise, generator=generator)).x
+    variance = oracle.sample(20000, torch.Generator().manual_seed(1)).var(0)
+    states = methods.conditional(oracle.denoise, (count, S), method, y, point if arm.stems else None, arm.stems,
+                                 variance=variance, generator=generator)
+    return sampling.last(states).x.detach().double()
+
+
+def target(oracle: GaussianMixture, arm: Arm) -> GaussianMixture:
+    """The exact density that the arm's samples should have."""
+    S = oracle.means.shape[1]
+    stems = torch.zeros(1, S).bool()
+    stems[:, list(arm.stems)] = True
+    return oracle.given(POINT[:S], Known(torch.tensor([arm.mixture]), stems))
+
+
+def distances(samples: Tensor, exact: GaussianMixture, directions: int = 32) -> dict[str, float]:
+    """How far samples (n, S) are from an exact density, in units of its own deviation.
+
+    mean: distance of the means. covariance: Frobenius distance of the covariances, over the exact one's norm.
+    sliced_wasserstein: Wasserstein-1 distance to as many exact samples, along random directions, on average.
+    """
+    others = exact.sample(len(samples), torch.Generator().manual_seed(2)).to(samples)
+    means = (exact.weights[:, None] * exact.means).sum(0)
+    off = exact.means - means
+    C = (exact.weights[:, None, None] * (exact.covariances + off[:, :, None] * off[:, None])).sum(0)
+    scale = C.trace().sqrt()
+    along = torch.randn(directions, samples.shape[1], generator=torch.Generator().manual_seed(3), **DOUBLE)
+    along = along / along.norm(dim=1, keepdim=True)
+    apart = [scipy.stats.wasserstein_distance((samples @ d).numpy(), (others @ d).numpy()) for d in along]
+    return {"mean": ((samples.mean(0) - means).norm() / scale).item(),
+            "covariance": ((samples.T.cov() - C).norm() / C.norm()).item(),
+            "sliced_wasserstein": (np.mean(apart) / scale).item()}
+
+
+def curve(oracle: GaussianMixture, arm: Arm, evaluations: list[int], count: int,
+          tick: Callable[[], None] = lambda: None) -> list[dict[str, float]]:
+    """`distances` at each number of evaluations."""
+    rows = []
+    for number in evaluations:
+        rows.append({k: round(v, 4) for k, v in distances(draw(oracle, arm, number, count), target(oracle, arm)).items()})
+        tick()
+    return rows
+
+
+def main(out: Path, count: int = 20000) -> None:
+    """Measure all methods on all sources and write one JSON file.
+
+    Args:
+        out: where.
+        count: samples of each.
+    """
+    evaluations = [10, 20, 40, 80, 160, 320]
+    found: dict = {"what": "distance of samples to the exact posterior, in units of its deviation, as evaluations grow",
+                   "n": count, "evaluations": evaluations, "version": __version__, "commit": commit(), "device": "cpu",
+                   "command": f"python -m msdm_lite.convergence --out {out} --count {count}", "sources": {}}
+    with tqdm(total=len(SOURCES) * len(ARMS) * len(evaluations), unit="run") as bar:
+        for name, make in SOURCES.items():
+            oracle = make()
+            chance = distances(target(oracle, ARMS["mixture known: Dirac"]).sample(
+                count, torch.Generator().manual_seed(4)), target(oracle, ARMS["mixture known: Dirac"]))
+            found["sources"][name] = {"exact samples: chance alone": [chance] * len(evaluations)} | {
+                arm: curve(oracle, ARMS[arm], evaluations, count, bar.update) for arm in ARMS}
+    evaluate.save(found, out)
+
+
+if __name__ == "__main__":
+    tyro.cli(main)

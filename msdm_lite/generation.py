@@ -1,0 +1,145 @@
+"""Bands from noise, and players for an unfinished one: what `msdm-lite generate` and `accompany` call.
+
+Chapter: `book/07-separation.ipynb`. Source: Mariani et al., arXiv 2302.02257, total generation and partial generation.
+"""
+
+import logging
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from msdm_lite import audio, methods, sampling, weights
+from msdm_lite.errors import InputError
+from msdm_lite.face import StemModel
+from msdm_lite.methods import GENERATIONS, IMPUTATIONS, Method
+from msdm_lite.song import check, from_picture, loudness, to_picture
+from msdm_lite.windows import Windowed
+
+LOG = logging.getLogger("msdm_lite")
+
+
+@torch.no_grad()
+def generate(model: StemModel | str = "lite", seconds: float = 6.0, n: int = 1, seed: int = 0, method: str = "ode",
+             steps: int | None = None, progress: bool = False, **settings) -> Tensor:
+    """n bands from noise: (n, S, T).
+
+    Args:
+        model: from `msdm_lite.load`, or its name.
+        seconds: of each; longer than the model's segment is made of windows that agree.
+        seed: the same seed gives the same bands on the same device; band i does not depend on n.
+        method: a name in `msdm_lite.methods.GENERATIONS`.
+        steps: noise levels; the method's own number if None.
+        settings: any other field of `msdm_lite.methods.Method`.
+
+    Raises:
+        InputError: no time or no bands, an unknown model or method, or settings that make no sense.
+    """
+    if n < 1 or seed < 0 or not 0.1 <= seconds < float("inf"):
+        raise InputError(f"{n} bands of {seconds} s with seed {seed} cannot be made: at least one, of a tenth of a second or longer, "
+                         "and a seed of 0 or more")
+    if isinstance(model, str | Path):
+        model = weights.load(model)
+    chosen = methods.named(method, GENERATIONS, steps=steps, **settings)
+    S, T = len(model.stems), round(seconds * model.sample_rate)
+    shape = (1, S, model.config.bins, -(-T // model.config.bins) + 2)  # a hop on each side, as in `to_picture`
+    bands = []
+    denoise = Windowed(model)
+    with tqdm(total=n * chosen.evaluations * denoise.evaluations(1, shape[-1]), desc="generating", unit="batch",
+              disable=not progress, leave=False) as bar:
+        denoise.tick = bar.update
+        for i in range(n):
+            own = int(np.random.SeedSequence((seed, i)).generate_state(1, np.uint64)[0] >> np.uint64(1))
+            states = methods.conditional(denoise, shape, chosen, generator=torch.Generator().manual_seed(own),
+                                         device=model.device)
+            bands.append(from_picture(sampling.last(states).x[0], model, T))
+    return torch.stack(bands)
+
+
+def method_for(model: StemModel, name: str | None = None, **settings) -> Method:
+    """A method of imputation by name, or the one that suits the model, with other settings where they are not None.
+
+    Raises:
+        InputError: an unknown name or setting, or a method that the model was not trained for.
+    """
+    if name is None:
+        name = "stems-known" if model.takes_known else "replacement"
+    method = methods.named(name, IMPUTATIONS, **settings)
+    if method.needs_shapes and not model.takes_known:
+        raise InputError(f"this model knows noise on all stems only: {name} is not for it; use replacement")
+    return method
+
+
+def collect(given: Mapping[str, str | Path | Tensor], model: StemModel) -> dict[str, Tensor]:
+    """Stems by name, (T,) each, equally long: shorter ones are filled up with silence, and that is said.
+
+    Raises:
+        InputError: a file that cannot be used, a stem that the model does not have, none, or all of them.
+    """
+    for name in given:
+        if name not in model.stems:
+            raise InputError(f"the model has no stem {name!r}: it has {', '.join(model.stems)}")
+    if not given:
+        raise InputError("no stem is given: name at least one, or generate a whole band")
+    if len(given) == len(model.stems):
+        raise InputError("all stems are given: there is no player to add")
+    waves = {}
+    for name, source in given.items():
+        waves[name] = source if isinstance(source, Tensor) else audio.load(source, model.sample_rate)
+        if waves[name].ndim != 1:
+            raise InputError(f"{name} is mono, (T,), and not of shape {tuple(waves[name].shape)}")
+        check(waves[name], model, name)
+    longest = max(map(len, waves.values()))
+    for name, wave in waves.items():
+        if len(wave) < longest:
+            LOG.warning("%s is %.2f s shorter than the longest stem: silence follows it", name,
+                        (longest - len(wave)) / model.sample_rate)
+    return {name: torch.nn.functional.pad(wave, (0, longest - len(wave))) for name, wave in waves.items()}
+
+
+@torch.no_grad()
+def accompany(given: Mapping[str, str | Path | Tensor], model: StemModel | str = "lite", seed: int = 0,
+              method: str | None = None, steps: int | None = None, progress: bool = False, **settings) -> Tensor:
+    """A whole band (S, T) around the stems that are given, which come back as they were.
+
+    Args:
+        given: some of the model's stems, by name: files of any rate, or samples (T,) at the model's rate.
+        model: from `msdm_lite.load`, or its name.
+        seed: the same seed gives the same band on the same device.
+        method: a name in `msdm_lite.methods.IMPUTATIONS`. If None, "stems-known" where the model was trained for it,
+            and "replacement" where not.
+        steps: noise levels; the method's own number if None.
+        settings: any other field of `msdm_lite.methods.Method`.
+
+    New players are as loud beside the given ones as the model learned that they are.
+
+    Raises:
+        InputError: no stem, all stems or others than the model's; files or settings that cannot be used.
+    """
+    if isinstance(model, str | Path):
+        model = weights.load(model)
+    chosen = method_for(model, method, steps=steps, **settings)
+    waves = collect(given, model)
+    S, T = len(model.stems), len(next(iter(waves.values())))
+    numbers = [model.stems.index(name) for name in waves]
+    band = torch.zeros(S, T)
+    for n, wave in zip(numbers, waves.values(), strict=True):
+        band[n] = wave
+    levels = [level for wave in waves.values() if (level := loudness(wave, model.sample_rate // 4)) > 1e-12]
+    if not levels:
+        LOG.warning("the given stems are silent: the players have nothing to follow")
+    # One gain for all, so that their balance stays: on average they are as loud as the model's stems
+    gain = audio.STEM_RMS / (sum(level**2 for level in levels) / len(levels)) ** 0.5 if levels else 1.0
+    clean = to_picture(band, model, gain)[None]  # (1, S, bins, L)
+    denoise = Windowed(model)
+    with tqdm(total=chosen.evaluations * denoise.evaluations(1, clean.shape[-1]), desc="accompanying", unit="batch",
+              disable=not progress, leave=False) as bar:
+        denoise.tick = bar.update
+        states = methods.conditional(denoise, clean.shape, chosen, given=clean, stems=numbers,
+                                     generator=torch.Generator().manual_seed(seed))
+        made = from_picture(sampling.last(states).x[0], model, T, 1 / gain)
+    made[numbers] = band[numbers]
+    return made

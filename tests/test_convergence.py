@@ -1,0 +1,123 @@
+"""What every method converges to on sources whose posterior is known: exact, or biased by how much."""
+
+import json
+
+import pytest
+import torch
+
+from msdm_lite import convergence, guidance, sampling
+from msdm_lite.convergence import ARMS, SOURCES, curve, distances, draw, target
+from msdm_lite.known import Known, project
+
+EXACT = ["mixture known: shaped noise", "mixture known: shaped noise, Heun", "mixture known: shaped noise, DPM-Solver++",
+         "mixture known: told, weight 1", "stem known: shaped noise", "both known: shaped noise"]
+
+
+def far(name: str, source: str, *evaluations: int) -> list[dict[str, float]]:
+    return curve(SOURCES[source](), ARMS[name], list(evaluations), 4000)
+
+
+@pytest.mark.parametrize("source", SOURCES)
+@pytest.mark.parametrize("name", ["prior: unconditional", *EXACT])
+def test_exact_methods_reach_the_posterior(name, source):
+    """Of 4000 samples a mean is off by 0.016 deviations, a variance by 0.022 of itself; four of those are allowed."""
+    (found,) = far(name, source, 160)
+    assert found["mean"] < 0.1 and found["covariance"] < 0.1 and found["sliced_wasserstein"] < 0.05
+
+
+def test_the_measures_see_what_they_should():
+    exact = target(SOURCES["correlated Gaussians"](), ARMS["mixture known: Dirac"])
+    samples = exact.sample(20000, torch.Generator().manual_seed(0))
+    chance = distances(samples, exact)
+    assert max(chance.values()) < 0.03
+    scale = exact.covariances[0].trace().sqrt()
+    moved = distances(samples + torch.tensor([0.3, 0.0, 0.0]) * scale, exact)
+    assert moved["mean"] == pytest.approx(0.3, abs=0.03) and moved["covariance"] == pytest.approx(chance["covariance"])
+    wide = distances(2 * samples - samples.mean(0), exact)
+    assert wide["covariance"] == pytest.approx(3, rel=0.05)  # four times the variance is three too much
+    # a line in a random direction of space sees half of what was moved along one axis
+    assert moved["sliced_wasserstein"] == pytest.approx(0.15, abs=0.04)
+
+
+@pytest.mark.parametrize("sampler, order", [("euler", 1), ("heun", 2), ("dpm-solver", 2)])
+@pytest.mark.parametrize("known", ["mixture", "stem", "both"])
+def test_order_of_convergence(sampler, order, known):
+    """Steps doubled: the distance to the end of the same path falls by 2 to the order, for every shape of noise."""
+    oracle = SOURCES["correlated Gaussians"]()
+    x = convergence.POINT.expand(200, 3)
+    shape = Known.these(x, () if known == "mixture" else (0,), mixture=known != "stem")
+    start = x.clone() + 5.0 * project(torch.randn(200, 3, dtype=torch.float64), shape)
+
+    def end(steps: int) -> torch.Tensor:
+        levels = sampling.exponential(steps, 0.01, 5.0)[:-1]  # without the last step, to 0, which is first order
+        return sampling.last(sampling.SAMPLERS[sampler](start, levels, guidance.inside(shape), oracle.denoise)).x
+
+    fine = sampling.last(sampling.heun(start, sampling.exponential(2000, 0.01, 5.0)[:-1], guidance.inside(shape),
+                                       oracle.denoise)).x
+    errors = [(end(steps) - fine).norm().item() for steps in (60, 120)]
+    assert 0.8 * 2**order < errors[0] / errors[1] < 1.3 * 2**order
+
+
+@pytest.mark.parametrize("name, source, measure, bias", [
+    # The constrained source carries the noise of all others, yet the denoiser is told sigma
+    ("mixture known: Dirac", "independent Gaussians", "covariance", 0.84),
+    ("mixture known: Dirac", "two tunes", "sliced_wasserstein", 0.42),
+    # gamma = c sigma is no likelihood of the clean sources: the pull starts too weak
+    ("mixture known: Gaussian", "independent Gaussians", "mean", 0.26),
+    # Wiener shares know variances, and no context
+    ("mixture known: Wiener shares", "correlated Gaussians", "mean", 0.18),
+    # PiGDM takes what is uncertain for one Gaussian
+    ("mixture known: PiGDM", "two tunes", "sliced_wasserstein", 0.25),
+    # It optimizes: its samples hardly vary
+    ("mixture known: ProjDiff", "independent Gaussians", "covariance", 0.96),
+    # A weight above 1 sharpens what it should sample
+    ("mixture known: told, weight 2", "two tunes", "sliced_wasserstein", 0.165),
+])
+def test_biased_methods_keep_their_bias(name, source, measure, bias):
+    """Four times the evaluations change little: what stays is the method's own."""
+    found = [one[measure] for one in far(name, source, 80, 320)]
+    assert found == pytest.approx([bias, bias], rel=0.15)
+
+
+@pytest.mark.parametrize("name", ["mixture known: Wiener shares", "mixture known: PiGDM"])
+def test_independent_gaussians_are_exact_for_pigdm(name):
+    (found,) = far(name, "independent Gaussians", 160)
+    assert max(found.values()) < 0.1
+
+
+@pytest.mark.parametrize("name", ["Dirac", "Gaussian", "Wiener shares"])
+def test_churn_lessens_the_bias_slowly(name):
+    """Fresh noise lets the sampler forget where it was led; it takes many evaluations, and some bias is left."""
+    plain, = far(f"mixture known: {name}", "two tunes", 320)
+    few, many = far(f"mixture known: {name}, churn", "two tunes", 20, 320)
+    assert many["sliced_wasserstein"] < 0.8 * few["sliced_wasserstein"]
+    assert 0.1 < many["sliced_wasserstein"] < 0.8 * plain["sliced_wasserstein"]
+
+
+def test_replacement_keeps_a_bias_that_steps_do_not_cure_and_corrections_do():
+    oracle = SOURCES["correlated Gaussians"]()
+    arm = ARMS["stem known: replacement"]
+    once = [one["mean"] for one in curve(oracle, arm, [40, 160, 640], 4000)]
+    assert once == pytest.approx([once[0]] * 3, abs=0.02) and once[0] > 0.1
+    # R times the evaluations for the same 40 levels
+    often = curve(oracle, ARMS["stem known: replacement, R = 4"], [160], 4000)
+    more = curve(oracle, ARMS["stem known: replacement, R = 16"], [640], 4000)
+    assert once[0] > 1.3 * often[0]["mean"] > 1.3**2 * more[0]["mean"]
+
+
+def test_both_known_by_replacement_is_near():
+    """A stem and the mixture, for a prior alone: the given stem comes back, the others sum to what it leaves."""
+    for kind in ("Dirac", "Gaussian"):
+        x = draw(SOURCES["correlated Gaussians"](), ARMS[f"both known: replacement and {kind}"], 160, 500)
+        assert torch.equal(x[:, 0], convergence.POINT[0].expand(500))
+        gap = (x.sum(1) - convergence.POINT.sum()).abs().max()
+        assert gap < (1e-9 if kind == "Dirac" else 0.05)
+
+
+def test_the_record_is_complete(tmp_path, monkeypatch):
+    monkeypatch.setattr(convergence, "ARMS", {k: ARMS[k] for k in ("mixture known: Dirac", "prior: unconditional")})
+    convergence.main(tmp_path / "found.json", 100)
+    found = json.loads((tmp_path / "found.json").read_text())
+    assert set(found["sources"]) == set(SOURCES)
+    for rows in found["sources"].values():
+        assert {len(curve) for curve in rows.values()} == {len(found["evaluations"])} and len(rows) == 3
