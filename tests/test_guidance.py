@@ -8,6 +8,9 @@ from msdm_lite.oracle import GaussianMixture
 from msdm_lite.sampling import euler, karras, last
 
 
+VARIANCE = torch.tensor([1.0, 0.25, 0.5], dtype=torch.float64)
+
+
 @pytest.fixture
 def independent() -> GaussianMixture:
     """Three independent sources of different width, one mode."""
@@ -17,10 +20,14 @@ def independent() -> GaussianMixture:
 
 def build(name: str, y: torch.Tensor):
     return {"unconditional": guidance.unconditional, "gaussian": lambda: guidance.gaussian(y),
-            "dirac": lambda: guidance.dirac(y, 1), "mixture_known": guidance.mixture_known}[name]()
+            "dirac": lambda: guidance.dirac(y, 1), "mixture_known": guidance.mixture_known,
+            "wiener": lambda: guidance.wiener(y, VARIANCE), "pigdm": lambda: guidance.pigdm(y, VARIANCE),
+            "classifier_free": lambda: guidance.classifier_free(lambda x, s: 0.5 * x, 1.5),
+            "inside": lambda: guidance.inside(Known.these(torch.zeros(4, 3), [0], mixture=True))}[name]()
 
 
-@pytest.mark.parametrize("name", ["unconditional", "gaussian", "dirac", "mixture_known"])
+@pytest.mark.parametrize("name", ["unconditional", "gaussian", "dirac", "mixture_known", "wiener", "pigdm",
+                                  "classifier_free", "inside"])
 def test_arguments_are_left_alone(independent, name):
     y, x = torch.randn(4, dtype=torch.float64), torch.randn(4, 3, dtype=torch.float64)
     sigma = torch.full((4,), 0.3, dtype=torch.float64)
@@ -100,6 +107,84 @@ def test_dirac_of_the_paper_step_by_step(independent):
     assert torch.allclose(state.x.sum(1), y)  # the paper's last step, which its code leaves out
 
 
+def test_gaussian_of_the_paper_step_by_step(independent):
+    """The published drift, with its gamma = 0.75 sigma and its 2 gamma^2, against ours: same noise, same states."""
+    y, steps, churn, R = torch.tensor([0.7, -0.2]).double(), 30, 5.0, 2
+    sigmas = karras(steps, 1e-2, 1.0)
+    start = torch.randn(2, 3, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    noise = torch.Generator().manual_seed(2)
+    x, g = start.clone(), min(churn / steps, 2**0.5 - 1)
+    ours = euler(start, sigmas, guidance.gaussian(y), independent.denoise, churn, R,
+                 generator=torch.Generator().manual_seed(2))
+    for s, following, state in zip(sigmas, sigmas[1:], ours, strict=False):
+        for r in range(R):
+            raised = s * (1 + g)
+            x = x + torch.randn(x.shape, generator=noise, dtype=x.dtype) * (raised**2 - s**2) ** 0.5
+            d = (x - independent.denoise(x, torch.full((2,), raised, dtype=x.dtype))) / raised
+            d = d - raised / (2 * (0.75 * raised) ** 2) * (y - x.sum(1))[:, None]
+            x = x + d * (following - raised)
+            if r < R - 1:
+                x = x + torch.randn(x.shape, generator=noise, dtype=x.dtype) * (s**2 - following**2) ** 0.5
+        assert torch.allclose(state.x, x)
+
+
+def test_wiener_shares_make_the_guess_sum_to_the_mixture(independent):
+    x, y = torch.randn(5, 3, dtype=torch.float64), torch.randn(5).double()
+    sigma = torch.full((5,), 0.4, dtype=torch.float64)
+    guess = x - 0.4 * guidance.wiener(y, VARIANCE)(x, sigma, independent.denoise)
+    assert torch.allclose(guess.sum(1), y)
+    moved = guess - independent.denoise(x, sigma)
+    left = VARIANCE * 0.16 / (VARIANCE + 0.16)
+    assert torch.allclose(moved / moved.sum(1, keepdim=True), (left / left.sum()).expand(5, 3))
+
+
+def test_pigdm_is_the_score_of_its_likelihood(independent):
+    """By automatic differentiation of log p(x) + log N(y; sum D(x), sum of what stays uncertain)."""
+    x, y, s = torch.randn(5, 3, dtype=torch.float64, requires_grad=True), torch.randn(5).double(), 0.3
+    sigma = torch.full((5,), s, dtype=torch.float64)
+    uncertain = (VARIANCE * s**2 / (VARIANCE + s**2)).sum()
+    log = independent.log_density(x, s) - (y - independent.denoise(x, sigma).sum(1)) ** 2 / (2 * uncertain)
+    score = torch.autograd.grad(log.sum(), x)[0]
+    with torch.no_grad():  # it makes its own gradients
+        got = guidance.pigdm(y, VARIANCE)(x, sigma, independent.denoise)
+    assert torch.allclose(got, -s * score) and not got.requires_grad
+
+
+def test_classifier_free_goes_from_the_prior_to_the_conditional_and_beyond(independent):
+    x, sigma = torch.randn(5, 3, dtype=torch.float64), torch.full((5,), 0.4, dtype=torch.float64)
+    told = independent.given(torch.tensor([0.5, 0.2, 0.1]).double(), Known.the_mixture(x[:1])).denoise
+
+    def guess(weight):
+        return x - 0.4 * guidance.classifier_free(told, weight)(x, sigma, independent.denoise)
+
+    assert torch.allclose(guess(0.0), independent.denoise(x, sigma)) and torch.allclose(guess(1.0), told(x, sigma))
+    assert torch.allclose(guess(3.0) - guess(1.0), 2 * (guess(1.0) - guess(0.0)))
+
+
+def test_rotating_dirac_takes_turns(independent):
+    x, y, sigma = torch.randn(5, 3).double(), torch.randn(5).double(), torch.full((5,), 0.4, dtype=torch.float64)
+    rotating = guidance.dirac(y, (0, 2))
+    for k in (0, 2, 0):
+        assert torch.equal(rotating(x, sigma, independent.denoise), guidance.dirac(y, k)(x, sigma, independent.denoise))
+
+
+@pytest.mark.parametrize("name", ["gaussian", "dirac", "wiener", "pigdm"])
+def test_among_leaves_the_other_stems_to_the_prior(independent, name):
+    """A mixture of two stems steers those two as if the third were not there, and the third not at all."""
+    x, y, sigma = torch.randn(5, 3).double(), torch.randn(5).double(), torch.full((5,), 0.4, dtype=torch.float64)
+    two = GaussianMixture(independent.weights, independent.means[:, 1:], independent.covariances[:, 1:, 1:])
+    part = {"gaussian": lambda v, **k: guidance.gaussian(y, **k), "wiener": lambda v, **k: guidance.wiener(y, v, **k),
+            "pigdm": lambda v, **k: guidance.pigdm(y, v, **k)}
+    if name == "dirac":
+        got = guidance.dirac(y, 2, among=[1, 2])(x, sigma, independent.denoise)
+        alone = guidance.dirac(y, 1)(x[:, 1:], sigma, two.denoise)
+    else:
+        got = part[name](VARIANCE, among=[1, 2])(x, sigma, independent.denoise)
+        alone = part[name](VARIANCE[1:])(x[:, 1:], sigma, two.denoise)
+    assert torch.allclose(got[:, 1:], alone)
+    assert torch.allclose(got[:, :1], guidance.unconditional()(x, sigma, independent.denoise)[:, :1])
+
+
 def sampled(oracle, guide, y, known=None, steps=100, count=4000):
     """Samples (count, S) of a guidance, without churn."""
     n = torch.randn(count, 3, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
@@ -135,3 +220,10 @@ def test_settings_without_meaning_are_refused():
         guidance.gaussian(y, 0.0)
     with pytest.raises(InputError, match="no stem 3"):
         guidance.dirac(y, 3)(x, torch.ones(2), lambda x, s: x)
+    with pytest.raises(InputError, match="no stem 0"):
+        guidance.dirac(y, 0, among=[1, 2])(x, torch.ones(2), lambda x, s: x)
+    for among in ([], [3], [-1]):
+        with pytest.raises(InputError, match="not some of 3"):
+            guidance.gaussian(y, among=among)(x, torch.ones(2), lambda x, s: x)
+    with pytest.raises(InputError, match="0 or more"):
+        guidance.classifier_free(lambda x, s: x, -1.0)

@@ -1,11 +1,13 @@
 import pytest
+import scipy.integrate
 import torch
 
 from msdm_lite import guidance
 from msdm_lite.errors import InputError
+from msdm_lite.imputation import Replacement
 from msdm_lite.known import Known, project
 from msdm_lite.oracle import GaussianMixture
-from msdm_lite.sampling import euler, karras, last
+from msdm_lite.sampling import SAMPLERS, dpm_solver, euler, exponential, heun, karras, last, linear
 
 
 @pytest.fixture
@@ -27,11 +29,100 @@ def test_schedules_without_meaning_are_refused(steps, low, high):
         karras(steps, low, high)
 
 
+def test_other_schedules():
+    assert exponential(4, 0.01, 10.0) == pytest.approx([10, 1, 0.1, 0.01, 0])
+    assert linear(4, 1.0, 4.0) == pytest.approx([4, 3, 2, 1, 0])
+    for schedule in (exponential, linear):
+        with pytest.raises(InputError, match="no schedule"):
+            schedule(5, 0.0, 1.0)
+    with pytest.raises(InputError, match="rho"):
+        karras(5, 0.1, 1.0, rho=0.0)
+
+
+@pytest.mark.parametrize("sampler", [euler, heun, dpm_solver])
+def test_samplers_solve_the_ode(correlated, sampler):
+    """Against scipy's adaptive Runge-Kutta solution of dx/dsigma = (x - D(x, sigma)) / sigma."""
+    x = 5 * torch.randn(4, 2, dtype=torch.float64)
+
+    def slope(sigma, flat):
+        at = torch.from_numpy(flat).reshape(4, 2)
+        return ((at - correlated.denoise(at, torch.full((4,), sigma, dtype=at.dtype))) / sigma).flatten().numpy()
+
+    exact = scipy.integrate.solve_ivp(slope, (5.0, 0.01), x.flatten().numpy(), rtol=1e-9, atol=1e-9).y[:, -1]
+    got = last(sampler(x, exponential(400, 0.01, 5.0)[:-1], guidance.unconditional(), correlated.denoise)).x
+    assert (got.flatten() - torch.from_numpy(exact)).abs().max() < (0.02 if sampler is euler else 1e-3)
+
+
+def test_churn_and_corrections_keep_heuns_samples_right(correlated):
+    g = torch.Generator().manual_seed(0)
+    x = 20 * torch.randn(5000, 2, generator=g, dtype=torch.float64)
+    got = last(heun(x, karras(60, 1e-3, 20), guidance.unconditional(), correlated.denoise, 10.0, 2, generator=g)).x
+    assert (got.mean(0) - correlated.means[0]).abs().max() < 0.06
+    assert (got.T.cov() - correlated.covariances[0]).abs().max() < 0.1
+
+
+def test_heun_costs_two_evaluations_and_the_others_one(correlated):
+    for sampler, expected in ((euler, 6), (heun, 11), (dpm_solver, 6)):
+        calls = []
+        last(sampler(torch.ones(1, 2).double(), karras(6, 0.1, 1.0), guidance.unconditional(),
+                     lambda x, s, calls=calls: calls.append(1) or correlated.denoise(x, s)))
+        assert len(calls) == expected
+
+
+def test_replacement_of_the_paper_step_by_step(correlated):
+    """Imputation as published, written out, against ours: same noise, same states."""
+    given, mask = torch.tensor([[0.7, 0.0]]).double().expand(3, 2), torch.tensor([True, False])
+    steps, churn, R = 20, 4.0, 3
+    sigmas = karras(steps, 1e-2, 5.0)
+    start = 5 * torch.randn(3, 2, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    noise = torch.Generator().manual_seed(2)
+    x, g = start.clone(), min(churn / steps, 2**0.5 - 1)
+    ours = euler(start, sigmas, guidance.unconditional(), correlated.denoise, churn, R,
+                 hold=Replacement(given, mask), generator=torch.Generator().manual_seed(2))
+    for s, following, state in zip(sigmas, sigmas[1:], ours, strict=False):
+        known = given + s * torch.randn(x.shape, generator=noise, dtype=x.dtype)
+        for r in range(R):
+            x = known * mask + x * ~mask
+            raised = s * (1 + g)
+            x = x + torch.randn(x.shape, generator=noise, dtype=x.dtype) * (raised**2 - s**2) ** 0.5
+            d = (x - correlated.denoise(x, torch.full((3,), raised, dtype=x.dtype))) / raised
+            x = x + d * (following - raised)
+            if r < R - 1:
+                x = x + torch.randn(x.shape, generator=noise, dtype=x.dtype) * (s**2 - following**2) ** 0.5
+        assert torch.allclose(state.x[:, 1], x[:, 1])
+    assert torch.equal(state.x[:, 0], given[:, 0])
+
+
+@pytest.mark.parametrize("name", SAMPLERS)
+def test_what_is_held_comes_back_untouched(correlated, name):
+    x, hold = torch.randn(3, 2).double(), Replacement(torch.full((3, 2), 0.3).double(), torch.tensor([False, True]))
+    before = hold.given.clone(), x.clone()
+    end = last(SAMPLERS[name](x, karras(8, 0.1, 3.0), guidance.unconditional(), correlated.denoise, hold=hold)).x
+    assert torch.equal(end[:, 1], hold.given[:, 1]) and end[:, 0].std() > 0
+    assert torch.equal(before[0], hold.given) and torch.equal(before[1], x)
+
+
+def test_masks_that_do_not_fit():
+    with pytest.raises(InputError, match="does not fit"):
+        Replacement(torch.zeros(3, 2), torch.ones(3, 3, dtype=torch.bool))
+    with pytest.raises(InputError, match="True or False"):
+        Replacement(torch.zeros(3, 2), torch.ones(2))
+
+
+def test_dpm_solver_takes_no_churn(correlated):
+    for settings in ({"churn": 1.0}, {"corrections": 2}):
+        with pytest.raises(InputError, match="no churn"):
+            next(dpm_solver(torch.zeros(1, 2), [1.0, 0.0], guidance.unconditional(), correlated.denoise, **settings))
+
+
 def test_levels_that_rise_are_refused(correlated):
     x = torch.zeros(1, 2, dtype=torch.float64)
-    for levels in ([1.0, 2.0], [1.0], [1.0, 1.0, 0.0], [1.0, -1.0]):
-        with pytest.raises(InputError, match="must fall"):
-            next(euler(x, levels, guidance.unconditional(), correlated.denoise))
+    for sampler in SAMPLERS.values():
+        for levels in ([1.0, 2.0], [1.0], [1.0, 1.0, 0.0], [1.0, -1.0], [float("nan"), 0.0], [float("inf"), 0.0]):
+            with pytest.raises(InputError, match="must fall"):
+                next(sampler(x, levels, guidance.unconditional(), correlated.denoise))
+    with pytest.raises(InputError, match="churn must be"):
+        next(euler(x, [1.0, 0.0], guidance.unconditional(), correlated.denoise, churn=-1.0))
     with pytest.raises(InputError, match="R must be"):
         next(euler(x, [1.0, 0.0], guidance.unconditional(), correlated.denoise, corrections=0))
 
@@ -79,9 +170,10 @@ def test_same_generator_same_states(correlated):
     assert torch.equal(runs[0], runs[1]) and not torch.equal(runs[0], runs[2])
 
 
-def test_nan_from_the_denoiser_stops_and_names_the_level():
+@pytest.mark.parametrize("sampler", [euler, heun, dpm_solver])
+def test_nan_from_the_denoiser_stops_and_names_the_level(sampler):
     def broken(x, sigma):
         return x * (torch.nan if sigma[0] < 0.6 else 1.0)
 
     with pytest.raises(FloatingPointError, match=r"sigma = 0\.5"):
-        last(euler(torch.zeros(1, 2), [1.0, 0.5, 0.0], guidance.unconditional(), broken))
+        last(sampler(torch.zeros(1, 2), [1.0, 0.5, 0.0], guidance.unconditional(), broken))
