@@ -15,7 +15,8 @@ _device.tune_allocator()  # before torch makes its first large tensor
 
 from msdm_lite.audio import SAMPLE_RATE, STEMS  # noqa: E402
 from msdm_lite.errors import InputError  # noqa: E402
+from msdm_lite.generation import accompany, generate  # noqa: E402
 from msdm_lite.separation import separate  # noqa: E402
 from msdm_lite.weights import load  # noqa: E402
 
-__all__ = ["SAMPLE_RATE", "STEMS", "InputError", "load", "separate"]
+__all__ = ["SAMPLE_RATE", "STEMS", "InputError", "accompany", "generate", "load", "separate"]

@@ -10,7 +10,7 @@ import re
 import stat
 import tempfile
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -179,6 +179,48 @@ def writable_folder(folder: str | Path) -> Path:
     return folder
 
 
+@contextlib.contextmanager
+def claimed(folder: str | Path) -> Iterator[Path]:
+    """A folder that results will go to, as `writable_folder`, kept from other runs until the work is done.
+
+    If the work fails or is interrupted, folders that were made for it and hold nothing are removed again.
+
+    Raises:
+        InputError: it cannot be written to, or another run is writing into it.
+    """
+    new = [place for place in (Path(folder), *Path(folder).parents) if not os.path.lexists(place)]  # deepest first
+    folder = writable_folder(folder)
+    handle = _lock(folder)
+    try:
+        yield folder
+    except BaseException:
+        for place in new:
+            with contextlib.suppress(OSError):
+                place.rmdir()
+        raise
+    finally:
+        if handle is not None:
+            os.close(handle)
+
+
+def _lock(folder: Path) -> int | None:
+    """A lock on a folder that the system lifts when the process ends, however it ends; None where there are none."""
+    try:
+        import fcntl
+    except ImportError:  # Windows
+        return None
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(handle)
+        raise InputError(f"another run is writing into {folder}; choose another folder, or wait for it") from None
+    except OSError:  # some network file systems have no locks
+        os.close(handle)
+        return None
+    return handle
+
+
 def save(path: str | Path, waveform: Tensor, sample_rate: int = SAMPLE_RATE) -> Path:
     """Write (T,) or (C, T) as .wav (32-bit float: nothing clips), .flac (24 bit) or .ogg; whole or not at all.
 
@@ -190,12 +232,12 @@ def save(path: str | Path, waveform: Tensor, sample_rate: int = SAMPLE_RATE) -> 
 
 def save_stems(folder: str | Path, stems: Tensor, sample_rate: int = SAMPLE_RATE, names: Sequence[str] = STEMS,
                suffix: str = ".wav") -> list[Path]:
-    """Write (S, T) as one file a stem into a folder: all of them or none. Returns their paths.
+    """Write (S, T), or (S, 2, T), as one file a stem into a folder: all of them or none. Returns their paths.
 
     Raises:
         InputError: as `save`, or names that do not fit the stems.
     """
-    if stems.ndim != 2 or len(set(names)) != len(names) or len(names) != len(stems):
+    if stems.ndim not in (2, 3) or len(set(names)) != len(names) or len(names) != len(stems):
         raise InputError(f"the names {', '.join(names)} do not fit stems of shape {tuple(stems.shape)}")
     folder = writable_folder(folder)
     return save_all({folder / f"{name}{suffix}": stem for name, stem in zip(names, stems, strict=True)}, sample_rate)

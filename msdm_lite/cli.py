@@ -1,4 +1,7 @@
-"""The command line: `msdm-lite separate | train | evaluate | data`. One line of error and exit code 2 on bad input."""
+"""The command line: `msdm-lite separate | generate | accompany | train | evaluate | data`.
+
+One line of error and exit code 2 on bad input.
+"""
 
 import logging
 import os
@@ -11,16 +14,27 @@ import tyro
 from msdm_lite.errors import InputError
 
 
-def separate(file: tyro.conf.Positional[Path], out: Path, model: str = "lite", method: str = "mixture-known",
-             steps: int | None = None, seed: int = 0, device: str = "auto") -> None:
+def separate(file: tyro.conf.Positional[Path], out: Path, model: str = "lite", method: str | None = None,
+             steps: int | None = None, samples: int = 1, given: tuple[str, ...] = (), stereo: bool = False,
+             churn: float | None = None, corrections: int | None = None, high: float | None = None,
+             low: float | None = None, sampler: str | None = None, seed: int = 0, device: str = "auto") -> None:
     """Separate a mix into bass, drums, guitar and piano.
 
     Args:
         file: the mix: wav, flac, ogg or mp3, any sample rate, any number of channels, 0.1 s or longer.
-        out: folder for the four stems; it is made if need be. They sum to the (mono, 22 050 Hz) mix.
-        model: a model that ships with the package, or the path of a .safetensors file.
-        method: mixture-known (default; the posterior mean in one evaluation), dirac or gaussian (the paper's samplers).
+        out: folder for the stems; it is made if need be. They sum to the (mono, 22 050 Hz) mix.
+        model: a model that ships with the package, the path of a .safetensors file, or a folder of them, one a stem.
+        method: mixture-known (the posterior mean in one evaluation; what models that can do it are asked if nothing is
+            said), dirac (what others are asked) or gaussian (the paper's), wiener, pigdm, projdiff, guided.
         steps: noise levels to sample at; more is slower. Each method has its own default.
+        samples: how many separations are averaged.
+        given: stems of this mix that you have already: drums=kick.wav, or a file called drums.wav.
+        stereo: keep the stems where they stand between left and right.
+        churn: fresh noise added on the way (S_churn); the method's own if not given.
+        corrections: how often each noise level is sampled (R); the method's own if not given.
+        high: the first noise level; the method's own if not given.
+        low: the last noise level; the method's own if not given.
+        sampler: euler, heun or dpm-solver; the method's own if not given.
         seed: the same seed gives the same stems.
         device: auto, cpu or cuda.
     """
@@ -28,13 +42,105 @@ def separate(file: tyro.conf.Positional[Path], out: Path, model: str = "lite", m
     from msdm_lite.separation import method_for
     from msdm_lite.separation import separate as run
 
+    settings = {"churn": churn, "corrections": corrections, "high": high, "low": low, "sampler": sampler}
     loaded = weights.load(model, device)
-    method_for(loaded, method, steps=steps)  # whatever can be wrong is found before the long part
-    mix = audio.load(file, loaded.sample_rate)
-    folder = audio.writable_folder(out)
-    stems = run(mix, loaded, method, steps, seed, progress=sys.stderr.isatty())
-    for path in audio.save_stems(folder, stems, loaded.sample_rate, loaded.stems):
-        print(path)
+    method_for(loaded, method, steps=steps, **settings)  # whatever can be wrong is found before the long part
+    mix = audio.load(file, loaded.sample_rate, mono=not stereo)
+    known = {name: audio.load(path, loaded.sample_rate) for name, path in named_files(given).items()}
+    with audio.claimed(out) as folder:
+        stems = run(mix, loaded, method, steps, seed, sys.stderr.isatty(), samples, known, stereo, **settings)
+        for path in audio.save_stems(folder, stems, loaded.sample_rate, loaded.stems):
+            print(path)
+
+
+def generate(out: Path, model: str = "lite", seconds: float = 6.0, n: int = 1, method: str = "ode",
+             steps: int | None = None, churn: float | None = None, high: float | None = None, low: float | None = None,
+             sampler: str | None = None, seed: int = 0, device: str = "auto") -> None:
+    """Make bands from noise: for each its stems and their mix.
+
+    Args:
+        out: folder; band 1 goes to 01/, with a file for each stem and mix.wav.
+        model: a model that ships with the package, the path of a .safetensors file, or a folder of them, one a stem.
+        seconds: length of each.
+        n: how many.
+        method: ode (no fresh noise on the way) or paper (as published).
+        steps: noise levels to sample at; more is slower. Each method has its own default.
+        churn: fresh noise added on the way (S_churn); the method's own if not given.
+        high: the first noise level; the method's own if not given.
+        low: the last noise level; the method's own if not given.
+        sampler: euler, heun or dpm-solver; the method's own if not given.
+        seed: the same seed gives the same bands.
+        device: auto, cpu or cuda.
+    """
+    from msdm_lite import audio, generation, weights
+
+    settings = {"churn": churn, "high": high, "low": low, "sampler": sampler}
+    loaded = weights.load(model, device)
+    with audio.claimed(out) as folder:
+        bands = generation.generate(loaded, seconds, n, seed, method, steps, sys.stderr.isatty(), **settings)
+        for number, band in enumerate(bands, 1):
+            place = folder / f"{number:02d}"
+            save_band(place, band, loaded)
+            print(place)
+
+
+def accompany(files: tyro.conf.Positional[tuple[str, ...]], out: Path, model: str = "lite", method: str | None = None,
+              steps: int | None = None, churn: float | None = None, corrections: int | None = None,
+              high: float | None = None, low: float | None = None, sampler: str | None = None, seed: int = 0,
+              device: str = "auto") -> None:
+    """Add the players that are missing: given some stems of a band, make the others.
+
+    Args:
+        files: the stems that are there: drums=kick.wav, or files called bass.wav, drums.flac, ... Any rate; where
+            their lengths differ, silence follows the shorter ones.
+        out: folder for all stems and their mix; it is made if need be.
+        model: a model that ships with the package, the path of a .safetensors file, or a folder of them, one a stem.
+        method: stems-known (what models that can do it are asked if nothing is said) or replacement (the paper's).
+        steps: noise levels to sample at; more is slower. Each method has its own default.
+        churn: fresh noise added on the way (S_churn); the method's own if not given.
+        corrections: how often each noise level is sampled (R); the method's own if not given.
+        high: the first noise level; the method's own if not given.
+        low: the last noise level; the method's own if not given.
+        sampler: euler, heun or dpm-solver; the method's own if not given.
+        seed: the same seed gives the same players.
+        device: auto, cpu or cuda.
+    """
+    from msdm_lite import audio, generation, weights
+
+    settings = {"churn": churn, "corrections": corrections, "high": high, "low": low, "sampler": sampler}
+    loaded = weights.load(model, device)
+    generation.method_for(loaded, method, steps=steps, **settings)
+    waves = generation.collect(named_files(files), loaded)
+    with audio.claimed(out) as folder:
+        band = generation.accompany(waves, loaded, seed, method, steps, sys.stderr.isatty(), **settings)
+        for path in save_band(folder, band, loaded):
+            print(path)
+
+
+def named_files(words: tuple[str, ...]) -> dict[str, Path]:
+    """"drums=kick.wav" and "drums.wav" both name the drums.
+
+    Raises:
+        InputError: a stem named twice.
+    """
+    found: dict[str, Path] = {}
+    for word in words:
+        name, equals, path = word.partition("=")
+        if not equals or Path(word).exists():
+            name, path = Path(word).stem, word
+        if name in found:
+            raise InputError(f"{name} is given twice: {found[name]} and {path}")
+        found[name] = Path(path)
+    return found
+
+
+def save_band(folder: Path, band, model) -> list[Path]:
+    """The stems (S, T) and their mix into a folder, all or none."""
+    from msdm_lite import audio
+
+    folder = audio.writable_folder(folder)
+    waves = {folder / f"{name}.wav": stem for name, stem in zip(model.stems, band, strict=True)}
+    return audio.save_all(waves | {folder / "mix.wav": band.sum(0)}, model.sample_rate)
 
 
 def train(out: Path, preset: str = "lite", data: str = "all", minutes: float | None = None, steps: int | None = None,
@@ -77,9 +183,9 @@ def train(out: Path, preset: str = "lite", data: str = "all", minutes: float | N
     from msdm_lite.train import train as run
 
     recipe = Recipe(preset=preset, data=data, minutes=minutes, steps=steps, batch=batch, accumulate=accumulate,
-                    optimizer=optimizer, lr=lr, seed=seed, gain_db=gain_db, silence=silence, remix=remix, variations=variations, programs=programs,
-                    transpose=transpose, soundfonts=soundfonts, balance=balance,
-                    log_every=log_every)
+                    optimizer=optimizer, lr=lr, seed=seed, gain_db=gain_db, silence=silence, remix=remix,
+                    variations=variations, programs=programs, transpose=transpose, soundfonts=soundfonts,
+                    balance=balance, log_every=log_every)
     path = run(recipe, out, resume, device, sys.stderr.isatty(), checkpoint_minutes, compile, workers)
     if os.environ.get("RANK", "0") == "0":  # of several processes the first writes, and says so
         print(path)
@@ -155,7 +261,7 @@ def main(args: list[str] | None = None) -> int:
     handler.setFormatter(logging.Formatter("msdm-lite: %(message)s"))
     log = logging.getLogger("msdm_lite")
     log.addHandler(handler)
-    commands = {"separate": separate, "train": train, "evaluate": evaluate, "data": data}
+    commands = {f.__name__: f for f in (separate, generate, accompany, train, evaluate, data)}
     try:
         tyro.extras.subcommand_cli_from_dict(commands, prog="msdm-lite", args=args)
     except (InputError, FloatingPointError) as problem:

@@ -144,7 +144,8 @@ def curve(oracle: GaussianMixture, arm: Arm, evaluations: list[int], count: int,
     """`distances` at each number of evaluations."""
     rows = []
     for number in evaluations:
-        rows.append({k: round(v, 4) for k, v in distances(draw(oracle, arm, number, count), target(oracle, arm)).items()})
+        apart = distances(draw(oracle, arm, number, count), target(oracle, arm))
+        rows.append({measure: round(value, 4) for measure, value in apart.items()})
         tick()
     return rows
 

@@ -39,8 +39,8 @@ def generate(model: StemModel | str = "lite", seconds: float = 6.0, n: int = 1, 
         InputError: no time or no bands, an unknown model or method, or settings that make no sense.
     """
     if n < 1 or seed < 0 or not 0.1 <= seconds < float("inf"):
-        raise InputError(f"{n} bands of {seconds} s with seed {seed} cannot be made: at least one, of a tenth of a second or longer, "
-                         "and a seed of 0 or more")
+        raise InputError(f"{n} bands of {seconds} s with seed {seed} cannot be made: at least one, of a tenth of a "
+                         "second or longer, and a seed of 0 or more")
     if isinstance(model, str | Path):
         model = weights.load(model)
     chosen = methods.named(method, GENERATIONS, steps=steps, **settings)

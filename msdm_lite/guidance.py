@@ -4,8 +4,8 @@ Each function returns a guidance: `(x, sigma, denoise) -> drift`, x (B, S, ...),
 written line for line alike, so that the eye finds the difference. The plain drift is (x - denoise(x)) / sigma, which is
 -sigma times the score; the clean stems that a drift points at are x - sigma * drift. No argument is changed in place.
 `among` names the stems that sum to y, by number, where others are known already; y then is what those leave.
-Chapter: `book/07-separation.ipynb`. Sources: Mariani et al., arXiv 2302.02257, section 4 and appendix (Gaussian, Dirac);
-Song et al., ICLR 2023 (PiGDM); Ho and Salimans, arXiv 2207.12598 (classifier-free).
+Chapter: `book/07-separation.ipynb`. Sources: Mariani et al., arXiv 2302.02257, section 4 and appendix (Gaussian,
+Dirac); Song et al., ICLR 2023 (PiGDM); Ho and Salimans, arXiv 2207.12598 (classifier-free).
 """
 
 from collections.abc import Callable, Sequence

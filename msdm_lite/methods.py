@@ -78,7 +78,8 @@ METHODS = {
     "wiener": Method("the prior, its guess made to sum to the mixture by shares of a Wiener filter", "wiener", 50, 3.0,
                      1e-2, 20.0),
     "pigdm": Method("the prior, and a likelihood through its Jacobian (PiGDM)", "pigdm", 50, 3.0, 1e-2, 20.0),
-    "projdiff": Method("the prior, its guess moved in small steps on the mixture (ProjDiff)", "projdiff", 30, 1.0, 1e-2),
+    "projdiff": Method("the prior, its guess moved in small steps on the mixture (ProjDiff)", "projdiff", 30, 1.0,
+                       1e-2),
     "guided": Method("a model that is told the mixture, with classifier-free guidance", "guided", 20, 10.0, 1e-2, 5.0),
 }
 IMPUTATIONS = {

@@ -2,7 +2,7 @@
 
 Muon (Jordan et al., 2024) makes the update of every weight matrix orthogonal: all its directions move alike, not the
 few that the gradient favours. Its size is scaled to that of AdamW (Liu et al., arXiv 2502.16982), so one learning rate
-serves both, and AdamW keeps what is no matrix: norms, biases, embeddings, and the layers where pictures enter and leave.
+serves both. AdamW keeps what is no matrix: norms, biases, embeddings, and the layers where pictures enter and leave.
 """
 
 import torch
@@ -35,5 +35,7 @@ def optimizer(name: str, model: nn.Module, lr: float, weight_decay: float) -> to
     inner = [p for n, p in named if not any(word in n for word in edge)]
     outer = [p for n, p in named if any(word in n for word in edge)]
     adam = {"use_muon": False, "lr": lr, "betas": (0.9, 0.99), "eps": 1e-8}
-    return Muon([{"params": inner, "use_muon": True, "lr": lr, "weight_decay": weight_decay, "use_adjusted_lr": True},
-                 {"params": outer, "weight_decay": weight_decay, **adam}, {"params": plain, "weight_decay": 0.0, **adam}])
+    muon = {"use_muon": True, "lr": lr, "use_adjusted_lr": True}
+    return Muon([{"params": inner, "weight_decay": weight_decay, **muon},
+                 {"params": outer, "weight_decay": weight_decay, **adam},
+                 {"params": plain, "weight_decay": 0.0, **adam}])

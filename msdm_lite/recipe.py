@@ -60,8 +60,8 @@ class Recipe:
     def command(self) -> str:
         """The command line that does the same, but for what only Python can change."""
         words = [f"msdm-lite train --preset {self.preset} --data {self.data}"]
-        for name in ("optimizer", "batch", "accumulate", "lr", "gain_db", "silence", "remix", "variations", "programs", "transpose",
-                     "soundfonts", "balance", "seed", "minutes", "steps"):
+        for name in ("optimizer", "batch", "accumulate", "lr", "gain_db", "silence", "remix", "variations", "programs",
+                     "transpose", "soundfonts", "balance", "seed", "minutes", "steps"):
             value, flag = getattr(self, name), name.replace("_", "-")
             if value != getattr(Recipe, name):
                 words.append(f"--no-{flag}" if value is False else f"--{flag} {value:g}"

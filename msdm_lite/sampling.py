@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from msdm_lite.errors import InputError
-from msdm_lite.guidance import Denoise, Guidance, along
+from msdm_lite.guidance import Denoise, Guidance
 from msdm_lite.imputation import Replacement
 from msdm_lite.known import Known, project
 

@@ -23,7 +23,7 @@ def loudness(wave: Tensor, window: int) -> float:
 def check(wave: Tensor, model: StemModel, what: str = "the mixture") -> None:
     """Raises InputError for samples (..., T) that are not finite or shorter than a tenth of a second."""
     T = wave.shape[-1]
-    if T < 0.1 * model.sample_rate:
+    if T / model.sample_rate < 0.1:
         raise InputError(f"{what}: {T / model.sample_rate:.3f} s is too short: a tenth of a second is the least")
     if not torch.isfinite(wave).all():
         raise InputError(f"{what} has samples that are not finite")

@@ -61,7 +61,7 @@ class Windowed:
             items = torch.tensor([item for item, _ in some], device=x.device)
             flags = None if known is None else Known(known.mixture[items], known.stems[items])
             also = {name: cut(picture, some) for name, picture in pictures.items()}
-            if x.requires_grad:  # what the network remembers for the backward pass is made again there, window by window
+            if x.requires_grad:  # what the network remembers is made again in the backward pass, window by window
                 guess = checkpoint(self.model.denoise, cut(x, some), sigma[items], flags, use_reentrant=False, **also)
             else:
                 guess = self.model.denoise(cut(x, some), sigma[items], flags, **also)

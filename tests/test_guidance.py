@@ -7,7 +7,6 @@ from msdm_lite.known import Known, project
 from msdm_lite.oracle import GaussianMixture
 from msdm_lite.sampling import euler, karras, last
 
-
 VARIANCE = torch.tensor([1.0, 0.25, 0.5], dtype=torch.float64)
 
 
