@@ -105,7 +105,10 @@ def separate(source: str | Path | Tensor, model: StemModel | str = "lite", metho
                                          variance=model.variance, generator=generator)
             one = sampling.last(states).x[0]
             mean = one if mean is None else mean + one
-    return from_picture(mean / samples if samples > 1 else mean, model, len(wave), 1 / gain)
+    stems = from_picture(mean / samples if samples > 1 else mean, model, len(wave), 1 / gain)
+    if numbers:  # to the last bit
+        stems[numbers] = known[numbers]
+    return stems
 
 
 def _given(given: Mapping[str, str | Path | Tensor], model: StemModel, samples: int) -> tuple[list[int], Tensor]:

@@ -87,7 +87,126 @@ def test_interruption_leaves_nothing(tmp_path, model, monkeypatch, capsys):
     assert not list(tmp_path.rglob("*bass*"))
 
 
-@pytest.mark.parametrize("command", ["separate", "train", "evaluate", "data"])
+def stem(folder, name, seconds=0.3, rate=44100):
+    soundfile.write(folder / name, noise(seconds, rate), rate)
+    return folder / name
+
+
+def accompany(*args):
+    return cli.main(["accompany", *map(str, args)])
+
+
+def generate(*args):
+    return cli.main(["generate", *map(str, args)])
+
+
+def test_players_are_added_to_files_of_any_rate_and_length(tmp_path, model, capsys):
+    bass, kick = stem(tmp_path, "bass.flac", 0.3, 48000), stem(tmp_path, "kick.wav", 0.2, 8000)
+    assert accompany(bass, f"drums={kick}", "--out", tmp_path / "band", "--model", model, "--steps", 3) == 0
+    printed = capsys.readouterr()
+    assert printed.out.count(".wav") == 5 and "drums is 0.10 s shorter" in printed.err
+    band = torch.stack([audio.load(tmp_path / "band" / f"{name}.wav") for name in audio.STEMS])
+    assert band.shape == (4, 6615) and (band.square().mean(1) > 0).all()
+    assert torch.equal(band[0], audio.load(bass))
+    assert torch.allclose(audio.load(tmp_path / "band" / "mix.wav"), band.sum(0), atol=1e-6)
+
+
+def test_bands_are_generated(tmp_path, model, capsys):
+    assert generate("--out", tmp_path / "bands", "--model", model, "--seconds", 0.5, "--n", 2, "--steps", 3) == 0
+    assert capsys.readouterr().out.count("bands/0") == 2
+    assert len(list((tmp_path / "bands").glob("0[12]/*.wav"))) == 10
+    assert len(audio.load(tmp_path / "bands" / "02" / "mix.wav")) == 11025
+
+
+def test_settings_on_the_command_line_reach_the_method(tmp_path, model):
+    song = stem(tmp_path, "song.wav")
+    drums = stem(tmp_path, "drums.wav")
+    assert run(song, "--out", tmp_path / "o", "--model", model, "--method", "dirac", "--steps", 4, "--churn", 1,
+               "--corrections", 1, "--high", 0.5, "--low", 0.01, "--sampler", "heun", "--samples", 2,
+               "--given", drums) == 0
+    assert torch.equal(audio.load(tmp_path / "o" / "drums.wav"), audio.load(drums))
+
+
+def test_stereo_stems_sum_to_the_stereo_mix(tmp_path, model):
+    soundfile.write(tmp_path / "song.wav", noise(0.5, 44100, 2), 44100)
+    assert run(tmp_path / "song.wav", "--out", tmp_path / "o", "--model", model, "--stereo") == 0
+    stems = torch.stack([audio.load(tmp_path / "o" / f"{name}.wav", mono=False) for name in audio.STEMS])
+    assert stems.shape == (4, 2, 11025)
+    assert torch.allclose(stems.sum(0), audio.load(tmp_path / "song.wav", mono=False), atol=1e-5)
+
+
+@pytest.mark.parametrize("make", BAD, ids=lambda f: f.__name__)
+def test_bad_stems_exit_with_2_and_one_line(tmp_path, model, make, capsys):
+    path, good = make(tmp_path), stem(tmp_path, "bass.wav")
+    for args in (("accompany", f"drums={path}", good), ("separate", good, "--given", f"drums={path}")):
+        assert cli.main([*map(str, args), "--out", str(tmp_path / "band"), "--model", model]) == 2
+        err = capsys.readouterr().err
+        assert err.startswith("msdm-lite: ") and err.count("\n") == 1, err
+        assert not (tmp_path / "band").exists()
+
+
+def test_bands_that_cannot_be_exit_with_2_and_one_line(tmp_path, model, capsys):
+    files = {name: stem(tmp_path, f"{name}.wav") for name in (*audio.STEMS, "flute")}
+    out = ("--out", tmp_path / "band", "--model", model)
+    long = stem(tmp_path, "long.wav", 1.0)
+    for command, args, says in (
+            (accompany, (*(files[name] for name in audio.STEMS), *out), "all stems are given"),
+            (accompany, (files["flute"], *out), "no stem 'flute'"),
+            (accompany, (files["bass"], f"bass={files['drums']}", *out), "given twice"),
+            (accompany, (files["bass"], *out, "--method", "dirac"), "no method 'dirac'"),
+            (accompany, (files["bass"], *out, "--steps", 0), "no schedule"),
+            (accompany, (files["bass"], *out, "--high", 0.001), "no schedule"),
+            (accompany, (files["bass"], *out, "--churn", -1), "churn"),
+            (generate, (*out, "--seconds", 0), "cannot be made"), (generate, (*out, "--n", 0), "cannot be made"),
+            (generate, (*out, "--method", "dirac"), "no method 'dirac'"),
+            (generate, (*out, "--low", 100), "no schedule"), (generate, (*out, "--high", "nan"), "no schedule"),
+            (run, (files["bass"], *out, "--given", long), "as long as the mixture"),
+            (run, (files["bass"], *out, "--samples", 0), "1 or more"),
+            (run, (files["bass"], *out, "--sampler", "magic"), "no sampler"),
+            (run, (files["bass"], *out, "--method", "guided"), "guided is not for it"),
+            (run, (files["bass"], *out, "--corrections", 0), "at least 1"),
+            (run, (files["bass"], *out, "--high", 1e-5), "no schedule")):
+        if says == "as long as the mixture":
+            args = (*args[:-1], f"drums={long}")
+        assert command(*args) == 2, args
+        err = capsys.readouterr().err
+        assert err.startswith("msdm-lite: ") and err.count("\n") == 1 and says in err, err
+        assert not (tmp_path / "band").exists(), args
+    assert accompany(*out) == 2 and "no stem is given" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("command", [("generate", "--seconds", "0.5"), ("accompany", "bass.wav"),
+                                     ("separate", "bass.wav")])
+def test_a_broken_or_interrupted_network_leaves_nothing(tmp_path, model, monkeypatch, capsys, command):
+    stem(tmp_path, "bass.wav")
+    monkeypatch.chdir(tmp_path)
+
+    def broken(self, x, sigma, known=None):
+        return x * torch.nan
+
+    def interrupted(*args):
+        raise KeyboardInterrupt
+
+    for denoise, code, says in ((broken, 2, "not finite at sigma = 10"), (interrupted, 130, "interrupted")):
+        monkeypatch.setattr("msdm_lite.model.Model.denoise", denoise)
+        assert cli.main([*command, "--out", "new/band", "--model", model]) == code
+        assert says in capsys.readouterr().err
+        assert sorted(p.name for p in tmp_path.iterdir()) == ["bass.wav"]
+
+
+def test_two_runs_into_one_folder(tmp_path, model, capsys):
+    """One after the other: the second replaces the first. At once: the second is refused, and the first not harmed."""
+    song, out = stem(tmp_path, "song.wav"), tmp_path / "o"
+    for seed in (1, 2):
+        assert run(song, "--out", out, "--model", model, "--steps", 2, "--seed", seed) == 0
+        first = (out / "bass.wav").read_bytes()
+    assert sorted(p.name for p in out.iterdir()) == sorted(f"{name}.wav" for name in audio.STEMS)
+    with audio.claimed(out):
+        assert run(song, "--out", out, "--model", model, "--steps", 2, "--seed", 1) == 2
+    assert "another run" in capsys.readouterr().err and (out / "bass.wav").read_bytes() == first
+
+
+@pytest.mark.parametrize("command", ["separate", "generate", "accompany", "train", "evaluate", "data"])
 def test_every_command_has_help(command, capsys):
     with pytest.raises(SystemExit) as stop:
         cli.main([command, "--help"])
