@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from msdm_lite import audio, methods, sampling, stereo, weights
+from msdm_lite import audio, methods, sampling, weights
 from msdm_lite.errors import InputError
 from msdm_lite.face import StemModel
 from msdm_lite.methods import METHODS, Method
@@ -65,7 +65,8 @@ def separate(source: str | Path | Tensor, model: StemModel | str = "lite", metho
         seed: the same seed gives the same stems on the same device.
         samples: how many separations are averaged. The mean is nearer to the truth than each of them, and duller.
         given: stems of the mixture that are known already, by name: files or samples (T,).
-        keep_stereo: return (S, 2, T), each stem where it stood between left and right.
+        keep_stereo: return (S, 2, T), each stem where it stood: left and right are separated as a mixture each. Of
+            four ways this scored best (`benchmarks/stereo.py`), since where a stem is louder it is easier to find.
         settings: any other field of `msdm_lite.methods.Method`: churn, corrections, high, low, sampler, ...
 
     The stems sum to the mixture with every method but "gaussian", "pigdm" and "guided", which only come near.
@@ -81,8 +82,11 @@ def separate(source: str | Path | Tensor, model: StemModel | str = "lite", metho
         raise InputError(f"the mean of {samples} samples cannot be taken: 1 or more")
     wave = source if isinstance(source, Tensor) else audio.load(source, model.sample_rate, mono=not keep_stereo)
     if keep_stereo:
-        return stereo.spread(wave, model, lambda mono: separate(mono, model, method, steps, seed, progress, samples,
-                                                                given, **settings))
+        if wave.ndim != 2 or wave.shape[0] > 2 or given:
+            raise InputError("stereo means a mixture (2, T), of which no stem is given"
+                             f"{'' if given else f', and not one of shape {tuple(wave.shape)}'}")
+        sides = [separate(side, model, method, steps, seed, progress, samples, **settings) for side in wave]
+        return torch.stack([sides[0], sides[-1]], 1)  # a mono file is both sides
     if wave.ndim != 1:
         raise InputError(f"a mixture is mono, (T,), and not of shape {tuple(wave.shape)}")
     check(wave, model)

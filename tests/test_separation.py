@@ -50,6 +50,71 @@ def test_mixtures_that_cannot_be(tiny, mix, says):
         msdm_lite.separate(mix, tiny)
 
 
+def test_stereo_stems_stay_where_they_were(tiny):
+    """Each side is a mixture of its own; what is silent on one side has silent stems there."""
+    left = 0.1 * torch.randn(9000)
+    both = msdm_lite.separate(torch.stack([left, torch.zeros(9000)]), tiny, keep_stereo=True)
+    assert both.shape == (4, 2, 9000) and not both[:, 1].any()
+    assert torch.equal(both[:, 0], msdm_lite.separate(left, tiny))
+    for wrong, given in ((torch.zeros(9000), None), (torch.zeros(3, 9000), None),
+                         (torch.zeros(2, 9000), {"bass": left})):
+        with pytest.raises(InputError, match="stereo means"):
+            msdm_lite.separate(wrong, tiny, keep_stereo=True, given=given)
+
+
+def test_given_stems_come_back_and_the_rest_sums_to_the_rest(tiny):
+    mix, drums = 0.1 * torch.randn(2, 9000)
+    for method in ("mixture-known", "dirac", "wiener"):
+        stems = msdm_lite.separate(mix, tiny, method, steps=3, given={"drums": drums})
+        assert torch.equal(stems[1], drums) and error_db(stems, mix) < -60
+    for given, says in (({"flute": drums}, "no stem 'flute'"), ({"drums": drums[:5000]}, "as long as the mixture"),
+                        (dict.fromkeys(tiny.stems, drums), "nothing to find")):
+        with pytest.raises(InputError, match=says):
+            msdm_lite.separate(mix, tiny, given=given)
+
+
+def test_the_mean_of_samples(tiny):
+    """Averaged samples vary less than one: their spread over seeds falls."""
+    mix = 0.1 * torch.randn(6000)
+
+    def spread(samples):
+        runs = [msdm_lite.separate(mix, tiny, steps=4, churn=2.0, seed=seed, samples=samples) for seed in range(4)]
+        return torch.stack(runs).var(0).mean()
+
+    assert 0.1 < spread(4) / spread(1) < 0.6
+    with pytest.raises(InputError, match="1 or more"):
+        msdm_lite.separate(mix, tiny, samples=0)
+
+
+def test_gradients_through_windows_are_those_of_the_whole(tiny):
+    """PiGDM asks for the Jacobian; windows give it with the memory of one batch."""
+    windowed = Windowed(tiny, batch=2)
+    x, sigma = 0.05 * torch.randn(1, 4, 1024, 110), torch.tensor([0.5])
+    one, other = x.clone().requires_grad_(), x.clone().requires_grad_()
+    n = torch.randn_like(x)
+    (windowed(one, sigma) * n).sum().backward()
+    total, weight = 0, torch.zeros(110)
+    for start in windowed.starts(110):
+        fade = windowed.fade(x, 48)
+        guess = tiny.denoise(other[..., start : start + 48], sigma) * fade
+        total = total + torch.nn.functional.pad(guess, (start, 110 - start - 48))
+        weight[start : start + 48] += fade
+    (total / weight * n).sum().backward()
+    assert torch.allclose(one.grad, other.grad, atol=1e-5)
+
+
+def test_windows_cut_other_pictures_alike(tiny):
+    class Told:
+        config = tiny.config
+
+        @staticmethod
+        def denoise(x, sigma, known=None, mixture=None):
+            return x + mixture[:, None]
+
+    x, y = torch.randn(2, 4, 8, 130), torch.randn(2, 8, 130)
+    assert torch.allclose(Windowed(Told)(x, torch.ones(2), mixture=y), x + y[:, None], atol=1e-6)
+
+
 def test_no_such_method(tiny):
     with pytest.raises(InputError, match="no method 'magic'"):
         msdm_lite.separate(torch.zeros(5000), tiny, "magic")
