@@ -5,6 +5,7 @@ import ctypes
 import os
 import platform
 import sys
+from collections.abc import Iterator
 from functools import cache as once
 from pathlib import Path
 
@@ -22,6 +23,28 @@ def tune_allocator() -> bool:
     mallopt = ctypes.CDLL(None).mallopt
     M_MMAP_MAX, M_TRIM_THRESHOLD = -4, -1
     return bool(mallopt(M_MMAP_MAX, 0) and mallopt(M_TRIM_THRESHOLD, 2**31 - 1))
+
+
+@contextlib.contextmanager
+def large_blocks_returned() -> Iterator[None]:
+    """What `tune_allocator` did holds inside for blocks below 32 MB alone; larger ones go back to Linux when freed.
+
+    For songs of many minutes: their states are few and large, and kept memory that does not fit the next is lost.
+    Training, with its many tensors of some 50 MB, would be a fifth slower so.
+    """
+    tuned = sys.platform == "linux" and os.environ.get("MSDM_LITE_MALLOC") != "0" and platform.libc_ver()[0] == "glibc"
+    if not tuned:
+        yield
+        return
+    libc = ctypes.CDLL(None)
+    M_MMAP_MAX, M_MMAP_THRESHOLD = -4, -3
+    libc.mallopt(M_MMAP_MAX, 65536)
+    libc.mallopt(M_MMAP_THRESHOLD, 32 * 2**20)
+    try:
+        yield
+    finally:
+        libc.mallopt(M_MMAP_MAX, 0)
+        libc.malloc_trim(0)
 
 
 def pick(name: str = "auto"):

@@ -13,6 +13,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from msdm_lite import audio, methods, sampling, weights
+from msdm_lite.device import large_blocks_returned
 from msdm_lite.errors import InputError
 from msdm_lite.face import StemModel
 from msdm_lite.methods import GENERATIONS, IMPUTATIONS, Method
@@ -23,6 +24,7 @@ LOG = logging.getLogger("msdm_lite")
 
 
 @torch.no_grad()
+@large_blocks_returned()
 def generate(model: StemModel | str = "lite", seconds: float = 6.0, n: int = 1, seed: int = 0, method: str = "ode",
              steps: int | None = None, progress: bool = False, **settings) -> Tensor:
     """n bands from noise: (n, S, T).
@@ -101,6 +103,7 @@ def collect(given: Mapping[str, str | Path | Tensor], model: StemModel) -> dict[
 
 
 @torch.no_grad()
+@large_blocks_returned()
 def accompany(given: Mapping[str, str | Path | Tensor], model: StemModel | str = "lite", seed: int = 0,
               method: str | None = None, steps: int | None = None, progress: bool = False, **settings) -> Tensor:
     """A whole band (S, T) around the stems that are given, which come back as they were.

@@ -47,10 +47,10 @@ def gaussian(y: Tensor, c: float = 0.75 * 2**0.5, among: Sequence[int] | None = 
         raise InputError(f"gamma needs a positive factor c, not {c}")
 
     def drift(x: Tensor, sigma: Tensor, denoise: Denoise) -> Tensor:
-        s, part = along(sigma, x), members(x, among)
+        s = along(sigma, x)
         d = (x - denoise(x, sigma)) / s
-        gap = (y - (x * part).sum(1)).unsqueeze(1)  # (B, 1, ...)
-        d = d - s * gap / (c * s) ** 2 * part
+        gap = (y - total(x, among)).unsqueeze(1)  # (B, 1, ...)
+        d = d - only(s * gap / (c * s) ** 2, x, among)
         return d
 
     return drift
@@ -65,14 +65,14 @@ def dirac(y: Tensor, k: int | Sequence[int] = 0, among: Sequence[int] | None = N
     turns = cycle([k] if isinstance(k, int) else k)
 
     def drift(x: Tensor, sigma: Tensor, denoise: Denoise) -> Tensor:
-        s, part = along(sigma, x), members(x, among)
-        old, k = x, next(turns)
-        x = constrain(x, y, k, among)
+        s, k = along(sigma, x), next(turns)
+        old, x = x, constrain(x, y, k, among)
         d = (x - denoise(x, sigma)) / s
-        d = d - d[:, k : k + 1] * part
+        d = d - only(d[:, k : k + 1], x, among)
         d = constrain(d, 0 * y, k, among)
         # One step from the state as it came must end on the constraint too
-        return d + (old - x) / s
+        d[:, k] += (old - x)[:, k] / s[:, 0]
+        return d
 
     return drift
 
@@ -87,11 +87,12 @@ def wiener(y: Tensor, variance: Tensor, among: Sequence[int] | None = None) -> G
     """
 
     def drift(x: Tensor, sigma: Tensor, denoise: Denoise) -> Tensor:
-        s, part = along(sigma, x), members(x, among)
+        s = along(sigma, x)
         x0 = denoise(x, sigma)
-        left = variance * s**2 / (variance + s**2) * part  # what stays uncertain of each stem
-        gap = (y - (x0 * part).sum(1)).unsqueeze(1)
-        d = (x - x0 - left * gap / left.sum(1, keepdim=True)) / s
+        left = only(variance * s**2 / (variance + s**2), x, among)  # what stays uncertain of each stem
+        gap = (y - total(x0, among)).unsqueeze(1)
+        x0 = torch.addcmul(x0, left / left.sum(1, keepdim=True), gap)
+        d = (x - x0) / s
         return d
 
     return drift
@@ -107,13 +108,13 @@ def pigdm(y: Tensor, variance: Tensor, among: Sequence[int] | None = None) -> Gu
     """
 
     def drift(x: Tensor, sigma: Tensor, denoise: Denoise) -> Tensor:
-        s, part = along(sigma, x), members(x, among)
+        s = along(sigma, x)
         with torch.enable_grad():
             at = x.detach().requires_grad_()
             x0 = denoise(at, sigma)
-        left = variance * s**2 / (variance + s**2) * part
-        gap = (y - (x0.detach() * part).sum(1)).unsqueeze(1)
-        pull = torch.autograd.grad(x0, at, (gap / left.sum(1, keepdim=True) * part).expand_as(x0).to(x0))[0]
+        left = only(variance * s**2 / (variance + s**2), x, among)
+        gap = (y - total(x0.detach(), among)).unsqueeze(1)
+        pull = torch.autograd.grad(x0, at, only(gap / left.sum(1, keepdim=True), x, among).expand_as(x0).to(x0))[0]
         d = (x - x0.detach() - s**2 * pull) / s
         return d
 
@@ -166,23 +167,29 @@ def mixture_known() -> Guidance:
     return drift
 
 
-def members(x: Tensor, among: Sequence[int] | None) -> Tensor:
-    """1 for the stems of x (B, S, ...) that are among those named, 0 for others: (1, S, 1, ...)."""
-    S = x.shape[1]
+def total(x: Tensor, among: Sequence[int] | None) -> Tensor:
+    """Sum of the stems of x (B, S, ...) that are among those named: (B, ...)."""
     if among is None:
-        return x.new_ones(1, S, *[1] * (x.ndim - 2))
-    if not among or not all(0 <= n < S for n in among):
-        raise InputError(f"stems {list(among)} are not some of {S}")
-    part = x.new_zeros(1, S, *[1] * (x.ndim - 2))
+        return x.sum(1)
+    if not among or not all(0 <= n < x.shape[1] for n in among):
+        raise InputError(f"stems {list(among)} are not some of {x.shape[1]}")
+    return x[:, list(among)].sum(1)
+
+
+def only(v: Tensor, x: Tensor, among: Sequence[int] | None) -> Tensor:
+    """v, of one stem or of all of x (B, S, ...), for the stems among those named; zero for the others."""
+    if among is None:
+        return v
+    part = x.new_zeros(1, x.shape[1], *[1] * (x.ndim - 2))
     part[:, list(among)] = 1
-    return part
+    return v * part
 
 
 def constrain(x: Tensor, y: Tensor, k: int, among: Sequence[int] | None = None) -> Tensor:
     """A copy of x (B, S, ...) in which stem k is y minus the sum of the others."""
     if k not in (range(x.shape[1]) if among is None else among):
         raise InputError(f"there is no stem {k} to constrain among {x.shape[1] if among is None else list(among)}")
-    others = (x * members(x, among)).sum(1) - x[:, k]
+    others = total(x, among) - x[:, k]
     x = x.clone()
     x[:, k] = y - others
     return x

@@ -54,8 +54,9 @@ def project(noise: Tensor, known: Known | None) -> Tensor:
     if known is None:
         return noise
     free = known.unknown(noise)
-    noise = noise * free
+    if known.stems.any():
+        noise = noise * free
     count = free.sum(1, keepdim=True).clamp(min=1)
-    mean = noise.sum(1, keepdim=True) / count * free  # what moves the sum, shared by the unknown stems
     fixed = known.mixture.to(noise).reshape(-1, *[1] * (noise.ndim - 1))
-    return noise - mean * fixed
+    mean = noise.sum(1, keepdim=True) / count * fixed  # what moves the sum, shared by the unknown stems
+    return torch.addcmul(noise, mean, free, value=-1)

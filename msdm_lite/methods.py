@@ -128,23 +128,22 @@ def conditional(denoise: Denoise, shape: Sequence[int], method: Method, y: Tenso
     others = [n for n in range(S) if n not in stems]
     like = given if given is not None else y
     sigmas = sampling.SCHEDULES[method.schedule](method.steps, method.low, method.high)
-    n = torch.randn(tuple(shape), generator=generator, device=generator.device if generator else device,
+    x = torch.randn(tuple(shape), generator=generator, device=generator.device if generator else device,
                     dtype=None if like is None else like.dtype)
-    n = n.to(device if like is None else like)
+    x = x.to(device if like is None else like).mul_(method.high)  # in place: that of a long song is large
     rest = y if y is None or not stems else y - given[:, list(stems)].sum(1)
     among = others if stems else None
     known = hold = None
-    x = method.high * n
     if method.guidance == "inside":
         if mask is not None:
             raise InputError("a span of time is imputed by replacement: choose that method")
         if y is not None or stems:
-            known = Known.these(n, stems, y is not None)
-            x = method.high * project(n, known)
+            known = Known.these(x, stems, y is not None)
+            x = project(x, known)
             if stems:
                 x[:, list(stems)] = given[:, list(stems)]
             if rest is not None:  # the sum over all stems is y
-                x[:, others] += rest.unsqueeze(1) / len(others)
+                x.addcmul_(rest.unsqueeze(1) / len(others), known.unknown(x))
         guide = guidance.inside(known)
     elif method.guidance == "projdiff":
         if y is None or stems or mask is not None:
@@ -152,7 +151,7 @@ def conditional(denoise: Denoise, shape: Sequence[int], method: Method, y: Tenso
         return projdiff(y, S, sigmas, denoise, method.rounds, generator=generator)
     else:
         if given is not None:
-            where = torch.zeros(S, *[1] * (n.ndim - 2), dtype=torch.bool, device=n.device)
+            where = torch.zeros(S, *[1] * (x.ndim - 2), dtype=torch.bool, device=x.device)
             where[list(stems)] = True
             hold = Replacement(given, where if mask is None else where | mask)
         guide = _guide(method, rest, among, others, variance, denoise)

@@ -102,16 +102,18 @@ def _churned(order: int, x: Tensor, sigmas: list[float], guidance: Guidance, den
                 x = hold.put(x, sigma, n)
             raised = sigma * (1 + gamma)
             if gamma > 0:
-                x = x + _fresh(x, known, generator) * (raised**2 - sigma**2) ** 0.5
+                x = torch.add(x, _fresh(x, known, generator), alpha=(raised**2 - sigma**2) ** 0.5)
             d = _drift(guidance, x, raised, denoise)
-            x0 = x - raised * d
-            ahead = x + d * (following - raised)
+            # torch.add makes no temporary copy: the state of a long song is large
+            x0 = torch.add(x, d, alpha=-raised)
+            ahead = torch.add(x, d, alpha=following - raised)
             if order == 2 and following > 0:
                 d = (d + _drift(guidance, ahead, following, denoise)) / 2
-                ahead = x + d * (following - raised)
+                ahead = torch.add(x, d, alpha=following - raised)
             x = ahead
+            del d, ahead
             if again:
-                x = x + _fresh(x, known, generator) * (sigma**2 - following**2) ** 0.5
+                x = torch.add(x, _fresh(x, known, generator), alpha=(sigma**2 - following**2) ** 0.5)
         if hold and following == 0:
             x = hold.put(x)
         yield State(x, following, x0)
@@ -131,7 +133,7 @@ def dpm_solver(x: Tensor, sigmas: list[float], guidance: Guidance, denoise: Deno
     for sigma, following in pairwise(sigmas):
         if hold:
             x = hold.put(x, sigma, _fresh(x, known, generator))
-        x0 = x - sigma * _drift(guidance, x, sigma, denoise)
+        x0 = torch.add(x, _drift(guidance, x, sigma, denoise), alpha=-sigma)
         if following == 0:
             x = hold.put(x0) if hold else x0
         else:
@@ -163,7 +165,7 @@ def _fresh(x: Tensor, known: Known | None, generator: torch.Generator | None) ->
 def _drift(guidance: Guidance, x: Tensor, sigma: float, denoise: Denoise) -> Tensor:
     """The guided drift at one level for the whole batch, finite."""
     d = guidance(x, torch.full((len(x),), sigma, dtype=x.dtype, device=x.device), denoise)
-    if not torch.isfinite(d).all():
+    if not all(bound.isfinite() for bound in d.aminmax()):  # as isfinite(), without its copies
         raise FloatingPointError(f"the denoiser returned values that are not finite at sigma = {sigma:.4g}")
     return d
 

@@ -9,6 +9,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from msdm_lite import audio, methods, sampling, weights
+from msdm_lite.device import large_blocks_returned
 from msdm_lite.errors import InputError
 from msdm_lite.face import StemModel
 from msdm_lite.methods import METHODS, Method
@@ -50,6 +51,7 @@ def separate_pictures(y: Tensor, denoise, stems: int, method: str = "mixture-kno
 
 
 @torch.no_grad()
+@large_blocks_returned()
 def separate(source: str | Path | Tensor, model: StemModel | str = "lite", method: str | None = None,
              steps: int | None = None, seed: int = 0, progress: bool = False, samples: int = 1,
              given: Mapping[str, str | Path | Tensor] | None = None, keep_stereo: bool = False, **settings) -> Tensor:

@@ -30,18 +30,22 @@ def check(wave: Tensor, model: StemModel, what: str = "the mixture") -> None:
 
 
 def to_picture(wave: Tensor, model: StemModel, gain: float = 1.0) -> Tensor:
-    """Samples (..., T) of any length as one picture (..., bins, L), on the model's device.
+    """Samples (T,) or (S, T) of any length as one picture, (bins, L) or (S, bins, L), on the model's device.
 
     A hop of silence on each side: the picture is a loop, and its end must not sound in its beginning.
     """
     N = model.config.bins
-    padded = F.pad(wave.float() * gain, (N, N + -wave.shape[-1] % N))
-    return model.transform.forward(padded).to(model.device)
+    pad = (N, N + -wave.shape[-1] % N)
+    if wave.ndim == 1:
+        return model.transform.forward(F.pad(wave.float() * gain, pad)).to(model.device)
+    # One at a time: the transform needs several times what it is given
+    return torch.stack([to_picture(one, model, gain) for one in wave])
 
 
 def from_picture(picture: Tensor, model: StemModel, samples: int, gain: float = 1.0) -> Tensor:
     """The picture (..., bins, L) of a song as its samples (..., T), on the CPU."""
     N = model.config.bins
-    # One stem at a time: the transform needs several times what it is given
-    flat = [model.transform.inverse(one.cpu())[N : N + samples] * gain for one in picture.flatten(0, -3)]
-    return torch.stack(flat).reshape(*picture.shape[:-2], samples)
+    out = torch.empty(*picture.shape[:-2], samples)
+    for place, one in zip(out.view(-1, samples), picture.flatten(0, -3), strict=True):
+        torch.mul(model.transform.inverse(one.cpu())[N : N + samples], gain, out=place)
+    return out

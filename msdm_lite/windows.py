@@ -4,7 +4,6 @@ from collections.abc import Callable
 
 import torch
 from torch import Tensor
-from torch.utils.checkpoint import checkpoint
 
 from msdm_lite.face import StemModel
 from msdm_lite.known import Known
@@ -48,25 +47,62 @@ class Windowed:
 
     def __call__(self, x: Tensor, sigma: Tensor, known: Known | None = None, **pictures: Tensor) -> Tensor:
         """Denoised stems (B, S, bins, L). Other pictures (B, ..., L) that the model takes are cut alike."""
-        frames = x.shape[-1]
-        length = min(self.span, frames)
-        places = [(item, start) for item in range(len(x)) for start in self.starts(frames)]
-        total, weight = torch.zeros_like(x), x.new_zeros(len(x), 1, 1, frames)
-        fade = self.fade(x, length)
+        return _Joined.apply(x, sigma, known, pictures, self)
 
-        def cut(picture: Tensor, some: list[tuple[int, int]]) -> Tensor:
-            return torch.stack([picture[item, ..., start : start + length] for item, start in some])
-
+    def batches(self, x: Tensor, sigma: Tensor, known: Known | None, pictures: dict[str, Tensor]):
+        """Batches of windows: their places (item, start), and what the network is given of them."""
+        length = min(self.span, x.shape[-1])
+        places = [(item, start) for item in range(len(x)) for start in self.starts(x.shape[-1])]
         for some in (places[i : i + self.batch] for i in range(0, len(places), self.batch)):
             items = torch.tensor([item for item, _ in some], device=x.device)
             flags = None if known is None else Known(known.mixture[items], known.stems[items])
-            also = {name: cut(picture, some) for name, picture in pictures.items()}
-            if x.requires_grad:  # what the network remembers is made again in the backward pass, window by window
-                guess = checkpoint(self.model.denoise, cut(x, some), sigma[items], flags, use_reentrant=False, **also)
-            else:
-                guess = self.model.denoise(cut(x, some), sigma[items], flags, **also)
-            for (item, start), one in zip(some, guess, strict=True):
-                total[item, ..., start : start + length] += one * fade
-                weight[item, ..., start : start + length] += fade
-            self.tick()
-        return total / weight
+            also = {name: cut(picture, some, length) for name, picture in pictures.items()}
+            yield some, cut(x, some, length), (sigma[items], flags), also
+
+    def weights(self, x: Tensor) -> Tensor:
+        """Sum of the fades over each frame of pictures (B, S, bins, L): (L,)."""
+        weight = x.new_zeros(x.shape[-1])
+        for start in self.starts(x.shape[-1]):
+            add(weight, self.fade(x, min(self.span, x.shape[-1])), start)
+        return weight
+
+
+def cut(picture: Tensor, places: list[tuple[int, int]], length: int) -> Tensor:
+    """Windows of a picture (B, ..., L): (windows, ..., length)."""
+    return torch.stack([picture[item, ..., start : start + length] for item, start in places])
+
+
+def add(total: Tensor, window: Tensor, start: int) -> None:
+    """Add a window to a picture, in place."""
+    total[..., start : start + window.shape[-1]] += window
+
+
+class _Joined(torch.autograd.Function):
+    """Forward: windows, denoised and cross-faded. Backward: the same windows again, one batch's memory at a time."""
+
+    @staticmethod
+    def forward(ctx, x: Tensor, sigma: Tensor, known: Known | None, pictures: dict[str, Tensor],
+                windows: Windowed) -> Tensor:
+        ctx.save_for_backward(x, sigma)
+        ctx.rest = known, pictures, windows
+        total = torch.zeros_like(x)
+        fade = windows.fade(x, min(windows.span, x.shape[-1]))
+        for places, window, told, also in windows.batches(x, sigma, known, pictures):
+            for (item, start), guess in zip(places, windows.model.denoise(window, *told, **also), strict=True):
+                add(total[item], guess * fade, start)
+            windows.tick()
+        return total.div_(windows.weights(x))
+
+    @staticmethod
+    def backward(ctx, gradient: Tensor):
+        (x, sigma), (known, pictures, windows) = ctx.saved_tensors, ctx.rest
+        total = torch.zeros_like(x)
+        fade, gradient = windows.fade(x, min(windows.span, x.shape[-1])), gradient / windows.weights(x)
+        for places, window, told, also in windows.batches(x, sigma, known, pictures):
+            with torch.enable_grad():
+                window.requires_grad_()
+                guess = windows.model.denoise(window, *told, **also)
+            found = torch.autograd.grad(guess, window, cut(gradient, places, window.shape[-1]) * fade)[0]
+            for (item, start), one in zip(places, found, strict=True):
+                add(total[item], one, start)
+        return total, None, None, None, None

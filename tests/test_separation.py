@@ -1,14 +1,11 @@
-import numpy as np
 import pytest
 import torch
 
 import msdm_lite
 from msdm_lite import evaluate, sampling
 from msdm_lite.errors import InputError
-from msdm_lite.known import Known
 from msdm_lite.methods import METHODS
 from msdm_lite.song import loudness
-from msdm_lite.windows import Windowed
 
 FEW = {"mixture-known": {}, "dirac": {"steps": 8, "corrections": 1}, "gaussian": {"steps": 8, "corrections": 1}}
 
@@ -86,35 +83,6 @@ def test_the_mean_of_samples(tiny):
         msdm_lite.separate(mix, tiny, samples=0)
 
 
-def test_gradients_through_windows_are_those_of_the_whole(tiny):
-    """PiGDM asks for the Jacobian; windows give it with the memory of one batch."""
-    windowed = Windowed(tiny, batch=2)
-    x, sigma = 0.05 * torch.randn(1, 4, 1024, 110), torch.tensor([0.5])
-    one, other = x.clone().requires_grad_(), x.clone().requires_grad_()
-    n = torch.randn_like(x)
-    (windowed(one, sigma) * n).sum().backward()
-    total, weight = 0, torch.zeros(110)
-    for start in windowed.starts(110):
-        fade = windowed.fade(x, 48)
-        guess = tiny.denoise(other[..., start : start + 48], sigma) * fade
-        total = total + torch.nn.functional.pad(guess, (start, 110 - start - 48))
-        weight[start : start + 48] += fade
-    (total / weight * n).sum().backward()
-    assert torch.allclose(one.grad, other.grad, atol=1e-5)
-
-
-def test_windows_cut_other_pictures_alike(tiny):
-    class Told:
-        config = tiny.config
-
-        @staticmethod
-        def denoise(x, sigma, known=None, mixture=None):
-            return x + mixture[:, None]
-
-    x, y = torch.randn(2, 4, 8, 130), torch.randn(2, 8, 130)
-    assert torch.allclose(Windowed(Told)(x, torch.ones(2), mixture=y), x + y[:, None], atol=1e-6)
-
-
 def test_no_such_method(tiny):
     with pytest.raises(InputError, match="no method 'magic'"):
         msdm_lite.separate(torch.zeros(5000), tiny, "magic")
@@ -136,33 +104,6 @@ def test_methods_are_sampled_with_their_own_settings(tiny, monkeypatch, name):
                     "corrections": method.corrections}
     msdm_lite.separate(torch.randn(5000), tiny, name, steps=3, high=2.0, churn=1.0, corrections=4)
     assert seen == {"high": pytest.approx(2.0), "steps": 3, "churn": 1.0, "corrections": 4}
-
-
-def test_windows_agree_with_the_whole_where_they_can(tiny):
-    """A denoiser that looks at single coefficients gives the same with windows and without."""
-
-    class Local:
-        config = tiny.config
-
-        @staticmethod
-        def denoise(x, sigma, known):
-            return x / (1 + sigma[:, None, None, None] ** 2) * known.flags()[:, :1, None, None]
-
-    x, sigma = torch.randn(2, 4, 8, 161), torch.tensor([0.5, 2.0])
-    known = Known(torch.tensor([True, True]), torch.zeros(2, 4).bool())
-    ticks = []
-    windowed = Windowed(Local, batch=3, tick=lambda: ticks.append(1))
-    assert torch.allclose(windowed(x, sigma, known), Local.denoise(x, sigma, known), atol=1e-6)
-    assert len(ticks) == windowed.evaluations(2, 161)
-
-
-@pytest.mark.parametrize("frames", [1, 47, 48, 49, 100, 1000])
-def test_windows_cover_every_frame(tiny, frames):
-    windowed = Windowed(tiny)
-    covered = np.zeros(frames)
-    for start in windowed.starts(frames):
-        covered[start : start + windowed.span] += 1
-    assert (covered >= 1).all() and windowed.starts(frames)[-1] + min(48, frames) == frames
 
 
 def test_loudness_forgets_the_rests():
