@@ -25,6 +25,18 @@ class StemModel(nn.Module):
         self.config, self.denoiser, self.transform = config, denoiser, transform
         self.record: dict = {}  # how the weights came to be
 
+    def learned(self, mixture: bool = False, stems: bool = False) -> bool:
+        """Was it trained with noise of the shape in which the mixture, some stems, or both are known?
+
+        The record says so; a model without one is taken to have learned all that it can take.
+        """
+        if not self.takes_known:
+            return not (mixture or stems)
+        recipe = self.record.get("recipe", {})
+        share = recipe.get("known_share")  # of records before the other shapes were learned
+        shares = recipe.get("shapes", [1, 1, 1, 1] if share is None else [1 - share, share, 0, 0])
+        return shares[mixture + 2 * stems] > 0
+
     @property
     def stems(self) -> tuple[str, ...]:
         return self.config.stems

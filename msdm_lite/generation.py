@@ -67,11 +67,13 @@ def method_for(model: StemModel, name: str | None = None, **settings) -> Method:
     Raises:
         InputError: an unknown name or setting, or a method that the model was not trained for.
     """
+    learned = model.learned(stems=True)
     if name is None:
-        name = "stems-known" if model.takes_known else "replacement"
+        name = "stems-known" if learned else "replacement"
     method = methods.named(name, IMPUTATIONS, **settings)
-    if method.needs_shapes and not model.takes_known:
-        raise InputError(f"this model knows noise on all stems only: {name} is not for it; use replacement")
+    if method.needs_shapes and not learned:
+        raise InputError(f"this model was not trained with stems that are known: {name} is not for it; use replacement")
+    sampling.SCHEDULES[method.schedule](method.steps, method.low, method.high)  # whatever is wrong is said first
     return method
 
 
@@ -112,8 +114,8 @@ def accompany(given: Mapping[str, str | Path | Tensor], model: StemModel | str =
         given: some of the model's stems, by name: files of any rate, or samples (T,) at the model's rate.
         model: from `msdm_lite.load`, or its name.
         seed: the same seed gives the same band on the same device.
-        method: a name in `msdm_lite.methods.IMPUTATIONS`. If None, "stems-known" where the model was trained for it,
-            and "replacement" where not.
+        method: a name in `msdm_lite.methods.IMPUTATIONS`. If None, "stems-known" where the model was trained for it
+            (`StemModel.learned`), and "replacement" where not.
         steps: noise levels; the method's own number if None.
         settings: any other field of `msdm_lite.methods.Method`.
 

@@ -19,17 +19,21 @@ from msdm_lite.windows import Windowed
 LOG = logging.getLogger("msdm_lite")
 
 
-def method_for(model: StemModel, name: str | None = None, **settings) -> Method:
+def method_for(model: StemModel, name: str | None = None, given: bool = False, **settings) -> Method:
     """A method of separation by name, or the one that suits the model, with other settings where they are not None.
+
+    `given` says that some stems are known beside the mixture.
 
     Raises:
         InputError: an unknown name or setting, or a method that the model was not trained for.
     """
+    learned = model.learned(mixture=True, stems=given)
     if name is None:
-        name = "mixture-known" if model.takes_known else "dirac"
+        name = "mixture-known" if learned else "dirac"
     method = methods.named(name, METHODS, **settings)
-    if method.needs_shapes and not model.takes_known:
-        raise InputError(f"this model knows noise on all stems only: {name} is not for it; try dirac or wiener")
+    if method.needs_shapes and not learned:
+        raise InputError(f"this model was not trained with {'both mixture and stems' if given else 'a mixture'} known: "
+                         f"{name} is not for it; try dirac or wiener")
     if method.guidance == "guided" and not model.takes_mixture:
         raise InputError("this model cannot be told the mixture: guided is not for it")
     sampling.SCHEDULES[method.schedule](method.steps, method.low, method.high)  # whatever is wrong is said first
@@ -79,7 +83,7 @@ def separate(source: str | Path | Tensor, model: StemModel | str = "lite", metho
     """
     if isinstance(model, str | Path):
         model = weights.load(model)
-    chosen = method_for(model, method, steps=steps, **settings)
+    chosen = method_for(model, method, bool(given), steps=steps, **settings)
     if samples < 1:
         raise InputError(f"the mean of {samples} samples cannot be taken: 1 or more")
     wave = source if isinstance(source, Tensor) else audio.load(source, model.sample_rate, mono=not keep_stereo)

@@ -2,9 +2,9 @@ import pytest
 import torch
 
 import msdm_lite
-from msdm_lite import audio
+from msdm_lite import audio, separation
 from msdm_lite.errors import InputError
-from msdm_lite.generation import collect
+from msdm_lite.generation import collect, method_for
 from msdm_lite.song import loudness
 from tests.test_bundle import single
 
@@ -83,10 +83,27 @@ def test_models_of_plain_noise_impute_by_replacement():
     pair = Bundle([single("bass", 1), single("drums", 2)])
     given = {"bass": 0.1 * torch.randn(9000)}
     assert torch.equal(msdm_lite.accompany(given, pair, steps=3)[0], given["bass"])
-    with pytest.raises(InputError, match="use replacement"):
+    with pytest.raises(InputError, match="not trained with stems"):
         msdm_lite.accompany(given, pair, method="stems-known")
-    with pytest.raises(InputError, match="try dirac"):
+    with pytest.raises(InputError, match="not trained with a mixture"):
         msdm_lite.separate(torch.randn(9000), pair, "mixture-known")
     mix = 0.1 * torch.randn(9000)
     stems = msdm_lite.separate(mix, pair, steps=3)  # Dirac is what suits it
     assert torch.allclose(stems.sum(0), mix, atol=1e-5)
+
+
+def test_what_a_model_has_learned_is_on_its_record(tiny, monkeypatch):
+    given = {"bass": 0.1 * torch.randn(9000)}
+    for record, stems, both in (({}, True, True), ({"recipe": {"shapes": [0.4, 0.3, 0.3, 0.0]}}, True, False),
+                                ({"recipe": {"known_share": 0.5}}, False, False)):
+        monkeypatch.setattr(tiny, "record", record)
+        assert tiny.learned() and tiny.learned(mixture=True)
+        assert tiny.learned(stems=True) is stems and tiny.learned(mixture=True, stems=True) is both
+        assert method_for(tiny).guidance == ("inside" if stems else "prior")
+        assert separation.method_for(tiny, given=True).guidance == ("inside" if both else "dirac")
+        if not stems:
+            with pytest.raises(InputError, match="not trained with stems"):
+                msdm_lite.accompany(given, tiny, method="stems-known")
+        if not both:
+            with pytest.raises(InputError, match="both mixture and stems"):
+                msdm_lite.separate(torch.randn(9000), tiny, "mixture-known", given=given)
