@@ -98,13 +98,15 @@ def wiener(y: Tensor, variance: Tensor, among: Sequence[int] | None = None) -> G
     return drift
 
 
-def pigdm(y: Tensor, variance: Tensor, among: Sequence[int] | None = None) -> Guidance:
+def pigdm(y: Tensor, variance: Tensor, among: Sequence[int] | None = None, trust: float = float("inf")) -> Guidance:
     """Separation with the likelihood N(y; sum of the denoised stems, what stays uncertain of it): PiGDM.
 
     Exact for independent Gaussian stems of that variance. One backward pass through the denoiser an evaluation.
 
     Args:
         variance: as for `wiener`.
+        trust: the pull is at most so many times as long as that of `wiener`. A network's Jacobian, unlike an exact
+            denoiser's, may blow it up.
     """
 
     def drift(x: Tensor, sigma: Tensor, denoise: Denoise) -> Tensor:
@@ -115,6 +117,10 @@ def pigdm(y: Tensor, variance: Tensor, among: Sequence[int] | None = None) -> Gu
         left = only(variance * s**2 / (variance + s**2), x, among)
         gap = (y - total(x0.detach(), among)).unsqueeze(1)
         pull = torch.autograd.grad(x0, at, only(gap / left.sum(1, keepdim=True), x, among).expand_as(x0).to(x0))[0]
+        if trust < float("inf"):
+            usual = left / left.sum(1, keepdim=True) * gap
+            longer = along((s**2 * pull).flatten(1).norm(dim=1) / usual.flatten(1).norm(dim=1), x)
+            pull = pull * (trust / longer).clamp(max=1)
         d = (x - x0.detach() - s**2 * pull) / s
         return d
 

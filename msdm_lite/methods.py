@@ -34,6 +34,7 @@ class Method:
     schedule: str = "karras"
     c: float = 0.75 * 2**0.5  # Gaussian: gamma / sigma
     constrained: int | tuple[int, ...] | None = None  # Dirac: stem k; the first that is unknown, if not given
+    trust: float = float("inf")  # PiGDM: the longest pull, in units of that of Wiener shares
     rounds: int = 5  # ProjDiff: evaluations a level
     weight: float = 1.0  # classifier-free guidance
 
@@ -75,9 +76,10 @@ METHODS = {
                     20.0, 2),
     "gaussian": Method("the paper's Gaussian likelihood: the sum of the stems is near the mixture", "gaussian", 150,
                        1.0, 1e-4, 40.0, 2),
-    "wiener": Method("the prior, its guess made to sum to the mixture by shares of a Wiener filter", "wiener", 50, 3.0,
-                     1e-2, 20.0),
-    "pigdm": Method("the prior, and a likelihood through its Jacobian (PiGDM)", "pigdm", 50, 3.0, 1e-2, 20.0),
+    "wiener": Method("the prior, its guess made to sum to the mixture by shares of a Wiener filter", "wiener", 30, 1.0,
+                     1e-2, 30.0),
+    "pigdm": Method("the prior, and a likelihood through its Jacobian (PiGDM)", "pigdm", 30, 1.0, 1e-2, 30.0,
+                    trust=1.0),
     "projdiff": Method("the prior, its guess moved in small steps on the mixture (ProjDiff)", "projdiff", 30, 1.0,
                        1e-2),
     "guided": Method("a model that is told the mixture, with classifier-free guidance", "guided", 20, 10.0, 1e-2, 5.0),
@@ -174,7 +176,7 @@ def _guide(method: Method, y: Tensor | None, among: list[int] | None, others: li
     if kind == "wiener":
         return guidance.wiener(y, variance, among)
     if kind == "pigdm":
-        return guidance.pigdm(y, variance, among)
+        return guidance.pigdm(y, variance, among, method.trust)
     if kind == "guided":
         return guidance.classifier_free(lambda x, sigma: denoise(x, sigma, mixture=y), method.weight)
     return guidance.unconditional()

@@ -149,6 +149,21 @@ def test_pigdm_is_the_score_of_its_likelihood(independent):
     assert torch.allclose(got, -s * score) and not got.requires_grad
 
 
+def test_the_pull_of_pigdm_can_be_bounded(independent):
+    """By the length of that of Wiener shares, item by item; where it is shorter, nothing changes."""
+    x, y, sigma = torch.randn(5, 3).double(), torch.randn(5).double(), torch.full((5,), 0.4, dtype=torch.float64)
+
+    def wild(x, sigma):  # its Jacobian is ten times too large in two of the items
+        return independent.denoise(x, sigma) + torch.tensor([0, 0, 0, 9, 9]).double()[:, None] * (x - x.detach())
+
+    plain, free, bounded = (guide(x, sigma, wild) for guide in (
+        guidance.wiener(y, VARIANCE), guidance.pigdm(y, VARIANCE), guidance.pigdm(y, VARIANCE, trust=1.0)))
+    assert torch.allclose(bounded[:3], free[:3]) and torch.allclose(bounded[:3], plain[:3])
+    base = (x - wild(x, sigma)) / 0.4
+    lengths = [(base - d).norm(dim=1)[3:] for d in (plain, bounded, free)]
+    assert torch.allclose(lengths[0], lengths[1]) and (lengths[2] > 5 * lengths[0]).all()
+
+
 def test_classifier_free_goes_from_the_prior_to_the_conditional_and_beyond(independent):
     x, sigma = torch.randn(5, 3, dtype=torch.float64), torch.full((5,), 0.4, dtype=torch.float64)
     told = independent.given(torch.tensor([0.5, 0.2, 0.1]).double(), Known.the_mixture(x[:1])).denoise

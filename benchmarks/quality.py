@@ -1,0 +1,84 @@
+"""Quality against evaluations, for every method on the same clips: `python benchmarks/quality.py`, in `make bench`.
+
+Where the curve bends is where a default belongs. Other than a benchmark of speed, the figures depend on the seed and
+not on the machine; `--out` keeps them.
+"""
+
+import time
+from pathlib import Path
+
+import torch
+import tyro
+from torch import Tensor
+
+import msdm_lite
+from msdm_lite import evaluate, metrics
+from msdm_lite.methods import METHODS
+from msdm_lite.train import commit
+
+# Method, settings beside `steps`, and how many are averaged
+ARMS: dict[str, tuple[str, dict, int]] = {
+    "mixture known, churn": ("mixture-known", {"churn": 5.0}, 1),
+    "mixture known, ODE": ("mixture-known", {}, 1),
+    "mixture known, Heun": ("mixture-known", {"sampler": "heun"}, 1),
+    "mixture known, DPM-Solver++": ("mixture-known", {"sampler": "dpm-solver"}, 1),
+    "mixture known, DPM-Solver++, mean of 8": ("mixture-known", {"sampler": "dpm-solver"}, 8),
+    "Wiener shares": ("wiener", {}, 1),
+    "PiGDM": ("pigdm", {}, 1),
+    "ProjDiff": ("projdiff", {}, 1),
+    "Dirac": ("dirac", {"corrections": 1}, 1),
+    "Gaussian": ("gaussian", {"corrections": 1}, 1),
+}
+LADDER = (1, 2, 5, 10, 20, 50)
+
+
+def score(model, stems: list[Tensor], method: str, steps: int, samples: int, settings: dict) -> Tensor:
+    """SI-SDR improvement of each clip, (clips,)."""
+    gains = [metrics.si_sdr_improvement(msdm_lite.separate(x.sum(0), model, method, steps, samples=samples, **settings),
+                                        x).nanmean() for x in stems]
+    return torch.stack(gains)
+
+
+def main(out: Path | None = None, clips: int = 8, most: int = 50, paper: bool = False, model: str = "lite") -> None:
+    """Print SI-SDR improvement by method and evaluations.
+
+    Args:
+        out: also write a JSON file.
+        clips: how many of the shipped band clips, the first ones; at least 8.
+        most: leave out what takes more evaluations than this.
+        paper: measure Dirac and Gaussian at the paper's 300 evaluations too, which takes long.
+        model: a shipped name or a path.
+    """
+    loaded = msdm_lite.load(model)
+    names = [entry["name"] for entry in evaluate.clips("band")][:clips]
+    stems = [evaluate.clip(name) for name in names]
+    found: dict = {"what": "SI-SDR improvement in dB against evaluations, mean over the stems that sound, one clip a song",
+                   "data": f"the first {len(names)} shipped band clips", "n": len(names), "model": model,
+                   "model_record": {k: loaded.record.get(k) for k in ("steps", "minutes", "commit")},
+                   "interval": "95 % percentile bootstrap over songs", "seed": 0, "device": loaded.device.type,
+                   "version": msdm_lite.__version__, "commit": commit(),
+                   "command": f"python benchmarks/quality.py --clips {clips} --most {most} --model {model}"
+                              f"{' --paper' if paper else ''} --out {out}", "curves": {}}
+    arms = [(arm, *ARMS[arm], number) for arm in ARMS for number in LADDER]
+    if paper:
+        arms += [(f"{name}, as published", name.lower(), {}, 1, METHODS[name.lower()].evaluations)
+                 for name in ("Dirac", "Gaussian")]
+    print("evaluations  SI-SDR improvement, dB [95 %]  seconds for a second")
+    for arm, method, settings, samples, number in arms:
+        each = METHODS[method].but(**settings | {"steps": 2}).evaluations / 2 * samples
+        steps = round(number / each)
+        evaluations = METHODS[method].but(**settings | {"steps": max(1, steps)}).evaluations * samples
+        if steps < 1 or (evaluations > most and "published" not in arm):
+            continue
+        begin = time.perf_counter()
+        gains = score(loaded, stems, method, steps, samples, settings)
+        pace = (time.perf_counter() - begin) / sum(x.shape[1] / loaded.sample_rate for x in stems)
+        mean, low, high = metrics.bootstrap(gains)
+        found["curves"].setdefault(arm, []).append({"evaluations": evaluations, "mean": mean, "low": low, "high": high})
+        print(f"{arm:40s} {evaluations:4d}  {mean:6.2f} [{low:.2f}, {high:.2f}]  {pace:.3f}", flush=True)
+        if out is not None:
+            evaluate.save(found, out)
+
+
+if __name__ == "__main__":
+    tyro.cli(main)

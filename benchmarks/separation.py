@@ -1,0 +1,79 @@
+"""What separation costs: `python benchmarks/separation.py`, a part of `make bench`.
+
+`lite` on a minute of sound in single precision, at its default and at ten evaluations; what everything around the
+network costs beside the network itself, measured inside one run; and the memory of a long song.
+"""
+
+import subprocess
+import sys
+import time
+
+import torch
+
+import msdm_lite
+from msdm_lite import device, methods, sampling
+from msdm_lite.song import to_picture
+from msdm_lite.windows import Windowed
+
+SECONDS, ROUNDS = 60, 5
+
+
+class Timed:
+    """A model whose calls of the network are timed."""
+
+    def __init__(self, model):
+        self.model, self.config, self.device, self.seconds = model, model.config, model.device, 0.0
+
+    def denoise(self, *args, **also):
+        begin = time.perf_counter()
+        found = self.model.denoise(*args, **also)
+        if self.device.type == "cuda":
+            torch.cuda.synchronize()
+        self.seconds += time.perf_counter() - begin
+        return found
+
+
+def separation(model, steps: int) -> None:
+    """Seconds for a minute, and the share that is not the network: medians over rounds."""
+    mix = 0.1 * torch.randn(SECONDS * model.sample_rate, generator=torch.Generator().manual_seed(0))
+    walls, shares = [], []
+    for _ in range(ROUNDS):
+        begin = time.perf_counter()
+        msdm_lite.separate(mix, model, steps=steps)
+        walls.append(time.perf_counter() - begin)
+        timed = Timed(model)
+        y = to_picture(mix, model)[None]
+        begin = time.perf_counter()
+        with torch.no_grad():
+            sampling.last(methods.conditional(
+                Windowed(timed), (1, len(model.stems), *y.shape[1:]), methods.named("mixture-known", steps=steps), y,
+                generator=torch.Generator().manual_seed(0)))
+        shares.append((time.perf_counter() - begin) / timed.seconds - 1)
+    wall, share = sorted(walls)[ROUNDS // 2], sorted(shares)[ROUNDS // 2]
+    print(f"{steps:3d} evaluations: {wall:6.2f} s for {SECONDS} s of sound, {SECONDS / wall:.1f} times as fast as it "
+          f"plays; sampler and windows beside the network: {100 * share:.1f} %")
+
+
+def memory(minutes: float, *settings: str) -> None:
+    """The most memory that separating a song of that length took, in a process of its own."""
+    code = ("import resource, torch, msdm_lite\n"
+            f"msdm_lite.separate(0.1 * torch.randn(int({minutes} * 60 * 22050)), 'lite', {', '.join(settings)})\n"
+            "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)")
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    print(f"{minutes:g} minutes of sound, {', '.join(settings)}: {int(done.stdout) / 1e6:.2f} GB at the most")
+
+
+def main() -> None:
+    model = msdm_lite.load("lite")
+    print(f"lite, {torch.get_num_threads()} threads, single precision, "
+          f"{device.processor() if model.device.type == 'cpu' else 'GPU'}; medians of {ROUNDS}")
+    for steps in (1, 10):
+        separation(model, steps)
+    memory(1, "steps=1")
+    memory(10, "steps=1")
+    memory(10, "steps=2")
+    memory(10, "method='dirac'", "steps=1", "corrections=1")
+
+
+if __name__ == "__main__":
+    main()
