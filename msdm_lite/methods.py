@@ -81,7 +81,7 @@ METHODS = {
     "pigdm": Method("the prior, and a likelihood through its Jacobian (PiGDM)", "pigdm", 30, 1.0, 1e-2, 30.0,
                     trust=1.0),
     "projdiff": Method("the prior, its guess moved in small steps on the mixture (ProjDiff)", "projdiff", 30, 1.0,
-                       1e-2),
+                       0.05),
     "guided": Method("a model that is told the mixture, with classifier-free guidance", "guided", 20, 10.0, 1e-2, 5.0),
 }
 IMPUTATIONS = {
