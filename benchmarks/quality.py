@@ -52,7 +52,7 @@ def main(out: Path | None = None, clips: int = 8, most: int = 50, paper: bool = 
     loaded = msdm_lite.load(model)
     names = [entry["name"] for entry in evaluate.clips("band")][:clips]
     stems = [evaluate.clip(name) for name in names]
-    found: dict = {"what": "SI-SDR improvement in dB against evaluations, mean over the stems that sound, one clip a song",
+    found: dict = {"what": "SI-SDR improvement in dB against evaluations, mean over the stems that sound",
                    "data": f"the first {len(names)} shipped band clips", "n": len(names), "model": model,
                    "model_record": {k: loaded.record.get(k) for k in ("steps", "minutes", "commit")},
                    "interval": "95 % percentile bootstrap over songs", "seed": 0, "device": loaded.device.type,

@@ -44,7 +44,8 @@ def separate(file: tyro.conf.Positional[Path], out: Path, model: str = "lite", m
 
     settings = {"churn": churn, "corrections": corrections, "high": high, "low": low, "sampler": sampler}
     loaded = weights.load(model, device)
-    method_for(loaded, method, bool(given), steps=steps, **settings)  # whatever can be wrong is found before the long part
+    # Whatever can be wrong is found before the long part
+    method_for(loaded, method, bool(given), steps=steps, **settings)
     mix = audio.load(file, loaded.sample_rate, mono=not stereo)
     known = {name: audio.load(path, loaded.sample_rate) for name, path in named_files(given).items()}
     with audio.claimed(out) as folder:
