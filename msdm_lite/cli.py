@@ -198,7 +198,7 @@ def evaluate(method: str = "mixture-known", model: str = "lite", clips: str = "b
     """Score a method on the shipped clips and write the result as JSON.
 
     Args:
-        method: mixture-known, dirac or gaussian.
+        method: mixture-known, dirac, gaussian, wiener, pigdm, projdiff or guided.
         model: a model that ships with the package, or the path of a .safetensors file.
         clips: band or composed.
         steps: noise levels; the method's own number if not given.

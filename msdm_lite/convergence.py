@@ -16,7 +16,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from msdm_lite import __version__, evaluate, guidance, methods, sampling
-from msdm_lite.known import Known
+from msdm_lite.known import Known, project
 from msdm_lite.methods import Method
 from msdm_lite.oracle import GaussianMixture, gaussian
 from msdm_lite.train import commit
@@ -150,6 +150,36 @@ def curve(oracle: GaussianMixture, arm: Arm, evaluations: list[int], count: int,
     return rows
 
 
+def path_errors(sampler: str, stems: tuple[int, ...], mixture: bool, steps: list[int]) -> list[float]:
+    """Distance of a sampler's end to that of the exact path from the same noise, for each number of steps.
+
+    On correlated Gaussians, inside the subspace of what is unknown. The last step, to zero, is left out: all samplers
+    make it alike.
+    """
+    oracle, x = correlated(), POINT.expand(500, 3)
+    shape = Known.these(x, stems, mixture)
+    start = x + 5.0 * project(torch.randn(500, 3, generator=torch.Generator().manual_seed(0), **DOUBLE), shape)
+
+    def end(name: str, count: int) -> Tensor:
+        levels = sampling.exponential(count, 0.01, 5.0)[:-1]
+        return sampling.last(sampling.SAMPLERS[name](start, levels, guidance.inside(shape), oracle.denoise)).x
+
+    exact = end("heun", 3000)
+    return [(end(sampler, count) - exact).square().mean().sqrt().item() for count in steps]
+
+
+def orders() -> dict:
+    """How fast each sampler's error falls, for every shape of noise: errors, and the slope on logarithmic axes."""
+    steps, found = [20, 40, 80, 160], {}
+    for sampler in sampling.SAMPLERS:
+        for task, stems, mixture in (("mixture known", (), True), ("stem known", (0,), False),
+                                     ("both known", (0,), True)):
+            errors = path_errors(sampler, stems, mixture, steps)
+            slope = np.polyfit(np.log(steps), np.log(errors), 1)[0]
+            found[f"{task}: {sampler}"] = {"errors": [float(f"{e:.3g}") for e in errors], "slope": round(float(slope), 2)}
+    return {"steps": steps, "errors": found}
+
+
 def main(out: Path, count: int = 20000) -> None:
     """Measure all methods on all sources and write one JSON file.
 
@@ -160,7 +190,7 @@ def main(out: Path, count: int = 20000) -> None:
     evaluations = [10, 20, 40, 80, 160, 320]
     found: dict = {"what": "distance of samples to the exact posterior, in units of its deviation, as evaluations grow",
                    "n": count, "evaluations": evaluations, "version": __version__, "commit": commit(), "device": "cpu",
-                   "command": f"python -m msdm_lite.convergence --out {out} --count {count}", "sources": {}}
+                   "orders": orders(), "command": f"python -m msdm_lite.convergence --out {out} --count {count}", "sources": {}}
     with tqdm(total=len(SOURCES) * len(ARMS) * len(evaluations), unit="run") as bar:
         for name, make in SOURCES.items():
             oracle = make()

@@ -5,9 +5,8 @@ import json
 import pytest
 import torch
 
-from msdm_lite import convergence, guidance, sampling
+from msdm_lite import convergence
 from msdm_lite.convergence import ARMS, SOURCES, curve, distances, draw, target
-from msdm_lite.known import Known, project
 
 EXACT = ["mixture known: shaped noise", "mixture known: shaped noise, Heun",
          "mixture known: shaped noise, DPM-Solver++", "mixture known: told, weight 1", "stem known: shaped noise", "both known: shaped noise"]
@@ -43,19 +42,8 @@ def test_the_measures_see_what_they_should():
 @pytest.mark.parametrize("known", ["mixture", "stem", "both"])
 def test_order_of_convergence(sampler, order, known):
     """Steps doubled: the distance to the end of the same path falls by 2 to the order, for every shape of noise."""
-    oracle = SOURCES["correlated Gaussians"]()
-    x = convergence.POINT.expand(200, 3)
-    shape = Known.these(x, () if known == "mixture" else (0,), mixture=known != "stem")
-    start = x.clone() + 5.0 * project(torch.randn(200, 3, dtype=torch.float64), shape)
-
-    def end(steps: int) -> torch.Tensor:
-        levels = sampling.exponential(steps, 0.01, 5.0)[:-1]  # without the last step, to 0, which is first order
-        return sampling.last(sampling.SAMPLERS[sampler](start, levels, guidance.inside(shape), oracle.denoise)).x
-
-    fine = sampling.last(sampling.heun(start, sampling.exponential(2000, 0.01, 5.0)[:-1], guidance.inside(shape),
-                                       oracle.denoise)).x
-    errors = [(end(steps) - fine).norm().item() for steps in (60, 120)]
-    assert 0.8 * 2**order < errors[0] / errors[1] < 1.3 * 2**order
+    coarse, fine = convergence.path_errors(sampler, () if known == "mixture" else (0,), known != "stem", [60, 120])
+    assert 0.8 * 2**order < coarse / fine < 1.3 * 2**order
 
 
 @pytest.mark.parametrize("name, source, measure, bias", [

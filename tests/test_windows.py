@@ -1,3 +1,6 @@
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 import torch
@@ -94,3 +97,36 @@ def test_windows_cover_every_frame(tiny, frames):
     for start in windowed.starts(frames):
         covered[start : start + windowed.span] += 1
     assert (covered >= 1).all() and windowed.starts(frames)[-1] + min(48, frames) == frames
+
+
+LONG = """
+import resource, torch, msdm_lite
+from msdm_lite.model import Model, preset
+model = Model(preset("tiny")).eval().requires_grad_(False)
+stems = msdm_lite.separate(0.1 * torch.randn(600 * 22050), model)
+assert stems.shape == (4, 600 * 22050)
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="counts memory as Linux does")
+def test_ten_minutes_within_two_gigabytes():
+    done = subprocess.run([sys.executable, "-c", LONG], capture_output=True, text=True, check=True)
+    assert int(done.stdout) * 1024 < 2 * 2**30
+
+
+def test_the_networks_memory_does_not_depend_on_the_length(tiny):
+    """Whatever the length, the network never sees more than a batch of its own span."""
+    seen = []
+
+    class Spy:
+        config = tiny.config
+
+        @staticmethod
+        def denoise(x, sigma, known=None):
+            seen.append(tuple(x.shape))
+            return x
+
+    for frames in (100, 1000):
+        Windowed(Spy, batch=3)(torch.zeros(1, 4, 8, frames), torch.ones(1))
+    assert max(shape[0] for shape in seen) == 3 and {shape[-1] for shape in seen} == {48}

@@ -1,0 +1,48 @@
+import ctypes
+import platform
+import sys
+
+import pytest
+import torch
+
+from msdm_lite import device
+from msdm_lite.errors import InputError
+
+linux = pytest.mark.skipif(sys.platform != "linux" or platform.libc_ver()[0] != "glibc", reason="tunes glibc")
+
+
+def resident() -> float:
+    """Memory that the process holds, in MB."""
+    with open("/proc/self/statm") as file:
+        return int(file.read().split()[1]) * 4096 / 1e6
+
+
+@linux
+def test_large_blocks_go_back_to_the_system(monkeypatch):
+    monkeypatch.delenv("MSDM_LITE_MALLOC", raising=False)
+    assert device.tune_allocator()
+    with device.large_blocks_returned():
+        before = resident()
+        x = torch.ones(50_000_000)  # 200 MB
+        assert resident() > before + 150
+        del x
+        assert resident() < before + 50
+    x = torch.ones(50_000_000)
+    before = resident()
+    keep = torch.ones(1000)  # above it in the heap
+    del x
+    assert resident() > before - 50 and keep.sum() == 1000  # kept again, for the next tensor
+    ctypes.CDLL(None).malloc_trim(0)
+
+
+def test_the_allocator_is_left_alone_on_request(monkeypatch):
+    monkeypatch.setenv("MSDM_LITE_MALLOC", "0")
+    assert not device.tune_allocator()
+    with device.large_blocks_returned():
+        assert torch.ones(10).sum() == 10
+
+
+def test_devices_by_name():
+    assert device.pick("cpu").type == "cpu" and device.pick().type in ("cpu", "cuda")
+    with pytest.raises(InputError, match="no device 'abacus'"):
+        device.pick("abacus")
