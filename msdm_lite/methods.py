@@ -144,8 +144,8 @@ def conditional(denoise: Denoise, shape: Sequence[int], method: Method, y: Tenso
             x = project(x, known)
             if stems:
                 x[:, list(stems)] = given[:, list(stems)]
-            if rest is not None:  # the sum over all stems is y
-                x.addcmul_(rest.unsqueeze(1) / len(others), known.unknown(x))
+            for stem in others if rest is not None else ():  # the sum over all stems is y
+                x[:, stem].add_(rest, alpha=1 / len(others))
         guide = guidance.inside(known)
     elif method.guidance == "projdiff":
         if y is None or stems or mask is not None:

@@ -37,7 +37,7 @@ def to_picture(wave: Tensor, model: StemModel, gain: float = 1.0) -> Tensor:
     N = model.config.bins
     pad = (N, N + -wave.shape[-1] % N)
     if wave.ndim == 1:
-        return model.transform.forward(F.pad(wave.float() * gain, pad)).to(model.device)
+        return model.transform.forward(F.pad(wave.float() * gain, pad)).contiguous().to(model.device)
     # One at a time: the transform needs several times what it is given
     return torch.stack([to_picture(one, model, gain) for one in wave])
 

@@ -89,7 +89,7 @@ class _Joined(torch.autograd.Function):
         fade = windows.fade(x, min(windows.span, x.shape[-1]))
         for places, window, told, also in windows.batches(x, sigma, known, pictures):
             for (item, start), guess in zip(places, windows.model.denoise(window, *told, **also), strict=True):
-                add(total[item], guess * fade, start)
+                total[item, ..., start : start + guess.shape[-1]].addcmul_(guess, fade)
             windows.tick()
         return total.div_(windows.weights(x))
 
