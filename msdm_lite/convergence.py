@@ -65,6 +65,7 @@ def _method(kind: str, high: float = 10.0, **settings) -> Method:
 ARMS = {
     "prior: unconditional": Arm(_method("prior"), mixture=False),
     "mixture known: shaped noise": Arm(_method("inside")),
+    "mixture known: shaped noise from sigma 160, Heun": Arm(_method("inside", high=160.0, sampler="heun")),
     "mixture known: shaped noise, Heun": Arm(_method("inside", sampler="heun")),
     "mixture known: shaped noise, DPM-Solver++": Arm(_method("inside", sampler="dpm-solver")),
     "mixture known: Dirac": Arm(_method("dirac")),

@@ -67,6 +67,13 @@ def test_biased_methods_keep_their_bias(name, source, measure, bias):
     assert found == pytest.approx([bias, bias], rel=0.15)
 
 
+def test_noise_that_starts_too_low_remembers_the_start():
+    """At a finite first level the state should know the mean a little, and does not: a bias that steps do not cure."""
+    low, = far("mixture known: shaped noise, Heun", "two tunes", 320)
+    high, = far("mixture known: shaped noise from sigma 160, Heun", "two tunes", 320)
+    assert low["mean"] > 0.07 and high["mean"] < 0.04
+
+
 @pytest.mark.parametrize("name", ["mixture known: Wiener shares", "mixture known: PiGDM"])
 def test_independent_gaussians_are_exact_for_pigdm(name):
     (found,) = far(name, "independent Gaussians", 160)
