@@ -106,7 +106,7 @@ def _churned(order: int, x: Tensor, sigmas: list[float], guidance: Guidance, den
             d = _drift(guidance, x, raised, denoise)
             # torch.add makes no temporary copy: the state of a long song is large
             x0 = torch.add(x, d, alpha=-raised)
-            ahead = torch.add(x, d, alpha=following - raised)
+            ahead = torch.add(x, d, alpha=following - raised) if following > 0 else x0
             if order == 2 and following > 0:
                 d = (d + _drift(guidance, ahead, following, denoise)) / 2
                 ahead = torch.add(x, d, alpha=following - raised)
