@@ -54,13 +54,14 @@ def separation(model, steps: int) -> None:
           f"plays; sampler and windows beside the network: {100 * share:.1f} %")
 
 
-def memory(minutes: float, *settings: str) -> None:
-    """The most memory that separating a song of that length took, in a process of its own."""
+def memory(minutes: float, call: str) -> None:
+    """The most memory that a call on a song of that length took, in a process of its own."""
     code = ("import resource, torch, msdm_lite\n"
-            f"msdm_lite.separate(0.1 * torch.randn(int({minutes} * 60 * 22050)), 'lite', {', '.join(settings)})\n"
+            f"song, seconds = 0.1 * torch.randn(int({minutes} * 60 * 22050)), {minutes} * 60\n"
+            f"msdm_lite.{call}\n"
             "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)")
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    print(f"{minutes:g} minutes of sound, {', '.join(settings)}: {int(done.stdout) / 1e6:.2f} GB at the most")
+    print(f"{minutes:g} minutes, {call}: {int(done.stdout) * 1024 / 1e9:.2f} GB at the most")
 
 
 def main() -> None:
@@ -69,10 +70,11 @@ def main() -> None:
           f"{device.processor() if model.device.type == 'cpu' else 'GPU'}; medians of {ROUNDS}")
     for steps in (1, 10):
         separation(model, steps)
-    memory(1, "steps=1")
-    memory(10, "steps=1")
-    memory(10, "steps=2")
-    memory(10, "method='dirac'", "steps=1", "corrections=1")
+    memory(1, "separate(song)")
+    for call in ("separate(song)", "separate(song, steps=2)", "separate(song, method='dirac', steps=2)",
+                 "separate(song, method='gaussian', steps=2)", "generate(seconds=seconds, steps=3)",
+                 "accompany({'drums': song, 'bass': song}, steps=3)"):
+        memory(10, call)
 
 
 if __name__ == "__main__":

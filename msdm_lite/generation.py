@@ -48,7 +48,7 @@ def generate(model: StemModel | str = "lite", seconds: float = 6.0, n: int = 1, 
     chosen = methods.named(method, GENERATIONS, steps=steps, **settings)
     S, T = len(model.stems), round(seconds * model.sample_rate)
     shape = (1, S, model.config.bins, -(-T // model.config.bins) + 2)  # a hop on each side, as in `to_picture`
-    bands = []
+    bands = torch.empty(n, S, T)
     denoise = Windowed(model)
     with tqdm(total=n * chosen.evaluations * denoise.evaluations(1, shape[-1]), desc="generating", unit="batch",
               disable=not progress, leave=False) as bar:
@@ -57,8 +57,8 @@ def generate(model: StemModel | str = "lite", seconds: float = 6.0, n: int = 1, 
             own = int(np.random.SeedSequence((seed, i)).generate_state(1, np.uint64)[0] >> np.uint64(1))
             states = methods.conditional(denoise, shape, chosen, generator=torch.Generator().manual_seed(own),
                                          device=model.device)
-            bands.append(from_picture(sampling.last(states).x[0], model, T))
-    return torch.stack(bands)
+            bands[i] = from_picture(sampling.last(states).x[0], model, T)
+    return bands
 
 
 def method_for(model: StemModel, name: str | None = None, **settings) -> Method:
@@ -128,23 +128,22 @@ def accompany(given: Mapping[str, str | Path | Tensor], model: StemModel | str =
         model = weights.load(model)
     chosen = method_for(model, method, steps=steps, **settings)
     waves = collect(given, model)
-    S, T = len(model.stems), len(next(iter(waves.values())))
+    T = len(next(iter(waves.values())))
     numbers = [model.stems.index(name) for name in waves]
-    band = torch.zeros(S, T)
-    for n, wave in zip(numbers, waves.values(), strict=True):
-        band[n] = wave
     levels = [level for wave in waves.values() if (level := loudness(wave, model.sample_rate // 4)) > 1e-12]
     if not levels:
         LOG.warning("the given stems are silent: the players have nothing to follow")
     # One gain for all, so that their balance stays: on average they are as loud as the model's stems
     gain = audio.STEM_RMS / (sum(level**2 for level in levels) / len(levels)) ** 0.5 if levels else 1.0
-    clean = to_picture(band, model, gain)[None]  # (1, S, bins, L)
+    clean = to_picture(torch.stack([waves.get(name, torch.zeros(T)) for name in model.stems]), model, gain)[None]
     denoise = Windowed(model)
-    with tqdm(total=chosen.evaluations * denoise.evaluations(1, clean.shape[-1]), desc="accompanying", unit="batch",
-              disable=not progress, leave=False) as bar:
+    total = chosen.evaluations * denoise.evaluations(1, clean.shape[-1])
+    states = methods.conditional(denoise, clean.shape, chosen, given=clean, stems=numbers,
+                                 generator=torch.Generator().manual_seed(seed))
+    del clean  # the sampler has what it needs of it
+    with tqdm(total=total, desc="accompanying", unit="batch", disable=not progress, leave=False) as bar:
         denoise.tick = bar.update
-        states = methods.conditional(denoise, clean.shape, chosen, given=clean, stems=numbers,
-                                     generator=torch.Generator().manual_seed(seed))
         made = from_picture(sampling.last(states).x[0], model, T, 1 / gain)
-    made[numbers] = band[numbers]
+    for n, wave in zip(numbers, waves.values(), strict=True):  # to the last bit
+        made[n] = wave
     return made

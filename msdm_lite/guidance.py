@@ -66,12 +66,12 @@ def dirac(y: Tensor, k: int | Sequence[int] = 0, among: Sequence[int] | None = N
 
     def drift(x: Tensor, sigma: Tensor, denoise: Denoise) -> Tensor:
         s, k = along(sigma, x), next(turns)
-        old, x = x, constrain(x, y, k, among)
+        x, off = constrain(x, y, k, among), x[:, k]
         d = (x - denoise(x, sigma)) / s
         d = d - only(d[:, k : k + 1], x, among)
         d = constrain(d, 0 * y, k, among)
         # One step from the state as it came must end on the constraint too
-        d[:, k] += (old - x)[:, k] / s[:, 0]
+        d[:, k] += (off - x[:, k]) / s[:, 0]
         return d
 
     return drift

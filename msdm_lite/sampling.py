@@ -104,9 +104,9 @@ def _churned(order: int, x: Tensor, sigmas: list[float], guidance: Guidance, den
             if gamma > 0:
                 x = torch.add(x, _fresh(x, known, generator), alpha=(raised**2 - sigma**2) ** 0.5)
             d = _drift(guidance, x, raised, denoise)
-            # torch.add makes no temporary copy: the state of a long song is large
-            x0 = torch.add(x, d, alpha=-raised)
-            ahead = torch.add(x, d, alpha=following - raised) if following > 0 else x0
+            # torch.add makes no temporary copy, and nothing outlives its use: the state of a long song is large
+            x0 = None if again else torch.add(x, d, alpha=-raised)
+            ahead = x0 if following == 0 and x0 is not None else torch.add(x, d, alpha=following - raised)
             if order == 2 and following > 0:
                 d = (d + _drift(guidance, ahead, following, denoise)) / 2
                 ahead = torch.add(x, d, alpha=following - raised)
@@ -138,9 +138,10 @@ def dpm_solver(x: Tensor, sigmas: list[float], guidance: Guidance, denoise: Deno
             x = hold.put(x0) if hold else x0
         else:
             step = math.log(sigma / following)
-            ahead = x0 if before is None else x0 + step / (2 * last_step) * (x0 - before)
-            x = following / sigma * x - math.expm1(-step) * ahead
+            ahead = x0 if before is None else torch.lerp(before, x0, 1 + step / (2 * last_step))
+            x = torch.lerp(ahead, x, following / sigma)  # what is known stays to the last bit
             before, last_step = x0, step
+            del ahead
         yield State(x, following, x0)
 
 
