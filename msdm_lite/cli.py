@@ -145,9 +145,9 @@ def save_band(folder: Path, band, model) -> list[Path]:
 
 
 def train(out: Path, preset: str = "lite", data: str = "all", minutes: float | None = None, steps: int | None = None,
-          resume: bool = False, batch: int = 8, accumulate: int = 1, optimizer: Literal["muon", "adamw"] | None = None,
-          lr: float | None = None, gain_db: float = 2.0, silence: float = 0.04, remix: float = 0.0,
-          variations: int = 0, programs: bool = True, transpose: bool = True,
+          resume: bool = False, start: str | None = None, batch: int = 8, accumulate: int = 1,
+          optimizer: Literal["muon", "adamw"] | None = None, lr: float | None = None, gain_db: float = 2.0,
+          silence: float = 0.04, remix: float = 0.0, variations: int = 0, programs: bool = True, transpose: bool = True,
           soundfonts: bool = True, balance: Literal["rms", "loudness"] = "rms", seed: int = 0, log_every: int = 50,
           checkpoint_minutes: float = 5.0, compile: bool = False, workers: int = 1, device: str = "auto") -> None:
     """Train a model on the corpus (`msdm-lite data build` makes it) or on your own stems. Can be killed and resumed.
@@ -161,6 +161,8 @@ def train(out: Path, preset: str = "lite", data: str = "all", minutes: float | N
         minutes: how long to train, validation not counted; or say --steps.
         steps: how many steps to train.
         resume: go on from the checkpoint in --out.
+        start: go on from the weights of a model, one that ships or a .safetensors file, on these data: its minutes or
+            steps count as part of yours, and the optimizer starts anew.
         batch: crops a process takes at once.
         accumulate: such batches in a step; for a large batch in little memory.
         optimizer: muon (for lite and tiny, if not given) or adamw (for base and paper).
@@ -183,9 +185,9 @@ def train(out: Path, preset: str = "lite", data: str = "all", minutes: float | N
     from msdm_lite.recipe import Recipe
     from msdm_lite.train import train as run
 
-    recipe = Recipe(preset=preset, data=data, minutes=minutes, steps=steps, batch=batch, accumulate=accumulate,
-                    optimizer=optimizer, lr=lr, seed=seed, gain_db=gain_db, silence=silence, remix=remix,
-                    variations=variations, programs=programs, transpose=transpose, soundfonts=soundfonts,
+    recipe = Recipe(preset=preset, data=data, minutes=minutes, steps=steps, start=start, batch=batch,
+                    accumulate=accumulate, optimizer=optimizer, lr=lr, seed=seed, gain_db=gain_db, silence=silence,
+                    remix=remix, variations=variations, programs=programs, transpose=transpose, soundfonts=soundfonts,
                     balance=balance, log_every=log_every)
     path = run(recipe, out, resume, device, sys.stderr.isatty(), checkpoint_minutes, compile, workers)
     if os.environ.get("RANK", "0") == "0":  # of several processes the first writes, and says so

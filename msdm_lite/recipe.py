@@ -18,6 +18,7 @@ class Recipe:
     data: str = "all"  # "band", "composed", "all", or a folder of stems
     minutes: float | None = None
     steps: int | None = None
+    start: str | None = None  # a model whose weights are learned further; its minutes and steps count
     batch: int = 8  # crops a process takes at once
     accumulate: int = 1  # such batches in a step
     optimizer: str | None = None  # "muon" or "adamw"
@@ -60,8 +61,8 @@ class Recipe:
     def command(self) -> str:
         """The command line that does the same, but for what only Python can change."""
         words = [f"msdm-lite train --preset {self.preset} --data {self.data}"]
-        for name in ("optimizer", "batch", "accumulate", "lr", "gain_db", "silence", "remix", "variations", "programs",
-                     "transpose", "soundfonts", "balance", "seed", "minutes", "steps"):
+        for name in ("start", "optimizer", "batch", "accumulate", "lr", "gain_db", "silence", "remix", "variations",
+                     "programs", "transpose", "soundfonts", "balance", "seed", "minutes", "steps"):
             value, flag = getattr(self, name), name.replace("_", "-")
             if value != getattr(Recipe, name):
                 words.append(f"--no-{flag}" if value is False else f"--{flag} {value:g}"

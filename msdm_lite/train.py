@@ -88,7 +88,7 @@ def train(recipe: Recipe, out: str | Path, resume: bool = False, on: str = "auto
     Args:
         resume: go on from the checkpoint in `out`.
         on: "auto", "cpu" or "cuda".
-        checkpoint_minutes: time between checkpoints; each is followed by a validation.
+        checkpoint_minutes: time between checkpoints; each is followed by a validation, and the weights so far.
         compiled: let torch.compile work on the network first.
         workers: processes that read crops, beside each process that trains.
         change: for experiments: called with the new model before anything is learned.
@@ -123,9 +123,12 @@ def train(recipe: Recipe, out: str | Path, resume: bool = False, on: str = "auto
     where, world, main = accelerator.device, accelerator.num_processes, accelerator.is_main_process
 
     torch.manual_seed(recipe.seed)
-    model = build(config)
+    start = weights.load(recipe.start, "cpu") if recipe.start else None
+    model = build(start.config if start else config)
     asked, recipe = recipe, recipe.for_model(model)
-    if isinstance(model, Model) and not resume:
+    if start:
+        _begin_with(start, model, recipe)
+    elif isinstance(model, Model) and not resume:
         model.denoiser.deviation.copy_(deviations(model, songs))
     if change:
         change(model)
@@ -140,7 +143,8 @@ def train(recipe: Recipe, out: str | Path, resume: bool = False, on: str = "auto
     model = weights.placed(model, where)
     average = AveragedModel(model, multi_avg_fn=_ramped(recipe.ema))
     optimizer = optimizers.optimizer(recipe.optimizer, model, recipe.lr, recipe.weight_decay)
-    step, seconds = 0, 0.0
+    begun = step = start.record.get("steps", 0) if start else 0  # the run goes on where those weights stopped
+    seconds = 60.0 * start.record.get("minutes", 0) if start else 0.0
     if state:
         average.load_state_dict(state["average"])
         optimizer.load_state_dict(state["optimizer"])
@@ -179,14 +183,23 @@ def train(recipe: Recipe, out: str | Path, resume: bool = False, on: str = "auto
             raise InputError(f"the checkpoint of step {step} cannot be written to {out} "
                              f"({str(problem).splitlines()[0]}); {kept}") from None
 
-    def judge() -> dict[str, float]:
-        """Validation of the averaged weights and of the last ones, on record."""
+    path = out / f"{recipe.preset}.safetensors"
+
+    def ship() -> None:
+        """Validation of the averaged weights and of the last ones, on record; and the averaged ones as a model."""
         model.eval()
         found = validate(average.module)
         journal.note(step, seconds, **{f"val_{k}": v for k, v in found.items()},
                      **{f"raw_{k}": v for k, v in validate(model).items()})
         model.train()
-        return found
+        record = {"recipe": asdict(recipe), "steps": step, "minutes": round(seconds / 60, 1), "songs": len(songs),
+                  "hours_of_music": round(float(crops.lengths.sum()) / model.sample_rate / 3600, 2),
+                  "device": where.type, "processes": world, "processor": device.processor(),
+                  "precision": "bfloat16" if half else "float32", "commit": commit(), "validation": found,
+                  "command": asked.command()}
+        if start:
+            record["before"] = start.record
+        weights.save(average.module, path, record)
 
     def share_done() -> float:
         return step / recipe.steps if recipe.steps else seconds / 60 / recipe.minutes
@@ -201,7 +214,7 @@ def train(recipe: Recipe, out: str | Path, resume: bool = False, on: str = "auto
     with interruptible() as pressed:
         while share_done() < 1:
             for group in prepared.param_groups:
-                group["lr"] = recipe.rate(step, share_done())
+                group["lr"] = recipe.rate(step - begun, share_done())
             heard, value = [], torch.zeros((), device=where)
             for turn in range(recipe.accumulate):
                 batch = next(batches)
@@ -246,21 +259,31 @@ def train(recipe: Recipe, out: str | Path, resume: bool = False, on: str = "auto
                 keep()
                 kept = seconds
                 if main and share_done() < 1:
-                    judge()
+                    ship()
                 last = time.perf_counter()  # validation is not training time
     bar.close()
     keep()
-    path = out / f"{recipe.preset}.safetensors"
     if main:
-        record = {"recipe": asdict(recipe), "steps": step, "minutes": round(seconds / 60, 1), "songs": len(songs),
-                  "hours_of_music": round(float(crops.lengths.sum()) / model.sample_rate / 3600, 2),
-                  "device": where.type, "processes": world, "processor": device.processor(),
-                  "precision": "bfloat16" if half else "float32", "commit": commit(), "validation": judge(),
-                  "command": asked.command()}
-        weights.save(average.module, path, record)
+        ship()
         journal.close()
     accelerator.wait_for_everyone()
     return path
+
+
+def _begin_with(start: StemModel, model: StemModel, recipe: Recipe) -> None:
+    """Give a model the weights of another.
+
+    Raises:
+        InputError: it is of another preset, or has as much training behind it as the recipe wants in all.
+    """
+    if start.config.preset != recipe.preset or start.state_dict().keys() != model.state_dict().keys():
+        raise InputError(f"{recipe.start} is no {recipe.preset}: name its preset, or another model to start with")
+    done, wanted = (start.record.get("steps", 0), recipe.steps) if recipe.steps else (
+        start.record.get("minutes", 0), recipe.minutes)
+    if done >= wanted:
+        raise InputError(f"{recipe.start} has {done:g} {'steps' if recipe.steps else 'minutes'} behind it, and they "
+                         f"count: ask for more than that, not for {wanted:g}")
+    model.load_state_dict(start.state_dict())
 
 
 def _ramped(decay: float):

@@ -68,6 +68,31 @@ def test_training_learns_logs_and_ships(recipe, tmp_path):
     assert list((tmp_path / "run" / "tensorboard").glob("events*"))
 
 
+def test_a_run_can_start_with_the_weights_of_another(recipe, tmp_path):
+    first = train.train(recipe, tmp_path / "first", progress=False)
+    path = train.train(replace(recipe, start=str(first), steps=9), tmp_path / "second", progress=False)
+    assert list(losses(tmp_path / "second")) == [7, 8, 9]  # what the first had done counts, and its crops are past
+    before, after = weights.load(first), weights.load(path)
+    assert after.record["steps"] == 9 and after.record["before"] == before.record
+    assert f"--start {first}" in after.record["command"]
+    assert torch.equal(after.denoiser.deviation, before.denoiser.deviation)
+    own = dict(after.named_parameters())
+    assert 0 < max((own[name] - value).abs().max() for name, value in before.named_parameters()) < 0.1
+    for other, says in ((replace(recipe, start=str(first)), "6 steps behind it"),
+                        (replace(recipe, start=str(first), preset="lite", steps=9), "is no lite"),
+                        (replace(recipe, start="nowhere", steps=9), "no model 'nowhere'")):
+        with pytest.raises(InputError, match=says):
+            train.train(other, tmp_path / "third", progress=False)
+    assert not (tmp_path / "third").exists()
+
+
+def test_every_checkpoint_comes_with_the_weights_so_far(recipe, tmp_path, monkeypatch):
+    kept = []
+    monkeypatch.setattr(train.weights, "save", lambda model, path, record: kept.append(record["steps"]))
+    train.train(recipe, tmp_path / "run", progress=False, checkpoint_minutes=0)
+    assert kept == [1, 2, 3, 4, 5, 6]
+
+
 def test_the_board_has_what_the_log_has(recipe, tmp_path):
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
