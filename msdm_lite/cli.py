@@ -145,24 +145,27 @@ def save_band(folder: Path, band, model) -> list[Path]:
 
 
 def train(out: Path, preset: str = "lite", data: str = "all", minutes: float | None = None, steps: int | None = None,
-          resume: bool = False, start: str | None = None, batch: int = 8, accumulate: int = 1,
-          optimizer: Literal["muon", "adamw"] | None = None, lr: float | None = None, gain_db: float = 2.0,
-          silence: float = 0.04, remix: float = 0.0, variations: int = 0, programs: bool = True, transpose: bool = True,
-          soundfonts: bool = True, balance: Literal["rms", "loudness"] = "rms", seed: int = 0, log_every: int = 50,
-          checkpoint_minutes: float = 5.0, compile: bool = False, workers: int = 1, device: str = "auto") -> None:
+          resume: bool = False, start: str | None = None, stems: tuple[str, ...] = (), batch: int = 8,
+          accumulate: int = 1, optimizer: Literal["muon", "adamw"] | None = None, lr: float | None = None,
+          gain_db: float = 2.0, silence: float = 0.04, remix: float = 0.0, variations: int = 0, programs: bool = True,
+          transpose: bool = True, soundfonts: bool = True, balance: Literal["rms", "loudness"] = "rms", seed: int = 0,
+          log_every: int = 50, checkpoint_minutes: float = 5.0, compile: bool = False, workers: int = 1,
+          device: str = "auto") -> None:
     """Train a model on the corpus (`msdm-lite data build` makes it) or on your own stems. Can be killed and resumed.
 
     Several GPUs, machines: `torchrun --nproc_per_node 8 -m msdm_lite train` and these options; `accelerate launch` too.
 
     Args:
         out: folder for the checkpoint, the log (JSON lines and TensorBoard) and, at the end, the weights.
-        preset: lite or tiny; base or paper, which learn waveforms and want a GPU.
+        preset: lite or tiny; lite-single, for one stem; lite-supervised, which separates and does nothing else;
+            lite-guided, for classifier-free guidance; base or paper, which learn waveforms and want a GPU.
         data: band, composed or all training songs; or a folder of stems, Slakh2100 among them.
         minutes: how long to train, validation not counted; or say --steps.
         steps: how many steps to train.
         resume: go on from the checkpoint in --out.
         start: go on from the weights of a model, one that ships or a .safetensors file, on these data: its minutes or
             steps count as part of yours, and the optimizer starts anew.
+        stems: learn these alone; all if not given. Models of one stem each, in one folder, are a model of all.
         batch: crops a process takes at once.
         accumulate: such batches in a step; for a large batch in little memory.
         optimizer: muon (for lite and tiny, if not given) or adamw (for base and paper).
@@ -185,10 +188,10 @@ def train(out: Path, preset: str = "lite", data: str = "all", minutes: float | N
     from msdm_lite.recipe import Recipe
     from msdm_lite.train import train as run
 
-    recipe = Recipe(preset=preset, data=data, minutes=minutes, steps=steps, start=start, batch=batch,
-                    accumulate=accumulate, optimizer=optimizer, lr=lr, seed=seed, gain_db=gain_db, silence=silence,
-                    remix=remix, variations=variations, programs=programs, transpose=transpose, soundfonts=soundfonts,
-                    balance=balance, log_every=log_every)
+    recipe = Recipe(preset=preset, data=data, minutes=minutes, steps=steps, start=start, stems=stems or None,
+                    batch=batch, accumulate=accumulate, optimizer=optimizer, lr=lr, seed=seed, gain_db=gain_db,
+                    silence=silence, remix=remix, variations=variations, programs=programs, transpose=transpose,
+                    soundfonts=soundfonts, balance=balance, log_every=log_every)
     path = run(recipe, out, resume, device, sys.stderr.isatty(), checkpoint_minutes, compile, workers)
     if os.environ.get("RANK", "0") == "0":  # of several processes the first writes, and says so
         print(path)

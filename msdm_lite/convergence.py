@@ -177,7 +177,8 @@ def orders() -> dict:
                                      ("both known", (0,), True)):
             errors = path_errors(sampler, stems, mixture, steps)
             slope = np.polyfit(np.log(steps), np.log(errors), 1)[0]
-            found[f"{task}: {sampler}"] = {"errors": [float(f"{e:.3g}") for e in errors], "slope": round(float(slope), 2)}
+            found[f"{task}: {sampler}"] = {"errors": [float(f"{e:.3g}") for e in errors],
+                                           "slope": round(float(slope), 2)}
     return {"steps": steps, "errors": found}
 
 
@@ -191,7 +192,8 @@ def main(out: Path, count: int = 20000) -> None:
     evaluations = [10, 20, 40, 80, 160, 320]
     found: dict = {"what": "distance of samples to the exact posterior, in units of its deviation, as evaluations grow",
                    "n": count, "evaluations": evaluations, "version": __version__, "commit": commit(), "device": "cpu",
-                   "orders": orders(), "command": f"python -m msdm_lite.convergence --out {out} --count {count}", "sources": {}}
+                   "orders": orders(), "command": f"python -m msdm_lite.convergence --out {out} --count {count}",
+                   "sources": {}}
     with tqdm(total=len(SOURCES) * len(ARMS) * len(evaluations), unit="run") as bar:
         for name, make in SOURCES.items():
             oracle = make()

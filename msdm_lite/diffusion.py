@@ -53,8 +53,11 @@ class Denoiser(nn.Module):
         """Channels the net sees for each coefficient: every stem and the mixture, and the log energy of each."""
         return 2 * (stems + 1)
 
-    def forward(self, x: Tensor, sigma: Tensor, known: Known | None = None) -> Tensor:
-        """Denoised stems (B, S, F, L) from noisy ones at level sigma (B,). Known stems come back as they went in."""
+    def forward(self, x: Tensor, sigma: Tensor, known: Known | None = None, mixture: Tensor | None = None) -> Tensor:
+        """Denoised stems (B, S, F, L) from noisy ones at level sigma (B,). Known stems come back as they went in.
+
+        Where the mixture is known the noise sums to zero, and the sum of x says it; or else it is told, (B, F, L).
+        """
         known = Known.nothing(x) if known is None else known
         S = x.shape[1]
         s2 = sigma.square()[:, None, None, None]  # (B, 1, 1, 1)
@@ -62,7 +65,8 @@ class Denoiser(nn.Module):
         free = known.unknown(x)  # (B, S, 1, 1)
         fixed = known.mixture[:, None, None, None]  # (B, 1, 1, 1)
 
-        mixture = x.sum(1, keepdim=True)  # (B, 1, F, L)
+        said = x.sum(1, keepdim=True)  # (B, 1, F, L)
+        mixture = said if mixture is None else torch.where(fixed, mixture[:, None], said)
         mixture_noise = s2 * free.sum(1, keepdim=True) * ~fixed
         seen = torch.cat([x / (v + s2 * free).sqrt(), mixture / (v.sum(0) + mixture_noise).sqrt()], 1)
         loud = (pseudo_energy(seen) + 1e-4).log() / 4

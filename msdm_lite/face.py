@@ -19,6 +19,7 @@ class StemModel(nn.Module):
 
     takes_known: bool  # trained on every shape of noise, or on noise on all stems alone
     takes_mixture = False  # can be told the mixture while all stems are noisy, as `denoise(..., mixture=y)`
+    shares = (1.0, 0.0, 0.0, 0.0)  # of training crops in which nothing, the mixture, stems, both are known
 
     def __init__(self, config, denoiser: nn.Module, transform):
         super().__init__()
@@ -30,7 +31,7 @@ class StemModel(nn.Module):
 
         The record says so; a model without one is taken to have learned all that it can take.
         """
-        if not self.takes_known:
+        if not self.takes_known or len(self.stems) == 1:  # of one stem alone there is nothing else to know
             return not (mixture or stems)
         recipe = self.record.get("recipe", {})
         share = recipe.get("known_share")  # of records before the other shapes were learned

@@ -1,5 +1,6 @@
 """A model: a denoiser, the front end it works behind, and what it calls its stems."""
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 
 import torch
@@ -29,6 +30,7 @@ class Config:
     blocks: tuple[int, ...] = (2, 2, 2, 2)
     told: int = 256
     heads: int = 4
+    task: str = "denoise"  # or "separate" (supervised), "guided" (can be told the mixture)
 
     def to_dict(self) -> dict:
         return asdict(self)
@@ -42,6 +44,9 @@ class Config:
 
 PRESETS = {
     "lite": Config("lite"),
+    "lite-single": Config("lite-single", widths=(32, 48, 80, 104)),  # four of these are as large as one lite
+    "lite-supervised": Config("lite-supervised", task="separate"),
+    "lite-guided": Config("lite-guided", task="guided"),
     "tiny": Config("tiny", bands=((256, 8), (256, 16), (512, 32)), widths=(32, 48, 64), blocks=(1, 1, 1), told=64,
                    frames=48),
 }
@@ -51,6 +56,7 @@ class Model(StemModel):
     """A model of MDCT pictures."""
 
     takes_known = True
+    shares = (0.4, 0.3, 0.2, 0.1)
 
     def __init__(self, config: Config, deviation: Tensor | None = None):
         S = len(config.stems)
@@ -65,18 +71,36 @@ class Model(StemModel):
         return loss(self.denoiser, x, sigma, known, n=noise)
 
 
-def preset(name: str) -> Config | wave.WaveConfig:
-    """The configuration of that name.
+def preset(name: str, stems: Sequence[str] | None = None) -> Config | wave.WaveConfig:
+    """The configuration of that name, for all stems or for these alone.
 
     Raises:
-        InputError: no such preset.
+        InputError: no such preset, or a stem that is none or is named twice.
     """
     known = PRESETS | wave.PRESETS
     if name not in known:
         raise InputError(f"there is no preset {name!r}; there are {', '.join(known)}")
-    return replace(known[name])
+    config, stems = known[name], STEMS if stems is None else tuple(stems)
+    if not stems or not set(stems) <= set(STEMS) or len(set(stems)) < len(stems):
+        raise InputError(f"stems are some of {', '.join(STEMS)}, each once, and not {', '.join(stems) or 'none'}")
+    stems = tuple(stem for stem in STEMS if stem in stems)
+    if isinstance(config, wave.WaveConfig):
+        return replace(config, stems=stems, net=replace(config.net, stems=len(stems)))
+    return replace(config, stems=stems)
 
 
 def build(config: Config | wave.WaveConfig) -> Model | wave.WaveModel:
-    """An untrained model of that configuration."""
-    return Model(config) if isinstance(config, Config) else wave.WaveModel(config)
+    """An untrained model of that configuration.
+
+    Raises:
+        InputError: a task that no model of this version has.
+    """
+    if not isinstance(config, Config):
+        return wave.WaveModel(config)
+    from msdm_lite.guided import Guided
+    from msdm_lite.supervised import Supervised
+
+    tasks = {"denoise": Model, "separate": Supervised, "guided": Guided}
+    if config.task not in tasks:
+        raise InputError(f"there is no task {config.task!r}; there are {', '.join(tasks)}")
+    return tasks[config.task](config)

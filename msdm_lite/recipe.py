@@ -19,6 +19,7 @@ class Recipe:
     minutes: float | None = None
     steps: int | None = None
     start: str | None = None  # a model whose weights are learned further; its minutes and steps count
+    stems: tuple[str, ...] | None = None  # a model of these alone; None: of all
     batch: int = 8  # crops a process takes at once
     accumulate: int = 1  # such batches in a step
     optimizer: str | None = None  # "muon" or "adamw"
@@ -45,11 +46,12 @@ class Recipe:
     def for_model(self, model: StemModel) -> "Recipe":
         """With nothing left open. The waveforms' values are the paper's (arXiv 2302.02257)."""
         pictures = isinstance(model, Model)
+        shares = model.shares if len(model.stems) > 1 else StemModel.shares
         optimizer = self.optimizer or ("muon" if pictures else "adamw")
         rate = 1e-4 if not pictures else 3e-3 if optimizer == "muon" else 1e-3
         return replace(self, optimizer=optimizer, lr=self.lr or rate,
                        sigma_free=self.sigma_free or ((-1.2, 1.4) if pictures else (-3.0, 1.0)),
-                       shapes=(self.shapes or (0.4, 0.3, 0.2, 0.1)) if model.takes_known else (1.0, 0.0, 0.0, 0.0))
+                       shapes=self.shapes if self.shapes and model.learned(mixture=True, stems=True) else shares)
 
     def rate(self, step: int, done: float) -> float:
         """The learning rate of a step, when a share of the run is done: warm-up, a plateau, and a straight way down.
@@ -61,6 +63,7 @@ class Recipe:
     def command(self) -> str:
         """The command line that does the same, but for what only Python can change."""
         words = [f"msdm-lite train --preset {self.preset} --data {self.data}"]
+        words += ["--stems", *self.stems] if self.stems else []
         for name in ("start", "optimizer", "batch", "accumulate", "lr", "gain_db", "silence", "remix", "variations",
                      "programs", "transpose", "soundfonts", "balance", "seed", "minutes", "steps"):
             value, flag = getattr(self, name), name.replace("_", "-")

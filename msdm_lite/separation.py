@@ -29,7 +29,7 @@ def method_for(model: StemModel, name: str | None = None, given: bool = False, *
     """
     learned = model.learned(mixture=True, stems=given)
     if name is None:
-        name = "mixture-known" if learned else "dirac"
+        name = "guided" if model.takes_mixture else "mixture-known" if learned else "dirac"
     method = methods.named(name, METHODS, **settings)
     if method.needs_shapes and not learned:
         raise InputError(f"this model was not trained with {'both mixture and stems' if given else 'a mixture'} known: "

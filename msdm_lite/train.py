@@ -109,7 +109,7 @@ def train(recipe: Recipe, out: str | Path, resume: bool = False, on: str = "auto
         raise InputError(f"there is no {saved} to resume from")
     if not resume and saved.exists():
         raise InputError(f"{saved} exists: add --resume to go on, or choose another folder")
-    config = preset(recipe.preset)
+    config = preset(recipe.preset, recipe.stems)
     songs = songs_of(recipe.data, "train", recipe.variations, recipe.balance, programs=recipe.programs,
                      transpose=recipe.transpose, soundfonts=recipe.soundfonts)
     try:
@@ -183,7 +183,7 @@ def train(recipe: Recipe, out: str | Path, resume: bool = False, on: str = "auto
             raise InputError(f"the checkpoint of step {step} cannot be written to {out} "
                              f"({str(problem).splitlines()[0]}); {kept}") from None
 
-    path = out / f"{recipe.preset}.safetensors"
+    path = out / f"{'-'.join(recipe.stems) if recipe.stems else recipe.preset}.safetensors"
 
     def ship() -> None:
         """Validation of the averaged weights and of the last ones, on record; and the averaged ones as a model."""

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from msdm_lite import metrics, sampling, separation
+from msdm_lite.audio import STEMS
 from msdm_lite.crops import Crops
 from msdm_lite.face import StemModel
 from msdm_lite.known import Known
@@ -13,8 +14,12 @@ from msdm_lite.recipe import songs_of
 
 
 def pictures(model: StemModel, crops: Tensor) -> Tensor:
-    """MDCT pictures (B, S, bins, frames) of crops two hops longer; the frames that wrap around are cut off."""
-    return model.transform.forward(crops)[..., : model.config.frames]
+    """Pictures (B, S, bins, frames) of the model's stems of crops (B, 4, T) that are two hops longer than they.
+
+    The frames that wrap around are cut off.
+    """
+    rows = [STEMS.index(stem) for stem in model.stems]
+    return model.transform.forward(crops[:, rows])[..., : model.config.frames]
 
 
 def crop_samples(model: StemModel) -> int:
@@ -31,8 +36,10 @@ def quick_separation(model: StemModel, x: Tensor, generator: torch.Generator) ->
 
     One evaluation at sigma 10 where the model can be told the mixture; sixteen of Dirac where it cannot.
     """
-    method, settings = ("mixture-known", {"steps": 1}) if model.takes_known else (
-        "dirac", {"steps": 16, "corrections": 1})
+    if model.takes_mixture or model.learned(mixture=True):
+        method, settings = "guided" if model.takes_mixture else "mixture-known", {"steps": 1}
+    else:
+        method, settings = "dirac", {"steps": 16, "corrections": 1}
     states = separation.separate_pictures(x.sum(1), model.denoise, x.shape[1], method, generator=generator, **settings)
     guess = sampling.last(states).x
     return metrics.si_sdr_improvement(guess.flatten(2), x.flatten(2)).nanmean()  # orthonormal: same in pictures
@@ -58,14 +65,19 @@ def by_level(model: StemModel, x: Tensor, error: Callable[..., Tensor],
     out: dict[str, list] = {}
     generator = torch.Generator().manual_seed(0)
     for some in x.to(model.device).split(8 if model.takes_known else 2):
-        shapes = {"free": Known.nothing(some)}
-        if model.takes_known:
-            shapes |= {"known": Known.the_mixture(some), "stems": Known.these(some, range(some.shape[1] // 2))}
+        shapes = {}
+        if model.learned():
+            shapes["free"] = Known.nothing(some)
+        if model.takes_mixture or model.learned(mixture=True):
+            shapes["known"] = Known.the_mixture(some)
+        if model.learned(stems=True):
+            shapes["stems"] = Known.these(some, range(some.shape[1] // 2))
         for name, known in shapes.items():
             for level in levels:
                 noise = torch.randn(some.shape, generator=generator).to(some)
                 value = error(some, torch.full((len(some),), level).to(some), known, noise)
                 out.setdefault(f"{name}_{level}", []).append(value.mean().item())
-        if model.takes_known or len(out.get("si_sdr_improvement", [])) < 4:  # Dirac takes long
+        # One stem alone separates nothing; Dirac takes long
+        if len(model.stems) > 1 and (model.takes_known or len(out.get("si_sdr_improvement", [])) < 4):
             out.setdefault("si_sdr_improvement", []).append(quick_separation(model, some, generator).item())
     return {name: round(sum(values) / len(values), 4) for name, values in out.items()}

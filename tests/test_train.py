@@ -14,7 +14,7 @@ import pytest
 import soundfile
 import torch
 
-from msdm_lite import corpus, items, optimizer, train, validation, wave, weights
+from msdm_lite import corpus, items, model, optimizer, train, validation, wave, weights
 from msdm_lite import recipe as recipes
 from msdm_lite.errors import InputError
 from msdm_lite.known import Known
@@ -91,6 +91,43 @@ def test_every_checkpoint_comes_with_the_weights_so_far(recipe, tmp_path, monkey
     monkeypatch.setattr(train.weights, "save", lambda model, path, record: kept.append(record["steps"]))
     train.train(recipe, tmp_path / "run", progress=False, checkpoint_minutes=0)
     assert kept == [1, 2, 3, 4, 5, 6]
+
+
+def test_models_of_one_stem_each_are_a_bundle(recipe, tmp_path):
+    for name in ("bass", "drums"):
+        path = train.train(replace(recipe, stems=(name,), steps=2), tmp_path / name, progress=False)
+        assert path.name == f"{name}.safetensors"
+        path.rename(tmp_path / path.name)
+        assert "val_free_1.0" in (last := lines(tmp_path / name)[-1])
+        assert not {"val_known_1.0", "val_si_sdr_improvement"} & set(last)  # one stem alone separates nothing
+    bundle = weights.load(tmp_path)
+    assert bundle.stems == ("bass", "drums")
+    assert bundle.record["bass"]["recipe"]["shapes"] == [1, 0, 0, 0]
+    assert bundle.record["bass"]["command"].startswith("msdm-lite train --preset tiny --data")
+    assert "--stems bass" in bundle.record["bass"]["command"]
+
+
+@pytest.mark.parametrize("task, shapes, measured", [("separate", [0, 1, 0, 0], {"known"}),
+                                                    ("guided", [0.3, 0.7, 0, 0], {"known", "free"})])
+def test_other_tasks_are_trained_by_the_same_loop(recipe, tmp_path, monkeypatch, task, shapes, measured):
+    monkeypatch.setitem(model.PRESETS, "other", replace(model.PRESETS["tiny"], preset="other", task=task))
+    path = train.train(replace(recipe, preset="other", steps=30, lr=3e-3), tmp_path / "run", progress=False)
+    made = weights.load(path)
+    assert made.config.task == task and made.record["recipe"]["shapes"] == shapes
+    last = lines(tmp_path / "run")[-1]
+    assert {key.split("_")[1] for key in last if key.startswith("val_") and key[-1].isdigit()} == measured
+    start = train.build(made.config)
+    start.denoiser.deviation.copy_(made.denoiser.deviation)
+    assert last["val_known_1.0"] < 0.95 * train.Validation(start, recipe.data)(start)["known_1.0"]
+
+
+def test_presets_of_some_stems():
+    assert train.preset("lite", ("piano", "bass")).stems == ("bass", "piano")
+    one = train.preset("base", ("drums",))
+    assert one.stems == ("drums",) and one.net.stems == 1 and train.build(one).denoiser.net.config.stems == 1
+    for stems in ((), ("flute",), ("bass", "bass")):
+        with pytest.raises(InputError, match="stems are some of"):
+            train.preset("lite", stems)
 
 
 def test_the_board_has_what_the_log_has(recipe, tmp_path):
