@@ -81,7 +81,7 @@ def generate(out: Path, model: str = "lite", seconds: float = 6.0, n: int = 1, m
         bands = generation.generate(loaded, seconds, n, seed, method, steps, sys.stderr.isatty(), **settings)
         for number, band in enumerate(bands, 1):
             place = folder / f"{number:02d}"
-            save_band(place, band, loaded)
+            generation.save_band(place, band, loaded)
             print(place)
 
 
@@ -114,7 +114,7 @@ def accompany(files: tyro.conf.Positional[tuple[str, ...]], out: Path, model: st
     waves = generation.collect(named_files(files), loaded)
     with audio.claimed(out) as folder:
         band = generation.accompany(waves, loaded, seed, method, steps, sys.stderr.isatty(), **settings)
-        for path in save_band(folder, band, loaded):
+        for path in generation.save_band(folder, band, loaded):
             print(path)
 
 
@@ -133,15 +133,6 @@ def named_files(words: tuple[str, ...]) -> dict[str, Path]:
             raise InputError(f"{name} is given twice: {found[name]} and {path}")
         found[name] = Path(path)
     return found
-
-
-def save_band(folder: Path, band, model) -> list[Path]:
-    """The stems (S, T) and their mix into a folder, all or none."""
-    from msdm_lite import audio
-
-    folder = audio.writable_folder(folder)
-    waves = {folder / f"{name}.wav": stem for name, stem in zip(model.stems, band, strict=True)}
-    return audio.save_all(waves | {folder / "mix.wav": band.sum(0)}, model.sample_rate)
 
 
 def train(out: Path, preset: str = "lite", data: str = "all", minutes: float | None = None, steps: int | None = None,
@@ -197,29 +188,44 @@ def train(out: Path, preset: str = "lite", data: str = "all", minutes: float | N
         print(path)
 
 
-def evaluate(method: str = "mixture-known", model: str = "lite", clips: str = "band", steps: int | None = None,
-             churn: float | None = None, corrections: int | None = None, seed: int = 0, device: str = "auto",
-             out: Path | None = None) -> None:
-    """Score a method on the shipped clips and write the result as JSON.
+def evaluate(task: Literal["separate", "generate", "accompany"] = "separate", method: str | None = None,
+             model: str = "lite", clips: str = "band", steps: int | None = None, churn: float | None = None,
+             corrections: int | None = None, given: tuple[str, ...] | None = None, n: int = 24, seed: int = 0,
+             device: str = "auto", out: Path | None = None) -> None:
+    """Score a method on the shipped clips, or the bands that a model makes, and write the result as JSON.
 
     Args:
-        method: mixture-known, dirac, gaussian, wiener, pigdm, projdiff or guided.
+        task: separate (SI-SDR improvement), generate or accompany (are all players heard, is there a beat, a pitch,
+            do the stems agree better than dealt anew).
+        method: separate: mixture-known, dirac, gaussian, wiener, pigdm, projdiff or guided. Others: as for those
+            commands. If not given, mixture-known, or what suits the model.
         model: a model that ships with the package, or the path of a .safetensors file.
-        clips: band or composed.
+        clips: band or composed; of bands that are made, always band.
         steps: noise levels; the method's own number if not given.
         churn: fresh noise added on the way (S_churn); the method's own if not given.
         corrections: how often each noise level is sampled (R); the method's own if not given.
+        given: stems that are given: besides the mixture, none if not named, and the others are scored; to accompany,
+            bass and drums.
+        n: how many bands are made.
         seed: of the noise.
         device: auto, cpu or cuda.
         out: the JSON file; printed only if not given.
     """
     from msdm_lite import evaluate as ev
+    from msdm_lite import judge
 
     chosen = {key: value for key, value in (("churn", churn), ("corrections", corrections)) if value is not None}
-    made = ev.evaluate(method, model, clips, steps, seed, device, progress=sys.stderr.isatty(), **chosen)
+    shown = sys.stderr.isatty()
+    if task == "separate":
+        made = ev.evaluate(method or "mixture-known", model, clips, steps, seed, device, shown, given or (), **chosen)
+        says = f"{made['method']}: {made['mean']:.2f} dB [{made['low']:.2f}, {made['high']:.2f}], n = {made['n']}"
+    else:
+        made = judge.evaluate_bands(task, model, n, method, steps, given or ("bass", "drums"), seed, device, shown,
+                                    **chosen)
+        says = f"{task}: all stems heard in {100 * made['audible']['all']:.0f} %, n = {made['n']}"
     if out is not None:
         print(ev.save(made, out))
-    print(f"{method}: {made['mean']:.2f} dB [{made['low']:.2f}, {made['high']:.2f}], n = {made['n']}")
+    print(says)
 
 
 def data(action: Annotated[Literal["build", "compose", "clips", "card"], tyro.conf.Positional], source: str = "all",

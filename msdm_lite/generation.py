@@ -147,3 +147,14 @@ def accompany(given: Mapping[str, str | Path | Tensor], model: StemModel | str =
     for n, wave in zip(numbers, waves.values(), strict=True):  # to the last bit
         made[n] = wave
     return made
+
+
+def save_band(folder: str | Path, band: Tensor, model: StemModel) -> list[Path]:
+    """The stems (S, T) and their mix into a folder, all or none; the paths of the files.
+
+    Raises:
+        InputError: they cannot be written there.
+    """
+    folder = audio.writable_folder(folder)
+    waves = {folder / f"{name}.wav": stem for name, stem in zip(model.stems, band, strict=True)}
+    return audio.save_all(waves | {folder / "mix.wav": band.sum(0)}, model.sample_rate)

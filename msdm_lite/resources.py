@@ -6,10 +6,12 @@ in a cache.
 """
 
 import errno
+import importlib
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import ModuleType
 
 from msdm_lite.errors import InputError, MachineError
 
@@ -60,3 +62,15 @@ def whole(path: Path) -> Iterator[Path]:
         raise
     finally:
         scratch.unlink(missing_ok=True)
+
+
+def library(name: str) -> ModuleType:
+    """A library that only some parts of the package need, such as "librosa.onset".
+
+    Raises:
+        MachineError: it is not installed.
+    """
+    try:
+        return importlib.import_module(name)
+    except ImportError:
+        raise MachineError(f"this needs {name.split('.')[0]}: pip install {name.split('.')[0]}") from None

@@ -1,0 +1,53 @@
+"""Frechet audio distance: how far one set of sounds is from another, in what a network hears in them.
+
+Each set becomes a cloud of embeddings (`msdm_lite.musicnn.embed`), each cloud a Gaussian, and the distance is that of
+the two Gaussians: |m1 - m2|^2 + tr(C1 + C2 - 2 (C1 C2)^(1/2)). Few sounds make it too large, by about a constant over
+their number; so figures of different numbers do not compare, and the limit of many is read off a line against 1 / n.
+Sources: Kilgour et al., Interspeech 2019; Chong and Forsyth, CVPR 2020 (the limit). Chapter:
+`book/07-separation.ipynb`.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from msdm_lite import resources
+from msdm_lite.errors import InputError
+
+
+def frechet(a: Tensor, b: Tensor) -> float:
+    """Frechet distance of two clouds of embeddings, (n, d) and (m, d).
+
+    Raises:
+        InputError: a cloud of fewer than two points, or of other dimensions than the other.
+    """
+    if a.ndim != 2 or b.ndim != 2 or a.shape[1] != b.shape[1] or min(len(a), len(b)) < 2:
+        raise InputError(f"two clouds of two points or more are compared, (n, d) and (m, d), not {tuple(a.shape)} and "
+                         f"{tuple(b.shape)}")
+    a, b = a.double(), b.double()
+    functional = resources.library("torchaudio.functional")
+    return functional.frechet_distance(a.mean(0), a.T.cov(), b.mean(0), b.T.cov()).item()
+
+
+def limit(a: Tensor, b: Tensor, sizes: Sequence[int], draws: int = 8, seed: int = 0) -> tuple[float, list[float]]:
+    """The distance that ever more sounds in `a` would come to, and the mean distances at the sizes that say so.
+
+    Subsets are drawn without putting back: a bootstrap's copies would make its clouds look smaller than they are.
+
+    Args:
+        a, b: clouds (n, d) and (m, d); b is used whole.
+        sizes: two or more, each at most n.
+        draws: subsets of each size.
+
+    Raises:
+        InputError: fewer than two sizes, or one that is larger than n.
+    """
+    if len(set(sizes)) < 2 or max(sizes) > len(a):
+        raise InputError(f"two sizes or more are needed, at most {len(a)}, not {list(sizes)}")
+    rng = np.random.default_rng(seed)
+    means = [float(np.mean([frechet(a[torch.from_numpy(rng.permutation(len(a))[:size])], b) for _ in range(draws)]))
+             for size in sizes]
+    line = np.polyfit(1 / np.asarray(sizes, dtype=float), means, 1)
+    return float(line[1]), means

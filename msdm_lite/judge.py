@@ -1,0 +1,121 @@
+"""Bands that a model made, held beside real ones: are all players heard, is there a beat, a pitch, do they agree?
+
+The measures are those of `msdm_lite.coherence`. Every mean has its interval, by bootstrap over bands. Whether stems
+belong together is asked twice: of the bands as they were made, and of the same stems dealt out anew among them.
+Chapter: `book/07-separation.ipynb`.
+"""
+
+import shlex
+import time
+from collections.abc import Callable, Sequence
+from datetime import date
+
+import numpy as np
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+import msdm_lite
+from msdm_lite import coherence, device, evaluate, generation, metrics, weights
+from msdm_lite.errors import InputError
+from msdm_lite.train import commit
+
+
+def measures(bands: Tensor, names: Sequence[str], tick: Callable[[], object] = lambda: None) -> dict[str, np.ndarray]:
+    """Of bands (n, S, T), for each: audible (n, S); beat, pitch, onsets and chroma (n,), nan where there is none."""
+    found: dict[str, list] = {"audible": [], "beat": [], "pitch": [], "onsets": [], "chroma": []}
+    for band in bands:
+        heard = coherence.audible(band)
+        pitches = [coherence.pitch_salience(stem) for stem, name, there in zip(band, names, heard, strict=True)
+                   if there and name in coherence.PITCHED]
+        found["audible"].append(heard.numpy())
+        found["beat"].append(coherence.beat_salience(band.sum(0)))
+        found["pitch"].append(float(np.mean(pitches)) if pitches else float("nan"))
+        found["onsets"].append(coherence.onset_agreement(band))
+        found["chroma"].append(coherence.chroma_agreement(band, names))
+        tick()
+    return {name: np.array(values) for name, values in found.items()}
+
+
+def _mean(values: np.ndarray) -> dict[str, float] | None:
+    """Mean and interval; None where fewer than eight bands have the measure."""
+    if np.isfinite(values).sum() < 8:
+        return None
+    return dict(zip(("mean", "low", "high"), metrics.bootstrap(values), strict=True))
+
+
+def judge(made: Tensor, real: Tensor, names: Sequence[str], seed: int = 0,
+          tick: Callable[[], object] = lambda: None) -> dict:
+    """Made bands (n, S, T) beside real ones (m, S, T).
+
+    Returns:
+        audible: share of bands in which each stem is heard, and in which all are;
+        beat, pitch: mean of the made, mean of the real, and their ratio;
+        onsets, chroma: mean of the made, of the same dealt anew, and of the difference band by band: above 0 the stems
+        of a band belong together.
+
+    Raises:
+        InputError: fewer than eight bands of either.
+    """
+    if min(len(made), len(real)) < 8:
+        raise InputError(f"bands are judged by eight or more, not by {min(len(made), len(real))}")
+    own, theirs = measures(made, names, tick), measures(real, names, tick)
+    dealt = measures(coherence.shuffled(made, seed), names, tick)
+    found: dict = {"audible": dict(zip(names, own["audible"].mean(0).tolist(), strict=True))
+                   | {"all": own["audible"].all(1).mean().item()}}
+    for name in ("beat", "pitch"):
+        mine, other = _mean(own[name]), _mean(theirs[name])
+        found[name] = {"made": mine, "real": other, "ratio": mine["mean"] / other["mean"] if mine and other else None}
+    for name in ("onsets", "chroma"):
+        found[name] = {"made": _mean(own[name]), "dealt": _mean(dealt[name]), "real": _mean(theirs[name]),
+                       "difference": _mean(own[name] - dealt[name])}
+    return found
+
+
+def evaluate_bands(task: str = "generate", model: str = "lite", n: int = 24, method: str | None = None,
+                   steps: int | None = None, given: Sequence[str] = ("bass", "drums"), seed: int = 0, on: str = "auto",
+                   progress: bool = True, **settings) -> dict:
+    """`judge` of bands that a model makes from noise, or around stems of the shipped clips, as a result.
+
+    Args:
+        task: "generate" or "accompany".
+        n: how many bands; of accompaniments at most one a clip.
+        given: for "accompany", the stems that are given.
+
+    Raises:
+        InputError: another task, fewer than eight bands, more than there are clips; and what the task itself refuses.
+    """
+    clips = evaluate.clips("band")
+    if task not in ("generate", "accompany"):
+        raise InputError(f"bands are made by generate or accompany, not by {task!r}")
+    if n < 8 or (task == "accompany" and n > len(clips)):
+        raise InputError(f"{n} bands: eight are the least, and of accompaniments {len(clips)} the most")
+    loaded = weights.load(model, on)
+    begun = time.perf_counter()
+    real = torch.stack([evaluate.clip(entry["name"]) for entry in clips])
+    with tqdm(total=3 * n + len(real), desc=task, unit="band", disable=not progress) as bar:
+        made = []
+        for i in range(n):
+            if task == "generate":
+                band = generation.generate(loaded, real.shape[-1] / loaded.sample_rate, 1, seed + i,
+                                           method or "ode", steps, **settings)[0]
+            else:
+                stems = {name: real[i, loaded.stems.index(name)] for name in given}
+                band = generation.accompany(stems, loaded, seed + i, method, steps, **settings)
+            made.append(band)
+            bar.update()
+        found = judge(torch.stack(made), real, loaded.stems, seed, bar.update)
+    words = ["msdm-lite", "evaluate", "--task", task, "--model", str(model), "--n", str(n), "--seed", str(seed)]
+    chosen = {"method": method, "steps": steps} | settings
+    for key, value in chosen.items():
+        words += [f"--{key}", str(value)] if value is not None else []
+    if task == "accompany":
+        words += ["--given", *given]
+    return {"what": "made bands beside real ones: measures of msdm_lite.coherence", "task": task, "model": str(model),
+            "settings": chosen, "given": list(given) if task == "accompany" else [], "n": n, "real": len(real),
+            "data": "shipped band clips", "interval": "95 % percentile bootstrap over bands", **found,
+            "device": loaded.device.type, "processor": device.processor(), "seed": seed,
+            "wall_seconds": round(time.perf_counter() - begun, 1), "version": msdm_lite.__version__,
+            "commit": commit(), "date": date.today().isoformat(),
+            "model_record": {k: loaded.record.get(k) for k in ("steps", "minutes", "commit")},
+            "command": shlex.join(words)}

@@ -1,0 +1,66 @@
+import json
+import math
+
+import pytest
+import torch
+
+from msdm_lite import cli, evaluate, judge, weights
+from msdm_lite.audio import STEMS
+from msdm_lite.errors import InputError
+
+
+@pytest.fixture(scope="module")
+def real() -> torch.Tensor:
+    return torch.stack([evaluate.clip(entry["name"])[:, : 4 * 22050] for entry in evaluate.clips("band")[:10]])
+
+
+def test_real_bands_are_as_good_as_themselves_and_belong_together(real):
+    found = judge.judge(real, real, STEMS)
+    assert found["audible"]["all"] > 0.8 and found["beat"]["ratio"] == found["pitch"]["ratio"] == 1
+    for name in ("onsets", "chroma"):
+        one = found[name]
+        assert one["made"] == one["real"] and one["made"]["mean"] > one["dealt"]["mean"]
+        assert one["difference"]["mean"] == pytest.approx(one["made"]["mean"] - one["dealt"]["mean"], abs=0.05)
+
+
+def test_noise_is_told_from_music(real):
+    noise = 0.06 * torch.randn(10, 4, 4 * 22050, generator=torch.Generator().manual_seed(0))
+    found = judge.judge(noise, real, STEMS)
+    assert found["audible"]["all"] == 1
+    assert found["beat"]["ratio"] < 0.6 and found["pitch"]["ratio"] < 0.4
+    for name in ("onsets", "chroma"):  # noise agrees with nothing, dealt anew or not
+        assert found[name]["difference"]["low"] < 0.02
+
+
+def test_what_is_not_there_has_no_mean(real):
+    silent = real.clone()
+    silent[:, [0, 2, 3]] = 0
+    found = judge.judge(silent, real, STEMS)
+    assert found["audible"]["bass"] == found["audible"]["all"] == 0 and found["audible"]["drums"] > 0.8
+    assert found["pitch"] == {"made": None, "real": found["pitch"]["real"], "ratio": None}
+    assert found["chroma"]["made"] is None and found["onsets"]["difference"] is None
+    assert math.isfinite(found["beat"]["ratio"])
+
+
+@pytest.mark.parametrize("task", ["generate", "accompany"])
+def test_bands_of_a_model_on_the_command_line(tiny, tmp_path, monkeypatch, task, capsys):
+    entries, clip = evaluate.clips("band")[:8], evaluate.clip
+    monkeypatch.setattr(evaluate, "clips", lambda kind="band": entries)
+    monkeypatch.setattr(evaluate, "clip", lambda name: clip(name)[:, : 2 * 22050])
+    path = str(weights.save(tiny, tmp_path / "tiny.safetensors", {}))
+    out = tmp_path / f"{task}.json"
+    assert cli.main(["evaluate", "--task", task, "--model", path, "--n", "8", "--steps", "2", "--out", str(out)]) == 0
+    assert "n = 8" in capsys.readouterr().out
+    found = json.loads(out.read_text())
+    assert found["task"] == task and found["n"] == 8 and set(found["audible"]) == {*STEMS, "all"}
+    assert found["given"] == (["bass", "drums"] if task == "accompany" else [])
+    assert f"--task {task}" in found["command"] and "--steps 2" in found["command"]
+
+
+def test_too_few_bands(tiny, real):
+    with pytest.raises(InputError, match="eight or more"):
+        judge.judge(real[:5], real, STEMS)
+    for task, n, says in (("generate", 3, "eight are the least"), ("accompany", 1000, "the most"),
+                          ("dance", 8, "not by 'dance'")):
+        with pytest.raises(InputError, match=says):
+            judge.evaluate_bands(task, "lite", n)
