@@ -57,7 +57,7 @@ def generate(model: StemModel | str = "lite", seconds: float = 6.0, n: int = 1, 
             own = int(np.random.SeedSequence((seed, i)).generate_state(1, np.uint64)[0] >> np.uint64(1))
             states = methods.conditional(denoise, shape, chosen, generator=torch.Generator().manual_seed(own),
                                          device=model.device)
-            bands[i] = from_picture(sampling.last(states).x[0], model, T)
+            bands[i] = from_picture(sampling.end(states)[0], model, T)
     return bands
 
 
@@ -143,7 +143,7 @@ def accompany(given: Mapping[str, str | Path | Tensor], model: StemModel | str =
     del clean  # the sampler has what it needs of it
     with tqdm(total=total, desc="accompanying", unit="batch", disable=not progress, leave=False) as bar:
         denoise.tick = bar.update
-        made = from_picture(sampling.last(states).x[0], model, T, 1 / gain)
+        made = from_picture(sampling.end(states)[0], model, T, 1 / gain)
     for n, wave in zip(numbers, waves.values(), strict=True):  # to the last bit
         made[n] = wave
     return made

@@ -40,4 +40,4 @@ class Replacement:
 
     def put(self, x: Tensor, sigma: float = 0.0, n: Tensor | None = None) -> Tensor:
         """x (B, S, ...) with the given parts in place, carrying noise sigma * n if there is any. x stays as it was."""
-        return torch.where(self.mask, self.given if n is None else self.given + sigma * n, x)
+        return torch.where(self.mask, self.given if n is None else torch.add(self.given, n, alpha=sigma), x)

@@ -100,6 +100,8 @@ def _churned(order: int, x: Tensor, sigmas: list[float], guidance: Guidance, den
         for again in reversed(range(corrections)):
             if hold:
                 x = hold.put(x, sigma, n)
+            if not again:
+                n = None
             raised = sigma * (1 + gamma)
             if gamma > 0:
                 x = torch.add(x, _fresh(x, known, generator), alpha=(raised**2 - sigma**2) ** 0.5)
@@ -116,7 +118,10 @@ def _churned(order: int, x: Tensor, sigmas: list[float], guidance: Guidance, den
                 x = torch.add(x, _fresh(x, known, generator), alpha=(sigma**2 - following**2) ** 0.5)
         if hold and following == 0:
             x = hold.put(x)
-        yield State(x, following, x0)
+        state = State(x, following, x0)
+        del x0
+        yield state
+        del state
 
 
 def dpm_solver(x: Tensor, sigmas: list[float], guidance: Guidance, denoise: Denoise, churn: float = 0.0,
@@ -177,3 +182,14 @@ def last(states: Iterator[State]) -> State:
     if not kept:
         raise InputError("the sampler made no step")
     return kept[0]
+
+
+def end(states: Iterator[State]) -> Tensor:
+    """Run a sampler to its end, (B, S, ...), and keep of each state no more than that needs: songs are long."""
+    x = None
+    for state in states:
+        x = state.x
+        del state
+    if x is None:
+        raise InputError("the sampler made no step")
+    return x

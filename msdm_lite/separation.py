@@ -113,7 +113,7 @@ def separate(source: str | Path | Tensor, model: StemModel | str = "lite", metho
         for _ in range(samples):
             states = methods.conditional(denoise, (1, S, *y.shape[1:]), chosen, y, clean, numbers,
                                          variance=model.variance, generator=generator)
-            one = sampling.last(states).x[0]
+            one = sampling.end(states)[0]
             mean = one if mean is None else mean + one
     stems = from_picture(mean / samples if samples > 1 else mean, model, len(wave), 1 / gain)
     if numbers:  # to the last bit

@@ -7,7 +7,7 @@ from msdm_lite.errors import InputError
 from msdm_lite.imputation import Replacement
 from msdm_lite.known import Known, project
 from msdm_lite.oracle import GaussianMixture
-from msdm_lite.sampling import SAMPLERS, dpm_solver, euler, exponential, heun, karras, last, linear
+from msdm_lite.sampling import SAMPLERS, dpm_solver, end, euler, exponential, heun, karras, last, linear
 
 
 @pytest.fixture
@@ -168,6 +168,16 @@ def test_same_generator_same_states(correlated):
                        correlated.denoise, churn=2.0, generator=torch.Generator().manual_seed(seed))).x
             for seed in (3, 3, 4)]
     assert torch.equal(runs[0], runs[1]) and not torch.equal(runs[0], runs[2])
+
+
+def test_the_end_is_that_of_the_last_state(correlated):
+    def run():
+        return euler(torch.ones(2, 2).double(), karras(5, 0.1, 1.0), guidance.unconditional(), correlated.denoise,
+                     churn=2.0, generator=torch.Generator().manual_seed(3))
+
+    assert torch.equal(end(run()), last(run()).x)
+    with pytest.raises(InputError, match="no step"):
+        end(iter(()))
 
 
 @pytest.mark.parametrize("sampler", [euler, heun, dpm_solver])
