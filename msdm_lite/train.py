@@ -127,7 +127,7 @@ def train(recipe: Recipe, out: str | Path, resume: bool = False, on: str = "auto
     model = build(start.config if start else config)
     asked, recipe = recipe, recipe.for_model(model)
     if start:
-        _begin_with(start, model, recipe)
+        _begin_with(start, model, recipe, config.stems)
     elif isinstance(model, Model) and not resume:
         model.denoiser.deviation.copy_(deviations(model, songs))
     if change:
@@ -270,14 +270,17 @@ def train(recipe: Recipe, out: str | Path, resume: bool = False, on: str = "auto
     return path
 
 
-def _begin_with(start: StemModel, model: StemModel, recipe: Recipe) -> None:
+def _begin_with(start: StemModel, model: StemModel, recipe: Recipe, stems: tuple[str, ...]) -> None:
     """Give a model the weights of another.
 
     Raises:
-        InputError: it is of another preset, or has as much training behind it as the recipe wants in all.
+        InputError: it is of another preset or of other stems, or has as much training behind it as the recipe wants in
+            all.
     """
-    if start.config.preset != recipe.preset or start.state_dict().keys() != model.state_dict().keys():
-        raise InputError(f"{recipe.start} is no {recipe.preset}: name its preset, or another model to start with")
+    named = (start.config.preset, start.stems) == (recipe.preset, stems)
+    if not named or start.state_dict().keys() != model.state_dict().keys():
+        raise InputError(f"{recipe.start} is no {recipe.preset} of {', '.join(stems)}: name its preset and its stems, "
+                         "or another model to start with")
     done, wanted = (start.record.get("steps", 0), recipe.steps) if recipe.steps else (
         start.record.get("minutes", 0), recipe.minutes)
     if done >= wanted:

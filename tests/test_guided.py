@@ -10,15 +10,13 @@ from msdm_lite.errors import InputError
 from msdm_lite.guided import Guided
 from msdm_lite.known import Known
 from msdm_lite.model import build, preset
+from tests.conftest import heard
 
 
 @pytest.fixture(scope="module")
 def guided() -> Guided:
     torch.manual_seed(0)
-    model = build(replace(preset("tiny"), task="guided"))
-    for layer in model.denoiser.net.folding.leave:
-        torch.nn.init.normal_(layer.weight, std=0.05)
-    return model.eval().requires_grad_(False)
+    return heard(build(replace(preset("tiny"), task="guided")))
 
 
 def test_what_it_is_told_makes_a_difference_and_the_sum(guided):

@@ -9,15 +9,13 @@ from msdm_lite.errors import InputError
 from msdm_lite.known import Known
 from msdm_lite.model import build, preset
 from msdm_lite.supervised import Supervised
+from tests.conftest import heard
 
 
 @pytest.fixture(scope="module")
 def supervised() -> Supervised:
     torch.manual_seed(0)
-    model = build(replace(preset("tiny"), task="separate"))
-    for layer in model.denoiser.net.folding.leave:
-        torch.nn.init.normal_(layer.weight, std=0.05)
-    return model.eval().requires_grad_(False)
+    return heard(build(replace(preset("tiny"), task="separate")))
 
 
 def test_only_the_mixture_is_heard(supervised):

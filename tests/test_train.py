@@ -80,6 +80,7 @@ def test_a_run_can_start_with_the_weights_of_another(recipe, tmp_path):
     assert 0 < max((own[name] - value).abs().max() for name, value in before.named_parameters()) < 0.1
     for other, says in ((replace(recipe, start=str(first)), "6 steps behind it"),
                         (replace(recipe, start=str(first), preset="lite", steps=9), "is no lite"),
+                        (replace(recipe, start=str(first), stems=("bass",), steps=9), "is no tiny of bass"),
                         (replace(recipe, start="nowhere", steps=9), "no model 'nowhere'")):
         with pytest.raises(InputError, match=says):
             train.train(other, tmp_path / "third", progress=False)
