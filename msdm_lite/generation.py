@@ -97,11 +97,12 @@ def collect(given: Mapping[str, str | Path | Tensor], model: StemModel) -> dict[
             raise InputError(f"{name} is mono, (T,), and not of shape {tuple(waves[name].shape)}")
         check(waves[name], model, name)
     longest = max(map(len, waves.values()))
-    for name, wave in waves.items():
+    for name, wave in list(waves.items()):
         if len(wave) < longest:
             LOG.warning("%s is %.2f s shorter than the longest stem: silence follows it", name,
                         (longest - len(wave)) / model.sample_rate)
-    return {name: torch.nn.functional.pad(wave, (0, longest - len(wave))) for name, wave in waves.items()}
+            waves[name] = torch.nn.functional.pad(wave, (0, longest - len(wave)))
+    return waves
 
 
 @torch.no_grad()

@@ -121,7 +121,8 @@ def pigdm(y: Tensor, variance: Tensor, among: Sequence[int] | None = None, trust
             usual = left / left.sum(1, keepdim=True) * gap
             longer = along((s**2 * pull).flatten(1).norm(dim=1) / usual.flatten(1).norm(dim=1), x)
             pull = pull * (trust / longer).clamp(max=1)
-        d = (x - x0.detach() - s**2 * pull) / s
+        x0 = torch.addcmul(x0.detach(), s**2, pull)
+        d = (x - x0) / s
         return d
 
     return drift

@@ -40,4 +40,5 @@ class Replacement:
 
     def put(self, x: Tensor, sigma: float = 0.0, n: Tensor | None = None) -> Tensor:
         """x (B, S, ...) with the given parts in place, carrying noise sigma * n if there is any. x stays as it was."""
-        return torch.where(self.mask, self.given if n is None else torch.add(self.given, n, alpha=sigma), x)
+        new = torch.where(self.mask, self.given, x)
+        return new if n is None else new.addcmul_(n, self.mask.to(n.dtype), value=sigma)

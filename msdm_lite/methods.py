@@ -5,7 +5,7 @@ the mixture and some stems. `conditional` looks at the stem axis alone, so it se
 points of the oracle. Chapter: `book/07-separation.ipynb`.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass, fields, replace
 
 import torch
@@ -106,7 +106,7 @@ def conditional(denoise: Denoise, shape: Sequence[int], method: Method, y: Tenso
                 given: Tensor | None = None, stems: Sequence[int] = (), mask: Tensor | None = None,
                 variance: Tensor | None = None,
                 generator: torch.Generator | None = None,
-                device: torch.device | None = None) -> Iterator[sampling.State]:
+                device: torch.device | None = None) -> Generator[sampling.State, None, Tensor]:
     """The sampler, a generator of states, of whatever is asked of a denoiser.
 
     Args:

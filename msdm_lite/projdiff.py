@@ -5,7 +5,7 @@ stems that sum to the mixture. It never holds a noisy state on the constraint, s
 is told are always right. What it finds is a likely band rather than a sample. Chapter: `book/07-separation.ipynb`.
 """
 
-from collections.abc import Iterator
+from collections.abc import Generator
 
 import torch
 from torch import Tensor
@@ -16,7 +16,7 @@ from msdm_lite.sampling import State, _check
 
 
 def projdiff(y: Tensor, stems: int, sigmas: list[float], denoise: Denoise, rounds: int = 5, rate: float | None = None,
-             momentum: float = 0.5, generator: torch.Generator | None = None) -> Iterator[State]:
+             momentum: float = 0.5, generator: torch.Generator | None = None) -> Generator[State, None, Tensor]:
     """Yields the estimate after each noise level: x and x0 are the same, clean stems that sum to the mixture.
 
     Args:
@@ -42,10 +42,15 @@ def projdiff(y: Tensor, stems: int, sigmas: list[float], denoise: Denoise, round
         for _ in range(rounds):
             where = generator.device if generator else x0.device
             n = torch.randn(x0.shape, generator=generator, device=where, dtype=x0.dtype).to(x0)
-            guess = denoise(x0 + sigma * n, level)
-            if not torch.isfinite(guess).all():
+            x = torch.add(x0, n, alpha=sigma)
+            del n  # the state of a long song is large
+            guess = denoise(x, level)
+            del x
+            if not all(bound.isfinite() for bound in guess.aminmax()):
                 raise FloatingPointError(f"the denoiser returned values that are not finite at sigma = {sigma:.4g}")
-            move = momentum * move + (1 - momentum) * (guess - x0)
-            x0 = x0 + rate * move
+            move = torch.lerp(guess - x0, move, momentum)
+            del guess
+            x0 = torch.add(x0, move, alpha=rate)
             x0 = x0 + ((y - x0.sum(1)) / stems).unsqueeze(1)
         yield State(x0, sigma, x0)
+    return x0

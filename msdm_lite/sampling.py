@@ -1,13 +1,13 @@
 """Noise schedules as data, and the samplers as generators. Chapter: `book/07-separation.ipynb`.
 
-A sampler yields every state, so that a caller can draw it, animate it, count it or stop. It knows a guidance and a
-denoiser, and nothing of audio. Sources: Karras et al. (EDM, arXiv 2206.00364), algorithm 2, and the correction steps of
-Mariani et al. (arXiv 2302.02257); Lu et al. (DPM-Solver++, arXiv 2211.01095).
+A sampler yields every state, so that a caller can draw it, animate it, count it or stop, and returns the last x. It
+knows a guidance and a denoiser, and nothing of audio. Sources: Karras et al. (EDM, arXiv 2206.00364), algorithm 2, and
+the correction steps of Mariani et al. (arXiv 2302.02257); Lu et al. (DPM-Solver++, arXiv 2211.01095).
 """
 
 import math
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -65,7 +65,7 @@ def _ramp(steps: int, low: float, high: float) -> Tensor:
 
 def euler(x: Tensor, sigmas: list[float], guidance: Guidance, denoise: Denoise, churn: float = 0.0,
           corrections: int = 1, known: Known | None = None, hold: Replacement | None = None,
-          generator: torch.Generator | None = None) -> Iterator[State]:
+          generator: torch.Generator | None = None) -> Generator[State, None, Tensor]:
     """Euler steps with churn and correction steps, as the paper samples; yields the state after each noise level.
 
     Args:
@@ -85,14 +85,14 @@ def euler(x: Tensor, sigmas: list[float], guidance: Guidance, denoise: Denoise, 
 
 def heun(x: Tensor, sigmas: list[float], guidance: Guidance, denoise: Denoise, churn: float = 0.0,
          corrections: int = 1, known: Known | None = None, hold: Replacement | None = None,
-         generator: torch.Generator | None = None) -> Iterator[State]:
+         generator: torch.Generator | None = None) -> Generator[State, None, Tensor]:
     """As `euler`, with a second evaluation at the end of each step, whose drift is averaged in: second order."""
     return _churned(2, x, sigmas, guidance, denoise, churn, corrections, known, hold, generator)
 
 
 def _churned(order: int, x: Tensor, sigmas: list[float], guidance: Guidance, denoise: Denoise, churn: float,
              corrections: int, known: Known | None, hold: Replacement | None,
-             generator: torch.Generator | None) -> Iterator[State]:
+             generator: torch.Generator | None) -> Generator[State, None, Tensor]:
     _check(sigmas, corrections, churn)
     gamma = min(churn / (len(sigmas) - 1), 2**0.5 - 1)
     for sigma, following in pairwise(sigmas):
@@ -106,14 +106,17 @@ def _churned(order: int, x: Tensor, sigmas: list[float], guidance: Guidance, den
             if gamma > 0:
                 x = torch.add(x, _fresh(x, known, generator), alpha=(raised**2 - sigma**2) ** 0.5)
             d = _drift(guidance, x, raised, denoise)
-            # torch.add makes no temporary copy, and nothing outlives its use: the state of a long song is large
-            x0 = None if again else torch.add(x, d, alpha=-raised)
-            ahead = x0 if following == 0 and x0 is not None else torch.add(x, d, alpha=following - raised)
+            # The state of a long song is large: torch.add makes no temporary copy, and nothing outlives its use
+            x0 = torch.add(x, d, alpha=-raised) if order == 2 and not again else None
+            ahead = torch.add(x, d, alpha=following - raised)
             if order == 2 and following > 0:
-                d = (d + _drift(guidance, ahead, following, denoise)) / 2
+                d = torch.lerp(d, _drift(guidance, ahead, following, denoise), 0.5)
                 ahead = torch.add(x, d, alpha=following - raised)
             x = ahead
-            del d, ahead
+            del ahead
+            if x0 is None and not again:
+                x0 = torch.add(x, d, alpha=-following) if following > 0 else x
+            del d
             if again:
                 x = torch.add(x, _fresh(x, known, generator), alpha=(sigma**2 - following**2) ** 0.5)
         if hold and following == 0:
@@ -122,11 +125,12 @@ def _churned(order: int, x: Tensor, sigmas: list[float], guidance: Guidance, den
         del x0
         yield state
         del state
+    return x
 
 
 def dpm_solver(x: Tensor, sigmas: list[float], guidance: Guidance, denoise: Denoise, churn: float = 0.0,
                corrections: int = 1, known: Known | None = None, hold: Replacement | None = None,
-               generator: torch.Generator | None = None) -> Iterator[State]:
+               generator: torch.Generator | None = None) -> Generator[State, None, Tensor]:
     """DPM-Solver++(2M): second order with one evaluation a step, since it remembers the last estimate. For few steps.
 
     Arguments and errors as `euler`. It solves the ODE: there is no churn, and corrections would break its memory.
@@ -144,10 +148,11 @@ def dpm_solver(x: Tensor, sigmas: list[float], guidance: Guidance, denoise: Deno
         else:
             step = math.log(sigma / following)
             ahead = x0 if before is None else torch.lerp(before, x0, 1 + step / (2 * last_step))
-            x = torch.lerp(ahead, x, following / sigma)  # what is known stays to the last bit
             before, last_step = x0, step
+            x = torch.lerp(ahead, x, following / sigma)  # what is known stays to the last bit
             del ahead
         yield State(x, following, x0)
+    return x
 
 
 SAMPLERS = {"euler": euler, "heun": heun, "dpm-solver": dpm_solver}
@@ -184,12 +189,10 @@ def last(states: Iterator[State]) -> State:
     return kept[0]
 
 
-def end(states: Iterator[State]) -> Tensor:
-    """Run a sampler to its end, (B, S, ...), and keep of each state no more than that needs: songs are long."""
-    x = None
-    for state in states:
-        x = state.x
-        del state
-    if x is None:
-        raise InputError("the sampler made no step")
-    return x
+def end(states: Generator[State, None, Tensor]) -> Tensor:
+    """Run a sampler to its end, (B, S, ...), and hold none of the states on the way: songs are long."""
+    while True:
+        try:
+            next(states)
+        except StopIteration as stop:
+            return stop.value

@@ -97,33 +97,38 @@ def separate(source: str | Path | Tensor, model: StemModel | str = "lite", metho
         raise InputError(f"a mixture is mono, (T,), and not of shape {tuple(wave.shape)}")
     check(wave, model)
     S = len(model.stems)
-    numbers, known = _given(given or {}, model, len(wave))
+    known = _given(given or {}, model, len(wave))
     level = loudness(wave, model.sample_rate // 4)
     if level < 1e-12:
         LOG.warning("the mixture is silent, and so are its stems")
         return torch.zeros(S, len(wave))
     gain = LEVEL / level
     y = to_picture(wave, model, gain)[None]  # (1, bins, L)
-    clean = to_picture(known, model, gain)[None] if numbers else None  # (1, S, bins, L)
+    clean = None
+    if known:
+        silence = torch.zeros(len(wave))
+        clean = to_picture(torch.stack([known.get(n, silence) for n in range(S)]), model, gain)[None]  # (1, S, bins, L)
     denoise = Windowed(model)
     total = samples * chosen.evaluations * denoise.evaluations(1, y.shape[-1])
     generator, mean = torch.Generator().manual_seed(seed), None
     with tqdm(total=total, desc="separating", unit="batch", disable=not progress, leave=False) as bar:
         denoise.tick = bar.update
         for _ in range(samples):
-            states = methods.conditional(denoise, (1, S, *y.shape[1:]), chosen, y, clean, numbers,
+            states = methods.conditional(denoise, (1, S, *y.shape[1:]), chosen, y, clean, list(known),
                                          variance=model.variance, generator=generator)
             one = sampling.end(states)[0]
-            mean = one if mean is None else mean + one
-    stems = from_picture(mean / samples if samples > 1 else mean, model, len(wave), 1 / gain)
-    if numbers:  # to the last bit
-        stems[numbers] = known[numbers]
+            mean = one if mean is None else mean.add_(one)
+            del states, one
+    del clean
+    stems = from_picture(mean, model, len(wave), 1 / (gain * samples))
+    for n, one in known.items():  # to the last bit
+        stems[n] = one
     return stems
 
 
-def _given(given: Mapping[str, str | Path | Tensor], model: StemModel, samples: int) -> tuple[list[int], Tensor]:
-    """Stems by name as (S, T), as long as the mixture, and the numbers of those that are there."""
-    numbers, waves = [], torch.zeros(len(model.stems), samples if given else 0)
+def _given(given: Mapping[str, str | Path | Tensor], model: StemModel, samples: int) -> dict[int, Tensor]:
+    """Stems by number, (T,) each, as long as the mixture."""
+    waves = {}
     for name, source in given.items():
         if name not in model.stems:
             raise InputError(f"the model has no stem {name!r}: it has {', '.join(model.stems)}")
@@ -131,9 +136,9 @@ def _given(given: Mapping[str, str | Path | Tensor], model: StemModel, samples: 
         check(wave, model, name)
         if wave.ndim != 1 or abs(len(wave) - samples) > 0.05 * model.sample_rate:
             raise InputError(f"{name} must be as long as the mixture, ({samples},) samples, and is {tuple(wave.shape)}")
-        n = model.stems.index(name)
-        waves[n, : len(wave)] = wave[:samples]
-        numbers.append(n)
-    if len(numbers) == len(model.stems):
+        if len(wave) != samples:
+            wave = torch.nn.functional.pad(wave[:samples], (0, max(0, samples - len(wave))))
+        waves[model.stems.index(name)] = wave
+    if len(waves) == len(model.stems):
         raise InputError("all stems are given: there is nothing to find")
-    return numbers, waves
+    return waves

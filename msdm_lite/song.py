@@ -39,7 +39,10 @@ def to_picture(wave: Tensor, model: StemModel, gain: float = 1.0) -> Tensor:
     if wave.ndim == 1:
         return model.transform.forward(F.pad(wave.float() * gain, pad)).contiguous().to(model.device)
     # One at a time: the transform needs several times what it is given
-    return torch.stack([to_picture(one, model, gain) for one in wave])
+    out = torch.empty(len(wave), N, (sum(pad) + wave.shape[-1]) // N, device=model.device)
+    for place, one in zip(out, wave, strict=True):
+        place.copy_(to_picture(one, model, gain))
+    return out
 
 
 def from_picture(picture: Tensor, model: StemModel, samples: int, gain: float = 1.0) -> Tensor:
