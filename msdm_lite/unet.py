@@ -12,6 +12,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from msdm_lite.convolution import Conv3x3
+
 
 class ChannelNorm(nn.LayerNorm):
     """LayerNorm over the channels of (B, C, H, W); cheap because the memory is channels-last."""
@@ -25,8 +27,8 @@ class ResBlock(nn.Module):
 
     def __init__(self, width: int, told: int):
         super().__init__()
-        self.norm1, self.conv1 = ChannelNorm(width), nn.Conv2d(width, width, 3, padding=1)
-        self.norm2, self.conv2 = ChannelNorm(width), nn.Conv2d(width, width, 3, padding=1)
+        self.norm1, self.conv1 = ChannelNorm(width), Conv3x3(width, width)
+        self.norm2, self.conv2 = ChannelNorm(width), Conv3x3(width, width)
         self.film = nn.Linear(told, 2 * width)
         nn.init.zeros_(self.conv2.weight)
         nn.init.zeros_(self.conv2.bias)
