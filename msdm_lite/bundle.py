@@ -56,6 +56,6 @@ class Bundle(StemModel):
             raise InputError("independent models know noise on every stem only")
         return torch.cat([model.denoise(x[:, n : n + 1], sigma) for n, model in enumerate(self.models)], 1)
 
-    def loss(self, x: Tensor, sigma: Tensor, known: Known, noise: Tensor) -> Tensor:
+    def loss(self, x: Tensor, sigma: Tensor, known: Known, noise: Tensor, sketched: Tensor | None = None) -> Tensor:
         """Not trained together: train each alone."""
         raise InputError("the models of a bundle are trained one by one")

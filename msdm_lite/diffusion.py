@@ -40,23 +40,29 @@ class Denoiser(nn.Module):
     Args:
         net: (B, inputs, F, L), (B, told) -> (B, 3 S, F, L), `inputs` as `inputs_for(S)`.
         deviation: standard deviation of each stem and bin, (S, F).
+        sketched: it can also be told a sketch; the net then has S more inputs.
     """
 
-    def __init__(self, net: nn.Module, deviation: Tensor, told: int):
+    def __init__(self, net: nn.Module, deviation: Tensor, told: int, sketched: bool = False):
         super().__init__()
-        self.net = net
-        self.embed = NoiseEmbedding(1 + len(deviation), told)
+        self.net, self.sketched = net, sketched
+        self.embed = NoiseEmbedding(1 + len(deviation) + sketched, told)
         self.register_buffer("deviation", deviation)
 
     @staticmethod
-    def inputs_for(stems: int) -> int:
-        """Channels the net sees for each coefficient: every stem and the mixture, and the log energy of each."""
-        return 2 * (stems + 1)
+    def inputs_for(stems: int, sketched: bool = False) -> int:
+        """Channels the net sees for each coefficient: every stem and the mixture, and the log energy of each.
 
-    def forward(self, x: Tensor, sigma: Tensor, known: Known | None = None, mixture: Tensor | None = None) -> Tensor:
+        And the sketch of every stem, if it can be told one.
+        """
+        return 2 * (stems + 1) + stems * sketched
+
+    def forward(self, x: Tensor, sigma: Tensor, known: Known | None = None, mixture: Tensor | None = None,
+                drawn: Tensor | None = None, told: Tensor | None = None) -> Tensor:
         """Denoised stems (B, S, F, L) from noisy ones at level sigma (B,). Known stems come back as they went in.
 
         Where the mixture is known the noise sums to zero, and the sum of x says it; or else it is told, (B, F, L).
+        A sketch is drawn as large as x; `told` (B,) says which items are told theirs, all if not given.
         """
         known = Known.nothing(x) if known is None else known
         S = x.shape[1]
@@ -70,7 +76,12 @@ class Denoiser(nn.Module):
         mixture_noise = s2 * free.sum(1, keepdim=True) * ~fixed
         seen = torch.cat([x / (v + s2 * free).sqrt(), mixture / (v.sum(0) + mixture_noise).sqrt()], 1)
         loud = (pseudo_energy(seen) + 1e-4).log() / 4
-        out = self.net(torch.cat([seen, loud], 1), self.embed(sigma, known.flags())).float()
+        inputs, flags = [seen, loud], known.flags()
+        if self.sketched:
+            told = torch.full_like(known.mixture, drawn is not None) if told is None else told
+            inputs.append(torch.zeros_like(x) if drawn is None else drawn * told[:, None, None, None])
+            flags = torch.cat([flags, told[:, None].float()], 1)
+        out = self.net(torch.cat(inputs, 1), self.embed(sigma, flags)).float()
         a, g, w = out.split(S, 1)
 
         left = v * s2 / (v + s2)  # what stays uncertain of each coefficient
@@ -111,12 +122,12 @@ def error(guess: Tensor, x: Tensor, sigma: Tensor, deviation: Tensor, tilt: floa
 
 
 def loss(denoiser: Denoiser, x: Tensor, sigma: Tensor, known: Known, generator: torch.Generator | None = None,
-         tilt: float = 0.5, n: Tensor | None = None) -> Tensor:
+         tilt: float = 0.5, n: Tensor | None = None, **told: Tensor | None) -> Tensor:
     """Weighted denoising score matching, one value an item: (B,). About one for a net that knows variances alone.
 
     The `error` of the denoiser, with its own deviations, for each stem that is unknown: a known one has none. The
-    white noise n is drawn from the generator if not given.
+    white noise n is drawn from the generator if not given. Whatever else the denoiser is told it gets as it is.
     """
-    guess = denoiser(add_noise(x, sigma, known, generator, n), sigma, known)
+    guess = denoiser(add_noise(x, sigma, known, generator, n), sigma, known, **told)
     open_share = (~known.stems).float().mean(1)  # of the stems
     return error(guess, x, sigma, denoiser.deviation, tilt) / open_share

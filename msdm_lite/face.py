@@ -19,6 +19,9 @@ class StemModel(nn.Module):
 
     takes_known: bool  # trained on every shape of noise, or on noise on all stems alone
     takes_mixture = False  # can be told the mixture while all stems are noisy, as `denoise(..., mixture=y)`
+    makes_sound = True  # or only sketches of it
+    sketched = 0.0  # share of training crops, the mixture unknown, that come with their sketch
+    levels = (-1.2, 1.4)  # mean and deviation of ln sigma in training, where the mixture is unknown
     shares = (1.0, 0.0, 0.0, 0.0)  # of training crops in which nothing, the mixture, stems, both are known
 
     def __init__(self, config, denoiser: nn.Module, transform):
@@ -37,6 +40,11 @@ class StemModel(nn.Module):
         share = recipe.get("known_share")  # of records before the other shapes were learned
         shares = recipe.get("shapes", [1, 1, 1, 1] if share is None else [1 - share, share, 0, 0])
         return shares[mixture + 2 * stems] > 0
+
+    @property
+    def takes_sketch(self) -> bool:
+        """Was it trained to paint sketches, as `denoise(..., sketch=drawn)`?"""
+        return self.record.get("recipe", {}).get("sketched", self.sketched) > 0
 
     @property
     def stems(self) -> tuple[str, ...]:

@@ -31,7 +31,7 @@ class Guided(Model):
         flags = Known.nothing(x) if mixture is None else Known.the_mixture(x)
         return self.denoiser(x, sigma, flags, mixture)
 
-    def loss(self, x: Tensor, sigma: Tensor, known: Known, noise: Tensor) -> Tensor:
+    def loss(self, x: Tensor, sigma: Tensor, known: Known, noise: Tensor, sketched: Tensor | None = None) -> Tensor:
         """The training loss, one value an item: (B,). `known.mixture` says which are told; all stems are noisy."""
         guess = self.denoiser(add_noise(x, sigma, n=noise), sigma, Known(known.mixture, known.stems & False), x.sum(1))
         return error(guess, x, sigma, self.denoiser.deviation)

@@ -25,8 +25,11 @@ class Order(Sampler):
             turn += 1
 
 
-def noise_of(items: Tensor, x: Tensor, recipe: Recipe) -> tuple[Tensor, Known, Tensor]:
-    """For items (B,) of clean x (B, S, ...): levels (B,), what is known, white noise like x. By seed and item alone."""
+def noise_of(items: Tensor, x: Tensor, recipe: Recipe) -> tuple[Tensor, Known, Tensor, Tensor]:
+    """For items (B,) of clean x (B, S, ...): levels (B,), what is known, white noise like x, which are sketched (B,).
+
+    By seed and item alone.
+    """
     S = x.shape[1]
     kinds = shapes_of(items, recipe.shapes)
     mixture = (kinds == 1) | (kinds == 3)
@@ -47,7 +50,10 @@ def noise_of(items: Tensor, x: Tensor, recipe: Recipe) -> tuple[Tensor, Known, T
         noise[row] = torch.randn(x.shape[1:], generator=generators[x.device.type], device=x.device, dtype=x.dtype)
     mean, deviation = (torch.where(mixture, known, free)
                        for free, known in zip(recipe.sigma_free, recipe.sigma_known, strict=True))
-    return (mean + deviation * z).exp().to(x), Known(mixture.to(x.device), stems.to(x.device)), noise
+    # Another irrational number than for the shapes: every shape has its share of sketches
+    sketched = (items.double() * 2**0.5 % 1 < (recipe.sketched or 0)) & ~mixture
+    return ((mean + deviation * z).exp().to(x), Known(mixture.to(x.device), stems.to(x.device)), noise,
+            sketched.to(x.device))
 
 
 def shapes_of(items: Tensor, shares: tuple[float, ...]) -> Tensor:

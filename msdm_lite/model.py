@@ -12,6 +12,7 @@ from msdm_lite.diffusion import Denoiser, loss
 from msdm_lite.errors import InputError
 from msdm_lite.face import StemModel
 from msdm_lite.known import Known
+from msdm_lite.sketch import GROUPS, sketch, spread
 from msdm_lite.transform import MDCT
 from msdm_lite.unet import UNet2d
 
@@ -30,20 +31,24 @@ class Config:
     blocks: tuple[int, ...] = (2, 2, 2, 2)
     told: int = 256
     heads: int = 4
-    task: str = "denoise"  # or "separate" (supervised), "guided" (can be told the mixture)
+    task: str = "denoise"  # or "separate" (supervised), "guided" (can be told the mixture), "sketch"
+    sketch: tuple[tuple[int, int], ...] = ()  # (bins, how many make a band) of sketches that it can be told, or makes
+    fold_frames: int = 1  # how many frames make a column of the net
 
     def to_dict(self) -> dict:
         return asdict(self)
 
     @classmethod
     def from_dict(cls, values: dict) -> "Config":
-        lists = {key: tuple(map(tuple, v)) if key == "bands" else tuple(v) for key, v in values.items()
+        lists = {key: tuple(map(tuple, v)) if key in ("bands", "sketch") else tuple(v) for key, v in values.items()
                  if isinstance(v, list)}
         return cls(**(values | lists))
 
 
 PRESETS = {
-    "lite": Config("lite"),
+    "lite": Config("lite", sketch=GROUPS),
+    "lite-sketch": Config("lite-sketch", frames=128, bands=((96, 2),), widths=(64, 128, 192), blocks=(2, 2, 2),
+                          task="sketch", sketch=GROUPS, fold_frames=4),
     "lite-single": Config("lite-single", widths=(32, 48, 80, 104)),  # four of these are as large as one lite
     "lite-supervised": Config("lite-supervised", task="separate"),
     "lite-guided": Config("lite-guided", task="guided"),
@@ -59,16 +64,35 @@ class Model(StemModel):
     shares = (0.4, 0.3, 0.2, 0.1)
 
     def __init__(self, config: Config, deviation: Tensor | None = None):
-        S = len(config.stems)
+        S, sketched = len(config.stems), bool(config.sketch)
         if deviation is None:
             deviation = torch.full((S, config.bins), 0.05)
-        net = UNet2d(list(config.bands), Denoiser.inputs_for(S), 3 * S, list(config.widths), list(config.blocks),
-                     config.told, config.heads)
-        super().__init__(config, Denoiser(net, deviation, config.told), MDCT(config.bins))
+        net = UNet2d(list(config.bands), Denoiser.inputs_for(S, sketched), 3 * S, list(config.widths),
+                     list(config.blocks), config.told, config.heads, config.fold_frames)
+        super().__init__(config, Denoiser(net, deviation, config.told, sketched), MDCT(config.bins))
+        self.sketched = 1 / 3 if sketched else 0.0
 
-    def loss(self, x: Tensor, sigma: Tensor, known: Known, noise: Tensor) -> Tensor:
-        """The training loss of clean (B, S, bins, L) and white noise of that shape, one value an item: (B,)."""
-        return loss(self.denoiser, x, sigma, known, n=noise)
+    def denoise(self, x: Tensor, sigma: Tensor, known: Known | None = None, sketch: Tensor | None = None) -> Tensor:
+        """The denoiser contract, (B, S, bins, L) at level sigma (B,), perhaps told a sketch (B, S, bands, L).
+
+        Raises:
+            InputError: a sketch is given that the model cannot be told.
+        """
+        if sketch is None:
+            return self.denoiser(x, sigma, known)
+        if not self.denoiser.sketched:
+            raise InputError("this model cannot be told a sketch")
+        return self.denoiser(x, sigma, known, drawn=spread(sketch, self.config.sketch))
+
+    def loss(self, x: Tensor, sigma: Tensor, known: Known, noise: Tensor, sketched: Tensor | None = None) -> Tensor:
+        """The training loss of clean (B, S, bins, L) and white noise of that shape, one value an item: (B,).
+
+        `sketched` (B,) says which items come with their sketch; none if not given.
+        """
+        drawn = None
+        if sketched is not None and self.denoiser.sketched and sketched.any():
+            drawn = spread(sketch(x, self.config.sketch), self.config.sketch)
+        return loss(self.denoiser, x, sigma, known, n=noise, drawn=drawn, told=sketched if drawn is not None else None)
 
 
 def preset(name: str, stems: Sequence[str] | None = None) -> Config | wave.WaveConfig:
@@ -98,9 +122,10 @@ def build(config: Config | wave.WaveConfig) -> Model | wave.WaveModel:
     if not isinstance(config, Config):
         return wave.WaveModel(config)
     from msdm_lite.guided import Guided
+    from msdm_lite.sketcher import Sketcher
     from msdm_lite.supervised import Supervised
 
-    tasks = {"denoise": Model, "separate": Supervised, "guided": Guided}
+    tasks = {"denoise": Model, "separate": Supervised, "guided": Guided, "sketch": Sketcher}
     if config.task not in tasks:
         raise InputError(f"there is no task {config.task!r}; there are {', '.join(tasks)}")
     return tasks[config.task](config)

@@ -7,7 +7,7 @@ from msdm_lite import corpus, readers
 from msdm_lite.crops import Track
 from msdm_lite.errors import InputError
 from msdm_lite.face import StemModel
-from msdm_lite.model import Model
+from msdm_lite.wave import WaveModel
 
 
 @dataclass(frozen=True)
@@ -30,6 +30,7 @@ class Recipe:
     clip: float = 1.0
     weight_decay: float = 0.01
     shapes: tuple[float, ...] | None = None  # shares of the crops with nothing, the mixture, stems, both known
+    sketched: float | None = None  # share of the crops, mixture unknown, that come with their sketch
     sigma_free: tuple[float, float] | None = None  # mean and deviation of ln sigma, mixture unknown
     sigma_known: tuple[float, float] = (0.2, 1.5)  # the same, mixture known
     gain_db: float = 2.0
@@ -45,13 +46,14 @@ class Recipe:
 
     def for_model(self, model: StemModel) -> "Recipe":
         """With nothing left open. The waveforms' values are the paper's (arXiv 2302.02257)."""
-        pictures = isinstance(model, Model)
+        pictures = not isinstance(model, WaveModel)
         shares = model.shares if len(model.stems) > 1 else StemModel.shares
         optimizer = self.optimizer or ("muon" if pictures else "adamw")
         rate = 1e-4 if not pictures else 3e-3 if optimizer == "muon" else 1e-3
         return replace(self, optimizer=optimizer, lr=self.lr or rate,
-                       sigma_free=self.sigma_free or ((-1.2, 1.4) if pictures else (-3.0, 1.0)),
-                       shapes=self.shapes if self.shapes and model.learned(mixture=True, stems=True) else shares)
+                       sigma_free=self.sigma_free or model.levels,
+                       sketched=model.sketched if self.sketched is None else self.sketched,
+                       shapes=self.shapes if self.shapes and len(model.stems) > 1 and model.shares[3] else shares)
 
     def rate(self, step: int, done: float) -> float:
         """The learning rate of a step, when a share of the run is done: warm-up, a plateau, and a straight way down.

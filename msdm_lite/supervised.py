@@ -37,8 +37,8 @@ class Supervised(Model):
         even = x.mean(1, keepdim=True).expand_as(x)
         return self.denoiser(even, torch.full_like(sigma, LEVEL), known)
 
-    def loss(self, x: Tensor, sigma: Tensor, known: Known, noise: Tensor) -> Tensor:
+    def loss(self, x: Tensor, sigma: Tensor, known: Known, noise: Tensor, sketched: Tensor | None = None) -> Tensor:
         """Error of the stems found in the sum of clean x (B, S, bins, L), one value an item: (B,). No noise enters."""
-        del known, noise
+        del known, noise, sketched
         level = torch.full_like(sigma, LEVEL)
         return error(self.denoise(x, level, Known.the_mixture(x)), x, level, self.denoiser.deviation)

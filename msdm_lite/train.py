@@ -35,10 +35,12 @@ from msdm_lite.face import StemModel
 from msdm_lite.items import Order, noise_of
 from msdm_lite.journal import Journal
 from msdm_lite.known import Known
-from msdm_lite.model import Model, build, preset
+from msdm_lite.model import build, preset
 from msdm_lite.recipe import Recipe, songs_of
 from msdm_lite.resources import whole
+from msdm_lite.start import begin_with, continued
 from msdm_lite.validation import Validation, crop_samples, pictures
+from msdm_lite.wave import WaveModel
 
 
 def deviations(model: StemModel, songs: list[Track], count: int = 400) -> Tensor:
@@ -55,8 +57,8 @@ class Objective(nn.Module):
         super().__init__()
         self.model = model
 
-    def forward(self, x: Tensor, sigma: Tensor, known: Known, noise: Tensor) -> Tensor:
-        return self.model.loss(x, sigma, known, noise).mean()
+    def forward(self, x: Tensor, sigma: Tensor, known: Known, noise: Tensor, sketched: Tensor) -> Tensor:
+        return self.model.loss(x, sigma, known, noise, sketched).mean()
 
 
 def commit() -> str:
@@ -124,11 +126,11 @@ def train(recipe: Recipe, out: str | Path, resume: bool = False, on: str = "auto
 
     torch.manual_seed(recipe.seed)
     start = weights.load(recipe.start, "cpu") if recipe.start else None
-    model = build(start.config if start else config)
+    model = build(continued(start.config, config) if start else config)
     asked, recipe = recipe, recipe.for_model(model)
     if start:
-        _begin_with(start, model, recipe, config.stems)
-    elif isinstance(model, Model) and not resume:
+        begin_with(start, model, recipe, config.stems)
+    elif not isinstance(model, WaveModel) and not resume:
         model.denoiser.deviation.copy_(deviations(model, songs))
     if change:
         change(model)
@@ -222,9 +224,9 @@ def train(recipe: Recipe, out: str | Path, resume: bool = False, on: str = "auto
                                                                       strict=True)]
                 x = pictures(model, batch["stems"].to(where, non_blocking=True))  # (B, S, bins, frames)
                 first = ((step * recipe.accumulate + turn) * world + accelerator.process_index) * recipe.batch
-                sigma, known, noise = noise_of(torch.arange(first, first + recipe.batch), x, recipe)
+                sigma, known, noise, sketched = noise_of(torch.arange(first, first + recipe.batch), x, recipe)
                 with accelerator.accumulate(objective):
-                    mean = objective(x, sigma, known, noise)
+                    mean = objective(x, sigma, known, noise, sketched)
                     accelerator.backward(mean)
                     value += mean.detach() / recipe.accumulate
                     if accelerator.sync_gradients:
@@ -268,25 +270,6 @@ def train(recipe: Recipe, out: str | Path, resume: bool = False, on: str = "auto
         journal.close()
     accelerator.wait_for_everyone()
     return path
-
-
-def _begin_with(start: StemModel, model: StemModel, recipe: Recipe, stems: tuple[str, ...]) -> None:
-    """Give a model the weights of another.
-
-    Raises:
-        InputError: it is of another preset or of other stems, or has as much training behind it as the recipe wants in
-            all.
-    """
-    named = (start.config.preset, start.stems) == (recipe.preset, stems)
-    if not named or start.state_dict().keys() != model.state_dict().keys():
-        raise InputError(f"{recipe.start} is no {recipe.preset} of {', '.join(stems)}: name its preset and its stems, "
-                         "or another model to start with")
-    done, wanted = (start.record.get("steps", 0), recipe.steps) if recipe.steps else (
-        start.record.get("minutes", 0), recipe.minutes)
-    if done >= wanted:
-        raise InputError(f"{recipe.start} has {done:g} {'steps' if recipe.steps else 'minutes'} behind it, and they "
-                         f"count: ask for more than that, not for {wanted:g}")
-    model.load_state_dict(start.state_dict())
 
 
 def _ramped(decay: float):

@@ -99,13 +99,15 @@ class UNet2d(nn.Module):
         bands: (bins, fold) from low to high; the rows they fold to must divide by 2 ** (levels - 1).
         widths: channels at each level, the last is the bottom.
         blocks: residual blocks a level, on the way down and again on the way up.
+        fold_frames: how many frames make a column.
     """
 
     def __init__(self, bands: list[tuple[int, int]], inputs: int, outputs: int, widths: list[int], blocks: list[int],
-                 told: int = 256, heads: int = 4):
+                 told: int = 256, heads: int = 4, fold_frames: int = 1):
         super().__init__()
-        self.folding = Fold(bands, inputs, outputs, widths[0])
-        self.step = 2 ** (len(widths) - 1)
+        self.folding = Fold(bands, inputs * fold_frames, outputs * fold_frames, widths[0])
+        self.together = fold_frames
+        self.step = fold_frames * 2 ** (len(widths) - 1)
         rows = self.folding.rows
         self.place = nn.ParameterList(
             nn.Parameter(torch.zeros(1, width, rows // 2**level, 1)) for level, width in enumerate(widths)
@@ -125,6 +127,9 @@ class UNet2d(nn.Module):
     def forward(self, x: Tensor, told: Tensor) -> Tensor:
         frames = x.shape[-1]
         x = F.pad(x, (0, -frames % self.step))
+        n = self.together
+        if n > 1:  # (B, C, F, L) to (B, C n, F, L / n)
+            x = x.unflatten(-1, (-1, n)).movedim(-1, 2).flatten(1, 2)
         x = self.folding.fold(x)
         skips = []
         for level, blocks in enumerate(self.down):
@@ -140,4 +145,7 @@ class UNet2d(nn.Module):
                 x = self.grow[level](x) + skips.pop()
             for block in self.up[level]:
                 x = block(x, told)
-        return self.folding.unfold(F.silu(self.norm(x)))[..., :frames]
+        x = self.folding.unfold(F.silu(self.norm(x)))
+        if n > 1:
+            x = x.unflatten(1, (-1, n)).movedim(2, -1).flatten(-2)
+        return x[..., :frames]

@@ -56,12 +56,15 @@ class Validation:
 
     @torch.no_grad()
     def __call__(self, model: StemModel) -> dict[str, float]:
-        return by_level(model, self.x, model.loss, self.LEVELS)
+        return by_level(model, self.x, model.loss, self.LEVELS, sketches=model.takes_sketch)
 
 
 def by_level(model: StemModel, x: Tensor, error: Callable[..., Tensor],
-             levels: Sequence[float]) -> dict[str, float]:
-    """Means over clean x (N, S, bins, L) of error(x, sigma, known, noise), by shape and level; SI-SDR improvement."""
+             levels: Sequence[float], sketches: bool = False) -> dict[str, float]:
+    """Means over clean x (N, S, bins, L) of error(x, sigma, known, noise), by shape and level; SI-SDR improvement.
+
+    And with `sketches` of error(..., sketched), nothing else known.
+    """
     out: dict[str, list] = {}
     generator = torch.Generator().manual_seed(0)
     for some in x.to(model.device).split(8 if model.takes_known else 2):
@@ -72,12 +75,16 @@ def by_level(model: StemModel, x: Tensor, error: Callable[..., Tensor],
             shapes["known"] = Known.the_mixture(some)
         if model.learned(stems=True):
             shapes["stems"] = Known.these(some, range(some.shape[1] // 2))
+        if sketches:
+            shapes["sketch"] = Known.nothing(some)
         for name, known in shapes.items():
+            told = {"sketched": torch.ones_like(known.mixture)} if name == "sketch" else {}
             for level in levels:
                 noise = torch.randn(some.shape, generator=generator).to(some)
-                value = error(some, torch.full((len(some),), level).to(some), known, noise)
+                value = error(some, torch.full((len(some),), level).to(some), known, noise, **told)
                 out.setdefault(f"{name}_{level}", []).append(value.mean().item())
-        # One stem alone separates nothing; Dirac takes long
-        if len(model.stems) > 1 and (model.takes_known or len(out.get("si_sdr_improvement", [])) < 4):
+        # One stem alone separates nothing, nor does a sketch; Dirac takes long
+        soon = model.takes_known or len(out.get("si_sdr_improvement", [])) < 4
+        if len(model.stems) > 1 and model.makes_sound and soon:
             out.setdefault("si_sdr_improvement", []).append(quick_separation(model, some, generator).item())
     return {name: round(sum(values) / len(values), 4) for name, values in out.items()}

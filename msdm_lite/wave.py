@@ -55,6 +55,7 @@ class WaveModel(StemModel):
     """A model of waveforms. It knows noise on all stems only: separate by Dirac or Gaussian."""
 
     takes_known = False
+    levels = (-3.0, 1.0)  # the paper's
 
     def __init__(self, config: WaveConfig, denoiser: Denoiser1d | None = None):
         super().__init__(config, denoiser or Denoiser1d(UNet1d(config.net), config.sigma_data), Blocks(config.bins))
@@ -72,7 +73,7 @@ class WaveModel(StemModel):
         wave = self.transform.inverse(x)
         return self.transform.forward(self.denoiser(wave, sigma, known))
 
-    def loss(self, x: Tensor, sigma: Tensor, known: Known, noise: Tensor) -> Tensor:
+    def loss(self, x: Tensor, sigma: Tensor, known: Known, noise: Tensor, sketched: Tensor | None = None) -> Tensor:
         """The paper's loss of clean (B, S, bins, L) and white noise of that shape, one value an item: (B,)."""
-        del known  # nothing ever is
+        del known, sketched  # nothing ever is
         return edm_loss(self.denoiser, self.transform.inverse(x), sigma, n=self.transform.inverse(noise))

@@ -14,7 +14,7 @@ from msdm_lite.bundle import Bundle
 from msdm_lite.device import pick
 from msdm_lite.errors import InputError
 from msdm_lite.face import StemModel
-from msdm_lite.model import Config, Model, build
+from msdm_lite.model import Config, build
 from msdm_lite.wave import PRESETS, WaveConfig, WaveModel
 
 
@@ -97,4 +97,4 @@ def load(name: str | Path = "lite", device: str = "auto") -> StemModel:
 
 def placed(model: nn.Module, where: torch.device) -> nn.Module:
     """The model on a device; networks of pictures with channels last, which is faster."""
-    return model.to(where, memory_format=torch.channels_last) if isinstance(model, Model) else model.to(where)
+    return model.to(where) if isinstance(model, WaveModel) else model.to(where, memory_format=torch.channels_last)

@@ -18,6 +18,7 @@ from msdm_lite import corpus, items, model, optimizer, train, validation, wave, 
 from msdm_lite import recipe as recipes
 from msdm_lite.errors import InputError
 from msdm_lite.known import Known
+from msdm_lite.model import Model, preset
 from msdm_lite.recipe import Recipe
 from msdm_lite.unet1d import UNet1dConfig
 
@@ -61,7 +62,7 @@ def test_training_learns_logs_and_ships(recipe, tmp_path):
     found = losses(tmp_path / "run")
     assert list(found) == list(range(1, 61)) and np.isfinite(list(found.values())).all()
     # clicks and hiss have one long-term spectrum: the Wiener filter cannot tell them apart, 60 steps of training can
-    start = train.Model(train.preset("tiny"), model.denoiser.deviation)
+    start = Model(preset("tiny"), model.denoiser.deviation)
     last = lines(tmp_path / "run")[-1]
     assert last["val_known_1.0"] < 0.9 * train.Validation(start, recipe.data)(start)["known_1.0"]
     assert last["raw_known_1.0"] != last["val_known_1.0"]  # the last weights, and their average
@@ -123,12 +124,12 @@ def test_other_tasks_are_trained_by_the_same_loop(recipe, tmp_path, monkeypatch,
 
 
 def test_presets_of_some_stems():
-    assert train.preset("lite", ("piano", "bass")).stems == ("bass", "piano")
-    one = train.preset("base", ("drums",))
+    assert preset("lite", ("piano", "bass")).stems == ("bass", "piano")
+    one = preset("base", ("drums",))
     assert one.stems == ("drums",) and one.net.stems == 1 and train.build(one).denoiser.net.config.stems == 1
     for stems in ((), ("flute",), ("bass", "bass")):
         with pytest.raises(InputError, match="stems are some of"):
-            train.preset("lite", stems)
+            preset("lite", stems)
 
 
 def test_the_board_has_what_the_log_has(recipe, tmp_path):
@@ -199,7 +200,7 @@ def test_ctrl_c_leaves_a_checkpoint_of_the_step_it_came_in(stems, tmp_path):
 
 
 def test_a_loss_that_is_not_finite_stops_with_step_and_batch_named(recipe, tmp_path, monkeypatch):
-    monkeypatch.setattr(train.Model, "loss", lambda self, x, *a: self.denoiser.net.parameters().__next__().sum()
+    monkeypatch.setattr(Model, "loss", lambda self, x, *a: self.denoiser.net.parameters().__next__().sum()
                         * torch.full((len(x),), torch.nan))
     with pytest.raises(FloatingPointError, match=r"step 0 is nan; .*song[123] at \d+.*sigma"):
         train.train(recipe, tmp_path / "run", progress=False)
@@ -279,7 +280,7 @@ def test_the_rate_warms_up_stays_and_falls():
 
 @pytest.mark.parametrize("name", ["muon", "adamw"])
 def test_optimizers_take_every_weight_once(tiny, name):
-    model = train.build(train.preset("tiny"))
+    model = train.build(preset("tiny"))
     made = optimizer.optimizer(name, model, 1e-3, 0.1)
     held = [p for group in made.param_groups for p in group["params"]]
     assert {id(p) for p in held} == {id(p) for p in model.parameters()} and len(held) == len(set(map(id, held)))
@@ -297,7 +298,7 @@ def test_optimizers_take_every_weight_once(tiny, name):
 
 def test_muon_moves_all_directions_of_a_matrix_alike():
     """After one step the singular values of a matrix's change are alike; the gradient's are not."""
-    model = train.build(train.preset("tiny"))
+    model = train.build(preset("tiny"))
     weight = model.denoiser.net.down[0][0].conv1.weight
     before = weight.detach().clone().flatten(1)
     made = optimizer.optimizer("muon", model, 1e-2, 0.0)
@@ -313,7 +314,7 @@ def test_muon_in_single_precision_is_the_library_s(monkeypatch):
     for fast in (True, False):
         monkeypatch.setattr(optimizer, "fast_bfloat16", lambda kind, fast=fast: fast)
         torch.manual_seed(0)
-        model = train.build(train.preset("tiny"))
+        model = train.build(preset("tiny"))
         made = optimizer.optimizer("muon", model, 1e-2, 0.0)
         before = {name: p.detach().clone() for name, p in model.named_parameters()}
         for p in model.parameters():
@@ -334,8 +335,8 @@ def test_no_such_optimizer(tiny):
 def test_noise_depends_on_the_item_alone():
     recipe = Recipe(sigma_free=(-1.6, 1.2), shapes=(0.4, 0.3, 0.2, 0.1))
     x = torch.zeros(4, 4, 8, 3)
-    sigma, known, noise = items.noise_of(torch.arange(8, 12), x, recipe)
-    one, its_known, its_noise = items.noise_of(torch.tensor([10]), x[:1], recipe)
+    sigma, known, noise, _ = items.noise_of(torch.arange(8, 12), x, recipe)
+    one, its_known, its_noise, _ = items.noise_of(torch.tensor([10]), x[:1], recipe)
     assert sigma[2] == one[0] and torch.equal(noise[2], its_noise[0])
     assert known.mixture[2] == its_known.mixture[0] and torch.equal(known.stems[2], its_known.stems[0])
     assert items.shapes_of(torch.arange(8, 12), recipe.shapes).tolist() == [3, 1, 0, 2]
@@ -346,7 +347,7 @@ def test_levels_are_log_normal_and_noise_is_white():
     """4000 draws: a mean is known to 1/63 of a deviation, a deviation to 1/89; four of those are allowed."""
     recipe = Recipe(sigma_free=(-1.6, 1.2), shapes=(0.75, 0.25, 0.0, 0.0))
     numbers = torch.arange(4000)
-    sigma, known, noise = items.noise_of(numbers, torch.zeros(4000, 1, 4), recipe)
+    sigma, known, noise, _ = items.noise_of(numbers, torch.zeros(4000, 1, 4), recipe)
     assert known.mixture.float().mean() == pytest.approx(0.25, abs=1e-3) and not known.stems.any()
     free, fixed = sigma[~known.mixture].log(), sigma[known.mixture].log()
     assert free.mean() == pytest.approx(-1.6, abs=4 * 1.2 / 54) and free.std() == pytest.approx(1.2, rel=4 / 77)
@@ -357,7 +358,7 @@ def test_levels_are_log_normal_and_noise_is_white():
 def test_every_subset_of_stems_is_known_at_times_and_something_always_open():
     recipe = Recipe(sigma_free=(-1.6, 1.2), shapes=(0.25, 0.25, 0.25, 0.25))
     numbers = torch.arange(2000)
-    _, known, _ = items.noise_of(numbers, torch.zeros(2000, 4, 1), recipe)
+    _, known, _, _ = items.noise_of(numbers, torch.zeros(2000, 4, 1), recipe)
     kinds = items.shapes_of(numbers, recipe.shapes)
     counts = known.stems.sum(1)
     assert (counts[kinds < 2] == 0).all() and torch.equal(known.mixture, kinds % 2 == 1)
@@ -368,7 +369,7 @@ def test_every_subset_of_stems_is_known_at_times_and_something_always_open():
 
 def test_pictures_do_not_wrap():
     """A crop's picture is a slice of its song's: what sounds at the end is not heard at the beginning."""
-    model = train.Model(train.preset("tiny"))
+    model = Model(preset("tiny"))
     crop = torch.zeros(1, 4, validation.crop_samples(model))
     crop[..., -model.config.bins :] = torch.randn(model.config.bins)
     assert validation.pictures(model, crop)[..., :4].abs().max() < 1e-5

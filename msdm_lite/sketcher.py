@@ -1,0 +1,60 @@
+"""A model that makes sketches: whole, or of the players that are missing from a band.
+
+Structure is decided here, where it is small: an image of four stems by some hundred bands. The sound comes after, from
+a model that was told the sketch: a cascade (Ho et al., arXiv 2106.15282). Chapter: `book/07-separation.ipynb`.
+"""
+
+import torch
+from torch import Tensor, nn
+
+from msdm_lite.diffusion import NoiseEmbedding, add_noise, error
+from msdm_lite.face import StemModel
+from msdm_lite.known import Known
+from msdm_lite.sketch import Sketching, bands
+from msdm_lite.unet import UNet2d
+
+
+class SketchDenoiser(nn.Module):
+    """A U-Net made into a denoiser of sketches by EDM's preconditioning (arXiv 2206.00364), with a variance per band.
+
+    Args:
+        net: (B, S, F, L), (B, told) -> (B, S, F, L).
+        deviation: root mean square of each stem and band, (S, F).
+    """
+
+    def __init__(self, net: nn.Module, deviation: Tensor, told: int):
+        super().__init__()
+        self.net = net
+        self.embed = NoiseEmbedding(1 + len(deviation), told)
+        self.register_buffer("deviation", deviation)
+
+    def forward(self, x: Tensor, sigma: Tensor, known: Known | None = None) -> Tensor:
+        """Denoised sketches (B, S, F, L) at level sigma (B,). Known stems come back as they went in."""
+        known = Known.nothing(x) if known is None else known
+        s2 = sigma.square()[:, None, None, None]
+        v = self.deviation.square()[:, :, None]
+        free = known.unknown(x)
+        out = self.net(x / (v + s2 * free).sqrt(), self.embed(sigma, known.flags())).float()
+        x0 = v / (v + s2) * x + (v * s2 / (v + s2)).sqrt() * out
+        return torch.where(free > 0, x0, x)
+
+
+class Sketcher(StemModel):
+    """A model of sketches (B, S, bands, L), one value a frame of the MDCT."""
+
+    takes_known = True
+    makes_sound = False
+    shares = (0.5, 0.0, 0.5, 0.0)
+    levels = (0.0, 1.5)
+
+    def __init__(self, config):
+        S, rows = len(config.stems), bands(config.sketch)
+        net = UNet2d(list(config.bands), S, S, list(config.widths), list(config.blocks), config.told, config.heads,
+                     config.fold_frames)
+        super().__init__(config, SketchDenoiser(net, torch.ones(S, rows), config.told),
+                         Sketching(config.bins, config.sketch))
+
+    def loss(self, x: Tensor, sigma: Tensor, known: Known, noise: Tensor, sketched: Tensor | None = None) -> Tensor:
+        """The training loss of clean (B, S, bands, L) and white noise of that shape, one value an item: (B,)."""
+        guess = self.denoise(add_noise(x, sigma, known, n=noise), sigma, known)
+        return error(guess, x, sigma, self.denoiser.deviation, tilt=0) / (~known.stems).float().mean(1)
