@@ -54,14 +54,15 @@ def separate(file: tyro.conf.Positional[Path], out: Path, model: str = "lite", m
             print(path)
 
 
-def generate(out: Path, model: str = "lite", seconds: float = 6.0, n: int = 1, method: str = "ode",
-             steps: int | None = None, churn: float | None = None, high: float | None = None, low: float | None = None,
-             sampler: str | None = None, seed: int = 0, device: str = "auto") -> None:
+def generate(out: Path, model: str = "lite", sketch: str | None = None, seconds: float = 6.0, n: int = 1,
+             method: str = "ode", steps: int | None = None, churn: float | None = None, high: float | None = None,
+             low: float | None = None, sampler: str | None = None, seed: int = 0, device: str = "auto") -> None:
     """Make bands from noise: for each its stems and their mix.
 
     Args:
         out: folder; band 1 goes to 01/, with a file for each stem and mix.wav.
         model: a model that ships with the package, the path of a .safetensors file, or a folder of them, one a stem.
+        sketch: a model that makes a sketch of each band first, by name or path; without one the prior is alone.
         seconds: length of each.
         n: how many.
         method: ode (no fresh noise on the way) or paper (as published).
@@ -77,18 +78,19 @@ def generate(out: Path, model: str = "lite", seconds: float = 6.0, n: int = 1, m
 
     settings = {"churn": churn, "high": high, "low": low, "sampler": sampler}
     loaded = weights.load(model, device)
+    generation.pair(sketch, loaded)
     with audio.claimed(out) as folder:
-        bands = generation.generate(loaded, seconds, n, seed, method, steps, sys.stderr.isatty(), **settings)
+        bands = generation.generate(loaded, seconds, n, seed, method, steps, sys.stderr.isatty(), sketch, **settings)
         for number, band in enumerate(bands, 1):
             place = folder / f"{number:02d}"
             generation.save_band(place, band, loaded)
             print(place)
 
 
-def accompany(files: tyro.conf.Positional[tuple[str, ...]], out: Path, model: str = "lite", method: str | None = None,
-              steps: int | None = None, churn: float | None = None, corrections: int | None = None,
-              high: float | None = None, low: float | None = None, sampler: str | None = None, seed: int = 0,
-              device: str = "auto") -> None:
+def accompany(files: tyro.conf.Positional[tuple[str, ...]], out: Path, model: str = "lite", sketch: str | None = None,
+              method: str | None = None, steps: int | None = None, churn: float | None = None,
+              corrections: int | None = None, high: float | None = None, low: float | None = None,
+              sampler: str | None = None, seed: int = 0, device: str = "auto") -> None:
     """Add the players that are missing: given some stems of a band, make the others.
 
     Args:
@@ -96,6 +98,7 @@ def accompany(files: tyro.conf.Positional[tuple[str, ...]], out: Path, model: st
             their lengths differ, silence follows the shorter ones.
         out: folder for all stems and their mix; it is made if need be.
         model: a model that ships with the package, the path of a .safetensors file, or a folder of them, one a stem.
+        sketch: a model that first sketches what the new players do, by name or path.
         method: stems-known (what models that can do it are asked if nothing is said) or replacement (the paper's).
         steps: noise levels to sample at; more is slower. Each method has its own default.
         churn: fresh noise added on the way (S_churn); the method's own if not given.
@@ -111,9 +114,10 @@ def accompany(files: tyro.conf.Positional[tuple[str, ...]], out: Path, model: st
     settings = {"churn": churn, "corrections": corrections, "high": high, "low": low, "sampler": sampler}
     loaded = weights.load(model, device)
     generation.method_for(loaded, method, steps=steps, **settings)
+    generation.pair(sketch, loaded)
     waves = generation.collect(named_files(files), loaded)
     with audio.claimed(out) as folder:
-        band = generation.accompany(waves, loaded, seed, method, steps, sys.stderr.isatty(), **settings)
+        band = generation.accompany(waves, loaded, seed, method, steps, sys.stderr.isatty(), sketch, **settings)
         for path in generation.save_band(folder, band, loaded):
             print(path)
 
@@ -149,7 +153,7 @@ def train(out: Path, preset: str = "lite", data: str = "all", minutes: float | N
     Args:
         out: folder for the checkpoint, the log (JSON lines and TensorBoard) and, at the end, the weights.
         preset: lite or tiny; lite-single, for one stem; lite-supervised, which separates and does nothing else;
-            lite-guided, for classifier-free guidance; base or paper, which learn waveforms and want a GPU.
+            lite-guided, for classifier-free guidance; lite-sketch; base or paper, of waveforms, which want a GPU.
         data: band, composed or all training songs; or a folder of stems, Slakh2100 among them.
         minutes: how long to train, validation not counted; or say --steps.
         steps: how many steps to train.

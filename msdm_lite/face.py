@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor, nn
 
+from msdm_lite.errors import InputError
 from msdm_lite.known import Known
 
 
@@ -40,6 +41,13 @@ class StemModel(nn.Module):
         share = recipe.get("known_share")  # of records before the other shapes were learned
         shares = recipe.get("shapes", [1, 1, 1, 1] if share is None else [1 - share, share, 0, 0])
         return shares[mixture + 2 * stems] > 0
+
+    def must_sound(self) -> None:
+        """Raises:
+            InputError: it makes sketches and no sound.
+        """
+        if not self.makes_sound:
+            raise InputError("a sketch has no sound of its own: name it as the sketch, beside a model that paints it")
 
     @property
     def takes_sketch(self) -> bool:

@@ -4,7 +4,8 @@ Chapter: `book/07-separation.ipynb`. Source: Mariani et al., arXiv 2302.02257, t
 """
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +17,8 @@ from msdm_lite import audio, methods, sampling, weights
 from msdm_lite.device import large_blocks_returned
 from msdm_lite.errors import InputError
 from msdm_lite.face import StemModel
-from msdm_lite.methods import GENERATIONS, IMPUTATIONS, Method
+from msdm_lite.methods import GENERATIONS, IMPUTATIONS, SKETCHES, Method
+from msdm_lite.sketch import sketch
 from msdm_lite.song import check, from_picture, loudness, to_picture
 from msdm_lite.windows import Windowed
 
@@ -26,7 +28,8 @@ LOG = logging.getLogger("msdm_lite")
 @torch.no_grad()
 @large_blocks_returned()
 def generate(model: StemModel | str = "lite", seconds: float = 6.0, n: int = 1, seed: int = 0, method: str = "ode",
-             steps: int | None = None, progress: bool = False, **settings) -> Tensor:
+             steps: int | None = None, progress: bool = False, sketcher: StemModel | str | None = None,
+             **settings) -> Tensor:
     """n bands from noise: (n, S, T).
 
     Args:
@@ -35,6 +38,7 @@ def generate(model: StemModel | str = "lite", seconds: float = 6.0, n: int = 1, 
         seed: the same seed gives the same bands on the same device; band i does not depend on n.
         method: a name in `msdm_lite.methods.GENERATIONS`.
         steps: noise levels; the method's own number if None.
+        sketcher: a model, or its name, that makes a sketch of each band first; the model then paints it.
         settings: any other field of `msdm_lite.methods.Method`.
 
     Raises:
@@ -45,20 +49,61 @@ def generate(model: StemModel | str = "lite", seconds: float = 6.0, n: int = 1, 
                          "second or longer, and a seed of 0 or more")
     if isinstance(model, str | Path):
         model = weights.load(model)
+    model.must_sound()
     chosen = methods.named(method, GENERATIONS, steps=steps, **settings)
+    sketcher = pair(sketcher, model)
     S, T = len(model.stems), round(seconds * model.sample_rate)
     shape = (1, S, model.config.bins, -(-T // model.config.bins) + 2)  # a hop on each side, as in `to_picture`
     bands = torch.empty(n, S, T)
-    denoise = Windowed(model)
-    with tqdm(total=n * chosen.evaluations * denoise.evaluations(1, shape[-1]), desc="generating", unit="batch",
+    denoise, sketching = Windowed(model), Windowed(sketcher) if sketcher else None
+    total = chosen.evaluations * denoise.evaluations(1, shape[-1])
+    with tqdm(total=n * (total + _evaluations(sketching, shape[-1])), desc="generating", unit="batch",
               disable=not progress, leave=False) as bar:
         denoise.tick = bar.update
         for i in range(n):
             own = int(np.random.SeedSequence((seed, i)).generate_state(1, np.uint64)[0] >> np.uint64(1))
-            states = methods.conditional(denoise, shape, chosen, generator=torch.Generator().manual_seed(own),
-                                         device=model.device)
+            generator = torch.Generator().manual_seed(own)
+            told = denoise
+            if sketcher:
+                sketching.tick = bar.update
+                told = partial(denoise, sketch=draw(sketching, shape[-1], generator))
+            states = methods.conditional(told, shape, chosen, generator=generator, device=model.device)
             bands[i] = from_picture(sampling.end(states)[0], model, T)
     return bands
+
+
+def pair(sketcher: StemModel | str | None, model: StemModel) -> StemModel | None:
+    """The model that sketches for another that paints, loaded if it is named.
+
+    Raises:
+        InputError: it makes no sketches, the model cannot be told any, or their sketches are not alike.
+    """
+    if sketcher is None:
+        return None
+    if isinstance(sketcher, str | Path):
+        sketcher = weights.load(sketcher, str(model.device))
+    if sketcher.makes_sound:
+        raise InputError("a model of sound is no sketcher: its preset must be one of sketches, as lite-sketch")
+    if not model.takes_sketch:
+        raise InputError("this model was not trained to paint sketches")
+    alike = ("stems", "sample_rate", "bins", "sketch")
+    if any(getattr(sketcher.config, name) != getattr(model.config, name) for name in alike):
+        raise InputError("the sketcher and the model do not agree on stems, rate, or bands of the sketch")
+    return sketcher
+
+
+def draw(sketching: Windowed, frames: int, generator: torch.Generator, given: Tensor | None = None,
+         stems: Sequence[int] = ()) -> Tensor:
+    """A sketch (1, S, bands, frames) from noise, or around the stems that are given, by number."""
+    model = sketching.model
+    shape = (1, len(model.stems), *model.denoiser.deviation.shape[1:], frames)
+    states = methods.conditional(sketching, shape, SKETCHES["ode"], given=given, stems=stems, generator=generator,
+                                 device=model.device)
+    return sampling.end(states)
+
+
+def _evaluations(sketching: Windowed | None, frames: int) -> int:
+    return SKETCHES["ode"].evaluations * sketching.evaluations(1, frames) if sketching else 0
 
 
 def method_for(model: StemModel, name: str | None = None, **settings) -> Method:
@@ -67,6 +112,7 @@ def method_for(model: StemModel, name: str | None = None, **settings) -> Method:
     Raises:
         InputError: an unknown name or setting, or a method that the model was not trained for.
     """
+    model.must_sound()
     learned = model.learned(stems=True)
     if name is None:
         name = "stems-known" if learned else "replacement"
@@ -108,7 +154,8 @@ def collect(given: Mapping[str, str | Path | Tensor], model: StemModel) -> dict[
 @torch.no_grad()
 @large_blocks_returned()
 def accompany(given: Mapping[str, str | Path | Tensor], model: StemModel | str = "lite", seed: int = 0,
-              method: str | None = None, steps: int | None = None, progress: bool = False, **settings) -> Tensor:
+              method: str | None = None, steps: int | None = None, progress: bool = False,
+              sketcher: StemModel | str | None = None, **settings) -> Tensor:
     """A whole band (S, T) around the stems that are given, which come back as they were.
 
     Args:
@@ -118,6 +165,7 @@ def accompany(given: Mapping[str, str | Path | Tensor], model: StemModel | str =
         method: a name in `msdm_lite.methods.IMPUTATIONS`. If None, "stems-known" where the model was trained for it
             (`StemModel.learned`), and "replacement" where not.
         steps: noise levels; the method's own number if None.
+        sketcher: a model, or its name, that first sketches what the new players do; the model then paints it.
         settings: any other field of `msdm_lite.methods.Method`.
 
     New players are as loud beside the given ones as the model learned that they are.
@@ -128,6 +176,7 @@ def accompany(given: Mapping[str, str | Path | Tensor], model: StemModel | str =
     if isinstance(model, str | Path):
         model = weights.load(model)
     chosen = method_for(model, method, steps=steps, **settings)
+    sketcher = pair(sketcher, model)
     waves = collect(given, model)
     T = len(next(iter(waves.values())))
     numbers = [model.stems.index(name) for name in waves]
@@ -137,13 +186,17 @@ def accompany(given: Mapping[str, str | Path | Tensor], model: StemModel | str =
     # One gain for all, so that their balance stays: on average they are as loud as the model's stems
     gain = audio.STEM_RMS / (sum(level**2 for level in levels) / len(levels)) ** 0.5 if levels else 1.0
     clean = to_picture(torch.stack([waves.get(name, torch.zeros(T)) for name in model.stems]), model, gain)[None]
-    denoise = Windowed(model)
-    total = chosen.evaluations * denoise.evaluations(1, clean.shape[-1])
-    states = methods.conditional(denoise, clean.shape, chosen, given=clean, stems=numbers,
-                                 generator=torch.Generator().manual_seed(seed))
-    del clean  # the sampler has what it needs of it
+    denoise, sketching = Windowed(model), Windowed(sketcher) if sketcher else None
+    total = chosen.evaluations * denoise.evaluations(1, clean.shape[-1]) + _evaluations(sketching, clean.shape[-1])
+    generator, told = torch.Generator().manual_seed(seed), denoise
     with tqdm(total=total, desc="accompanying", unit="batch", disable=not progress, leave=False) as bar:
         denoise.tick = bar.update
+        if sketcher:
+            sketching.tick = bar.update
+            heard = sketch(clean, model.config.sketch)
+            told = partial(denoise, sketch=draw(sketching, clean.shape[-1], generator, heard, numbers))
+        states = methods.conditional(told, clean.shape, chosen, given=clean, stems=numbers, generator=generator)
+        del clean  # the sampler has what it needs of it
         made = from_picture(sampling.end(states)[0], model, T, 1 / gain)
     for n, wave in zip(numbers, waves.values(), strict=True):  # to the last bit
         made[n] = wave

@@ -93,6 +93,10 @@ GENERATIONS = {
     "ode": Method("the prior alone, without fresh noise", "prior", 30, 10.0, 1e-2, sampler="dpm-solver"),
     "paper": Method("the prior alone, as published", "prior", 150, 20.0, 1e-4, 20.0),
 }
+SKETCHES = {
+    "ode": Method("sketches: whole, or of the stems that are not given", "inside", 30, 40.0, 1e-2,
+                  sampler="dpm-solver"),
+}
 
 
 def named(name: str, table: dict[str, Method] = METHODS, **settings) -> Method:

@@ -27,6 +27,7 @@ def method_for(model: StemModel, name: str | None = None, given: bool = False, *
     Raises:
         InputError: an unknown name or setting, or a method that the model was not trained for.
     """
+    model.must_sound()
     learned = model.learned(mixture=True, stems=given)
     if name is None:
         name = "guided" if model.takes_mixture else "mixture-known" if learned else "dirac"

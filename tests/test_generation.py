@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -5,7 +7,9 @@ import msdm_lite
 from msdm_lite import audio, separation
 from msdm_lite.errors import InputError
 from msdm_lite.generation import collect, method_for
-from msdm_lite.song import loudness
+from msdm_lite.model import build
+from msdm_lite.sketch import sketch
+from msdm_lite.song import loudness, to_picture
 from tests.test_bundle import single
 
 
@@ -107,3 +111,46 @@ def test_what_a_model_has_learned_is_on_its_record(tiny, monkeypatch):
         if not both:
             with pytest.raises(InputError, match="both mixture and stems"):
                 msdm_lite.separate(torch.randn(9000), tiny, "mixture-known", given=given)
+
+
+def test_a_sketch_comes_first_and_the_model_paints_it(painter, sketcher, monkeypatch):
+    """The painter is told one and the same sketch at every level, of the players that the sketcher was given too."""
+    seen = []
+    denoise = type(painter).denoise
+
+    def spy(self, x, sigma, known=None, sketch=None):
+        seen.append(sketch)
+        return denoise(self, x, sigma, known, sketch)
+
+    monkeypatch.setattr(type(painter), "denoise", spy)
+    bands = msdm_lite.generate(painter, 1.0, n=2, seed=3, steps=3, sketcher=sketcher)
+    assert bands.shape == (2, 4, 22050) and torch.isfinite(bands).all()
+    assert len(seen) == 6 and all(torch.equal(seen[0], one) for one in seen[:3])
+    assert seen[0].shape[:3] == (1, 4, 96) and not torch.equal(seen[0], seen[3])
+    seen.clear()
+    again = msdm_lite.generate(painter, 1.0, n=1, seed=3, steps=3, sketcher=sketcher)
+    assert torch.equal(again[0], bands[0])
+    seen.clear()
+    given = {"bass": 0.1 * torch.randn(30_000), "piano": 0.1 * torch.randn(30_000)}
+    band = msdm_lite.accompany(given, painter, steps=3, sketcher=sketcher)
+    assert torch.equal(band[0], given["bass"]) and torch.equal(band[3], given["piano"])
+    gain = audio.STEM_RMS / (sum(loudness(wave, 22050 // 4) ** 2 for wave in given.values()) / 2) ** 0.5
+    for n, name in ((0, "bass"), (3, "piano")):
+        torch.testing.assert_close(seen[0][0, n], sketch(to_picture(given[name], painter, gain)), rtol=1e-4, atol=1e-4)
+
+
+def test_pairs_that_cannot_work(tiny, painter, sketcher):
+    with pytest.raises(InputError, match="not trained to paint"):
+        msdm_lite.generate(tiny, 0.5, sketcher=sketcher)
+    with pytest.raises(InputError, match="no sketcher"):
+        msdm_lite.accompany({"bass": torch.ones(22050)}, painter, sketcher=tiny)
+    other = build(replace(sketcher.config, stems=("bass", "drums")))
+    with pytest.raises(InputError, match="do not agree"):
+        msdm_lite.generate(painter, 0.5, sketcher=other)
+
+
+def test_a_sketcher_alone_makes_no_sound(sketcher):
+    with pytest.raises(InputError, match="no sound"):
+        msdm_lite.generate(sketcher, 0.5, steps=2)
+    with pytest.raises(InputError, match="no sound"):
+        msdm_lite.separate(torch.randn(22050), sketcher)

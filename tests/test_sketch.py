@@ -1,5 +1,6 @@
 """Sketches, the model that makes them, and the model that is told them."""
 
+import copy
 from dataclasses import replace
 
 import pytest
@@ -8,25 +9,11 @@ import torch
 from msdm_lite.diffusion import error
 from msdm_lite.errors import InputError
 from msdm_lite.known import Known
-from msdm_lite.model import PRESETS, build
+from msdm_lite.model import build
 from msdm_lite.recipe import Recipe
 from msdm_lite.sketch import FLOOR, GROUPS, MIDDLE, SPREAD, Sketching, bands, sketch, spread
 from msdm_lite.start import begin_with
 from msdm_lite.unet import UNet2d
-
-
-@pytest.fixture
-def painter(tiny):
-    """`tiny`, made to take sketches, with the same weights."""
-    model = build(replace(tiny.config, sketch=GROUPS))
-    begin_with(tiny, model, Recipe(preset="tiny", steps=10**9), tiny.stems)
-    return model.eval().requires_grad_(False)
-
-
-@pytest.fixture
-def sketcher():
-    torch.manual_seed(0)
-    return build(replace(PRESETS["lite-sketch"], widths=(16, 24, 32), blocks=(1, 1, 1), told=16)).eval()
 
 
 def test_a_tone_is_drawn_where_it_sounds():
@@ -67,6 +54,7 @@ def test_it_begins_by_ignoring_the_sketch(tiny, painter):
 
 def test_what_it_is_told_reaches_the_answer(painter, tiny):
     torch.manual_seed(1)
+    painter = copy.deepcopy(painter)
     for layer in painter.denoiser.net.folding.enter:
         layer.weight.data.add_(0.05 * torch.randn_like(layer.weight))
     for layer in painter.denoiser.net.folding.leave:
