@@ -7,10 +7,11 @@ import logging
 import os
 import sys
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Literal
 
 import tyro
 
+from msdm_lite.cli_make import data, train
 from msdm_lite.errors import InputError
 
 
@@ -139,63 +140,10 @@ def named_files(words: tuple[str, ...]) -> dict[str, Path]:
     return found
 
 
-def train(out: Path, preset: str = "lite", data: str = "all", minutes: float | None = None, steps: int | None = None,
-          resume: bool = False, start: str | None = None, stems: tuple[str, ...] = (), batch: int = 8,
-          accumulate: int = 1, optimizer: Literal["muon", "adamw"] | None = None, lr: float | None = None,
-          gain_db: float = 2.0, silence: float = 0.04, remix: float = 0.0, variations: int = 0, programs: bool = True,
-          transpose: bool = True, soundfonts: bool = True, balance: Literal["rms", "loudness"] = "rms", seed: int = 0,
-          log_every: int = 50, checkpoint_minutes: float = 5.0, compile: bool = False, workers: int = 1,
-          device: str = "auto") -> None:
-    """Train a model on the corpus (`msdm-lite data build` makes it) or on your own stems. Can be killed and resumed.
-
-    Several GPUs, machines: `torchrun --nproc_per_node 8 -m msdm_lite train` and these options; `accelerate launch` too.
-
-    Args:
-        out: folder for the checkpoint, the log (JSON lines and TensorBoard) and, at the end, the weights.
-        preset: lite or tiny; lite-single, for one stem; lite-supervised, which separates and does nothing else;
-            lite-guided, for classifier-free guidance; lite-sketch; base or paper, of waveforms, which want a GPU.
-        data: band, composed or all training songs; or a folder of stems, Slakh2100 among them.
-        minutes: how long to train, validation not counted; or say --steps.
-        steps: how many steps to train.
-        resume: go on from the checkpoint in --out.
-        start: go on from the weights of a model, one that ships or a .safetensors file, on these data: its minutes or
-            steps count as part of yours, and the optimizer starts anew.
-        stems: learn these alone; all if not given. Models of one stem each, in one folder, are a model of all.
-        batch: crops a process takes at once.
-        accumulate: such batches in a step; for a large batch in little memory.
-        optimizer: muon (for lite and tiny, if not given) or adamw (for base and paper).
-        lr: the highest learning rate; if not given 3e-3 with muon, 1e-3 with adamw, 1e-4 for base and paper.
-        gain_db: augmentation: standard deviation of a random gain for each stem; 0 for none.
-        silence: augmentation: probability that a stem is silenced; 0 for none.
-        remix: augmentation: probability that the stems of a crop come from different songs.
-        variations: augmentation: further versions of each song, in other keys and sounds (build them first).
-        programs: the variations have other instruments of the family.
-        transpose: the variations are in other keys.
-        soundfonts: the variations come from either of two soundfonts.
-        balance: what the corpus' stems are made equally strong in: active RMS, or integrated loudness (build it first).
-        seed: of weights, crops and noise.
-        log_every: steps between two lines of the log.
-        checkpoint_minutes: between two checkpoints; each is followed by a validation.
-        compile: let torch.compile work on the network first.
-        workers: processes that read crops.
-        device: auto, cpu or cuda.
-    """
-    from msdm_lite.recipe import Recipe
-    from msdm_lite.train import train as run
-
-    recipe = Recipe(preset=preset, data=data, minutes=minutes, steps=steps, start=start, stems=stems or None,
-                    batch=batch, accumulate=accumulate, optimizer=optimizer, lr=lr, seed=seed, gain_db=gain_db,
-                    silence=silence, remix=remix, variations=variations, programs=programs, transpose=transpose,
-                    soundfonts=soundfonts, balance=balance, log_every=log_every)
-    path = run(recipe, out, resume, device, sys.stderr.isatty(), checkpoint_minutes, compile, workers)
-    if os.environ.get("RANK", "0") == "0":  # of several processes the first writes, and says so
-        print(path)
-
-
 def evaluate(task: Literal["separate", "generate", "accompany"] = "separate", method: str | None = None,
              model: str = "lite", clips: str = "band", steps: int | None = None, churn: float | None = None,
-             corrections: int | None = None, given: tuple[str, ...] | None = None, n: int = 24, seed: int = 0,
-             device: str = "auto", out: Path | None = None) -> None:
+             corrections: int | None = None, given: tuple[str, ...] | None = None, sketch: str | None = None,
+             n: int = 24, seed: int = 0, device: str = "auto", out: Path | None = None) -> None:
     """Score a method on the shipped clips, or the bands that a model makes, and write the result as JSON.
 
     Args:
@@ -210,6 +158,7 @@ def evaluate(task: Literal["separate", "generate", "accompany"] = "separate", me
         corrections: how often each noise level is sampled (R); the method's own if not given.
         given: stems that are given: besides the mixture, none if not named, and the others are scored; to accompany,
             bass and drums.
+        sketch: a model that makes sketches first, for generate and accompany.
         n: how many bands are made.
         seed: of the noise.
         device: auto, cpu or cuda.
@@ -225,50 +174,11 @@ def evaluate(task: Literal["separate", "generate", "accompany"] = "separate", me
         says = f"{made['method']}: {made['mean']:.2f} dB [{made['low']:.2f}, {made['high']:.2f}], n = {made['n']}"
     else:
         made = judge.evaluate_bands(task, model, n, method, steps, given or ("bass", "drums"), seed, device, shown,
-                                    **chosen)
+                                    sketch, **chosen)
         says = f"{task}: all stems heard in {100 * made['audible']['all']:.0f} %, n = {made['n']}"
     if out is not None:
         print(ev.save(made, out))
     print(says)
-
-
-def data(action: Annotated[Literal["build", "compose", "clips", "card"], tyro.conf.Positional], source: str = "all",
-         variations: int = 0, programs: bool = True, transpose: bool = True, soundfonts: bool = True,
-         balance: Literal["rms", "loudness"] = "rms", skip: bool = False, songs: int = 500, seed: int = 0,
-         workers: int | None = None, out: Path | None = None) -> None:
-    """Make the corpus: render what is missing, compose the band songs anew, cut the clips, or measure for the card.
-
-    Args:
-        action: build: render songs into the cache; stop it and call again as you like. compose: write the band songs'
-            MIDI. clips: cut the test clips. card: figures and pictures of the data card.
-        source: build: all, band, composed, or one Debian package.
-        variations: build: further versions of each training song, in other keys and sounds.
-        programs: build: the variations have other instruments of the family.
-        transpose: build: the variations are in other keys.
-        soundfonts: build: the variations come from either of two soundfonts.
-        balance: build: what makes stems equally strong: active RMS, or integrated loudness as in Slakh2100.
-        skip: build: leave out the songs whose package cannot be had here.
-        songs: compose: how many.
-        seed: of the composing and of the clips' places.
-        workers: build: processes; one for each core if not given.
-        out: where what is composed, cut or measured goes; the package's own data folder if not given.
-    """
-    from msdm_lite import compose, corpus, cut, resources
-
-    if action == "build":
-        wanted = corpus.songs(None, None if source == "all" else source, variations, balance,
-                              programs=programs, transpose=transpose, soundfonts=soundfonts)
-        made = corpus.build(wanted, workers, skip, progress=sys.stderr.isatty())
-        print(f"{made} songs rendered, {sum(song.ready for song in wanted)} of {len(wanted)} "
-              f"in {resources.cache('corpus')}")
-    elif action == "compose":
-        print(compose.write(out or resources.data_folder() / "songs", songs, seed))
-    elif action == "clips":
-        print(cut.write(out or resources.data_folder() / "clips", seed=seed))
-    else:
-        from msdm_lite import card
-
-        print(card.write(out or resources.data_folder()))
 
 
 def main(args: list[str] | None = None) -> int:
@@ -283,6 +193,9 @@ def main(args: list[str] | None = None) -> int:
     except (InputError, FloatingPointError) as problem:
         print(f"msdm-lite: {problem}", file=sys.stderr)
         return 2
+    except BrokenPipeError:  # whoever read our output has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
     except KeyboardInterrupt:
         print("msdm-lite: interrupted", file=sys.stderr)
         return 130

@@ -74,13 +74,14 @@ def judge(made: Tensor, real: Tensor, names: Sequence[str], seed: int = 0,
 
 def evaluate_bands(task: str = "generate", model: str = "lite", n: int = 24, method: str | None = None,
                    steps: int | None = None, given: Sequence[str] = ("bass", "drums"), seed: int = 0, on: str = "auto",
-                   progress: bool = True, **settings) -> dict:
+                   progress: bool = True, sketch: str | None = None, **settings) -> dict:
     """`judge` of bands that a model makes from noise, or around stems of the shipped clips, as a result.
 
     Args:
         task: "generate" or "accompany".
         n: how many bands; of accompaniments at most one a clip.
         given: for "accompany", the stems that are given.
+        sketch: a model that makes sketches first, which the other then paints.
 
     Raises:
         InputError: another task, fewer than eight bands, more than there are clips; and what the task itself refuses.
@@ -91,6 +92,7 @@ def evaluate_bands(task: str = "generate", model: str = "lite", n: int = 24, met
     if n < 8 or (task == "accompany" and n > len(clips)):
         raise InputError(f"{n} bands: eight are the least, and of accompaniments {len(clips)} the most")
     loaded = weights.load(model, on)
+    sketcher = generation.pair(sketch, loaded)
     begun = time.perf_counter()
     real = torch.stack([evaluate.clip(entry["name"]) for entry in clips])
     with tqdm(total=3 * n + len(real), desc=task, unit="band", disable=not progress) as bar:
@@ -98,15 +100,15 @@ def evaluate_bands(task: str = "generate", model: str = "lite", n: int = 24, met
         for i in range(n):
             if task == "generate":
                 band = generation.generate(loaded, real.shape[-1] / loaded.sample_rate, 1, seed + i,
-                                           method or "ode", steps, **settings)[0]
+                                           method or "ode", steps, sketcher=sketcher, **settings)[0]
             else:
                 stems = {name: real[i, loaded.stems.index(name)] for name in given}
-                band = generation.accompany(stems, loaded, seed + i, method, steps, **settings)
+                band = generation.accompany(stems, loaded, seed + i, method, steps, sketcher=sketcher, **settings)
             made.append(band)
             bar.update()
         found = judge(torch.stack(made), real, loaded.stems, seed, bar.update)
     words = ["msdm-lite", "evaluate", "--task", task, "--model", str(model), "--n", str(n), "--seed", str(seed)]
-    chosen = {"method": method, "steps": steps} | settings
+    chosen = {"method": method, "steps": steps, "sketch": sketch} | settings
     for key, value in chosen.items():
         words += [f"--{key}", str(value)] if value is not None else []
     if task == "accompany":

@@ -67,7 +67,7 @@ class UNet1dConfig:
 
     @property
     def downsampling(self) -> int:
-        """Samples to one frame at the bottom; the length of the input must be a multiple. 8192 in both presets."""
+        """Samples to one frame at the bottom; the length of the input must be a multiple. 8192 in base and paper."""
         return self.patch * math.prod(self.factors)
 
     @property
@@ -81,6 +81,9 @@ PRESETS = {
     # A quarter of the width, a sixteenth of the parameters, half the length. The paper's patch block would have only
     # four channels here, at the full rate, where all is slow.
     "base": UNet1dConfig(channels=64, heads=4, head_width=64, learned_patch=True, segment=131_072),
+    # The twin of `tiny`: as long a segment, and a step of about the same cost
+    "tiny-wave": UNet1dConfig(channels=32, patch=8, multipliers=(1, 2, 3, 4), factors=(4, 4, 4), blocks=(1, 1, 1),
+                              attention=(0, 0, 1), heads=4, head_width=16, learned_patch=True, segment=49_152),
 }
 
 

@@ -1,0 +1,86 @@
+"""What a training step costs, preset by preset: `python benchmarks/training.py [PRESET ...]`, a part of `make bench`.
+
+Parameters, operations counted by torch, seconds a step and the most memory, each in a process of its own; and from
+these how long a run takes. `paper` is counted only, unless there is a GPU or it is named.
+"""
+
+import resource
+import subprocess
+import sys
+import time
+
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from msdm_lite import device, optimizer, weights
+from msdm_lite.known import Known
+from msdm_lite.model import build, preset
+from msdm_lite.recipe import Recipe
+
+PRESETS = {"tiny": 8, "tiny-wave": 8, "lite": 8, "lite-supervised": 8, "lite-guided": 8, "lite-sketch": 8, "base": 2,
+           "paper": 1}  # and the batch that is timed; on a GPU eight times that
+ROUNDS = 3
+
+
+def step_of(name: str, timed: bool) -> None:
+    """Print the line of one preset."""
+    where = device.pick("auto")
+    gpu = where.type == "cuda"
+    half = device.fast_bfloat16(where.type)
+    batch = PRESETS.get(name, 2) * (8 if gpu else 1)
+    with torch.device("meta") if not timed else where:
+        model = build(preset(name))
+    count = sum(p.numel() for p in model.parameters())
+    if not timed:
+        print(f"{name:16s} {count / 1e6:7.1f} M parameters; not timed here", flush=True)
+        return
+    model = weights.placed(model, where).train()
+    recipe = Recipe(preset=name, steps=1).for_model(model)
+    moves = optimizer.optimizer(recipe.optimizer, model, recipe.lr, recipe.weight_decay)
+    rows = model.denoiser.deviation.shape[1] if hasattr(model.denoiser, "deviation") else model.config.bins
+    x = 0.05 * torch.randn(batch, len(model.stems), rows, model.config.frames, device=where)
+    sigma, known = torch.full((batch,), 0.3, device=where), Known.nothing(x)
+
+    def step() -> None:
+        with torch.autocast(where.type, torch.bfloat16, enabled=half):
+            value = model.loss(x, sigma, known, torch.randn_like(x)).mean()
+        value.backward()
+        moves.step()
+        moves.zero_grad(set_to_none=True)
+        if gpu:
+            torch.cuda.synchronize()
+
+    with FlopCounterMode(display=False) as counted:
+        step()
+    for _ in range(2):
+        step()
+    times = []
+    for _ in range(ROUNDS):
+        begin = time.perf_counter()
+        step()
+        times.append(time.perf_counter() - begin)
+    memory = torch.cuda.max_memory_allocated() if gpu else 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    seconds, heard = sorted(times)[ROUNDS // 2], batch * model.segment
+    print(f"{name:16s} {count / 1e6:7.1f} M parameters, batch {batch:2d} of {model.segment:5.2f} s: "
+          f"{counted.get_total_flops() / batch / 1e9:7.1f} GFLOP an item, {seconds:7.2f} s a step, "
+          f"{heard / seconds:6.1f} s of music a second, {memory / 1e9:5.2f} GB", flush=True)
+
+
+def main() -> None:
+    names = sys.argv[1:] or list(PRESETS)
+    if len(names) == 1:
+        step_of(names[0], True)
+        return
+    gpu = device.pick("auto").type == "cuda"
+    print(f"{torch.get_num_threads()} threads, {device.processor() if not gpu else torch.cuda.get_device_name()}, "
+          f"{'bfloat16' if device.fast_bfloat16('cuda' if gpu else 'cpu') else 'single precision'}; "
+          f"medians of {ROUNDS} steps")
+    for name in names:
+        if name == "paper" and not gpu and not sys.argv[1:]:
+            step_of(name, False)
+        else:
+            subprocess.run([sys.executable, __file__, name], check=True)
+
+
+if __name__ == "__main__":
+    main()

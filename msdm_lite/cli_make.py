@@ -1,0 +1,101 @@
+"""The commands that make things: `msdm-lite train` and `msdm-lite data`."""
+
+import os
+import sys
+from pathlib import Path
+from typing import Annotated, Literal
+
+import tyro
+
+
+def train(out: Path, preset: str = "lite", data: str = "all", minutes: float | None = None, steps: int | None = None,
+          resume: bool = False, start: str | None = None, stems: tuple[str, ...] = (), batch: int = 8,
+          accumulate: int = 1, optimizer: Literal["muon", "adamw"] | None = None, lr: float | None = None,
+          gain_db: float = 2.0, silence: float = 0.04, remix: float = 0.0, variations: int = 0, programs: bool = True,
+          transpose: bool = True, soundfonts: bool = True, balance: Literal["rms", "loudness"] = "rms", seed: int = 0,
+          log_every: int = 50, checkpoint_minutes: float = 5.0, compile: bool = False, workers: int = 1,
+          device: str = "auto") -> None:
+    """Train a model on the corpus (`msdm-lite data build` makes it) or on your own stems. Can be killed and resumed.
+
+    Several GPUs, machines: `torchrun --nproc_per_node 8 -m msdm_lite train` and these options; `accelerate launch` too.
+
+    Args:
+        out: folder for the checkpoint, the log (JSON lines and TensorBoard) and, at the end, the weights.
+        preset: lite or tiny; lite-single, for one stem; lite-supervised, which separates and does nothing else;
+            lite-guided, for classifier-free guidance; lite-sketch; tiny-wave, of waveforms; base or
+            paper too, which want a GPU.
+        data: band, composed or all training songs; or a folder of stems, Slakh2100 among them.
+        minutes: how long to train, validation not counted; or say --steps.
+        steps: how many steps to train.
+        resume: go on from the checkpoint in --out.
+        start: go on from the weights of a model, one that ships or a .safetensors file, on these data: its minutes or
+            steps count as part of yours, and the optimizer starts anew.
+        stems: learn these alone; all if not given. Models of one stem each, in one folder, are a model of all.
+        batch: crops a process takes at once.
+        accumulate: such batches in a step; for a large batch in little memory.
+        optimizer: muon (for lite and tiny, if not given) or adamw (for base and paper).
+        lr: the highest learning rate; if not given 3e-3 with muon, 1e-3 with adamw, 1e-4 for base and paper.
+        gain_db: augmentation: standard deviation of a random gain for each stem; 0 for none.
+        silence: augmentation: probability that a stem is silenced; 0 for none.
+        remix: augmentation: probability that the stems of a crop come from different songs.
+        variations: augmentation: further versions of each song, in other keys and sounds (build them first).
+        programs: the variations have other instruments of the family.
+        transpose: the variations are in other keys.
+        soundfonts: the variations come from either of two soundfonts.
+        balance: what the corpus' stems are made equally strong in: active RMS, or integrated loudness (build it first).
+        seed: of weights, crops and noise.
+        log_every: steps between two lines of the log.
+        checkpoint_minutes: between two checkpoints; each is followed by a validation.
+        compile: let torch.compile work on the network first.
+        workers: processes that read crops.
+        device: auto, cpu or cuda.
+    """
+    from msdm_lite.recipe import Recipe
+    from msdm_lite.train import train as run
+
+    recipe = Recipe(preset=preset, data=data, minutes=minutes, steps=steps, start=start, stems=stems or None,
+                    batch=batch, accumulate=accumulate, optimizer=optimizer, lr=lr, seed=seed, gain_db=gain_db,
+                    silence=silence, remix=remix, variations=variations, programs=programs, transpose=transpose,
+                    soundfonts=soundfonts, balance=balance, log_every=log_every)
+    path = run(recipe, out, resume, device, sys.stderr.isatty(), checkpoint_minutes, compile, workers)
+    if os.environ.get("RANK", "0") == "0":  # of several processes the first writes, and says so
+        print(path)
+
+
+def data(action: Annotated[Literal["build", "compose", "clips", "card"], tyro.conf.Positional], source: str = "all",
+         variations: int = 0, programs: bool = True, transpose: bool = True, soundfonts: bool = True,
+         balance: Literal["rms", "loudness"] = "rms", skip: bool = False, songs: int = 500, seed: int = 0,
+         workers: int | None = None, out: Path | None = None) -> None:
+    """Make the corpus: render what is missing, compose the band songs anew, cut the clips, or measure for the card.
+
+    Args:
+        action: build: render songs into the cache; stop it and call again as you like. compose: write the band songs'
+            MIDI. clips: cut the test clips. card: figures and pictures of the data card.
+        source: build: all, band, composed, or one Debian package.
+        variations: build: further versions of each training song, in other keys and sounds.
+        programs: build: the variations have other instruments of the family.
+        transpose: build: the variations are in other keys.
+        soundfonts: build: the variations come from either of two soundfonts.
+        balance: build: what makes stems equally strong: active RMS, or integrated loudness as in Slakh2100.
+        skip: build: leave out the songs whose package cannot be had here.
+        songs: compose: how many.
+        seed: of the composing and of the clips' places.
+        workers: build: processes; one for each core if not given.
+        out: where what is composed, cut or measured goes; the package's own data folder if not given.
+    """
+    from msdm_lite import compose, corpus, cut, resources
+
+    if action == "build":
+        wanted = corpus.songs(None, None if source == "all" else source, variations, balance,
+                              programs=programs, transpose=transpose, soundfonts=soundfonts)
+        made = corpus.build(wanted, workers, skip, progress=sys.stderr.isatty())
+        print(f"{made} songs rendered, {sum(song.ready for song in wanted)} of {len(wanted)} "
+              f"in {resources.cache('corpus')}")
+    elif action == "compose":
+        print(compose.write(out or resources.data_folder() / "songs", songs, seed))
+    elif action == "clips":
+        print(cut.write(out or resources.data_folder() / "clips", seed=seed))
+    else:
+        from msdm_lite import card
+
+        print(card.write(out or resources.data_folder()))
