@@ -190,9 +190,15 @@ def last(states: Iterator[State]) -> State:
 
 
 def end(states: Generator[State, None, Tensor]) -> Tensor:
-    """Run a sampler to its end, (B, S, ...), and hold none of the states on the way: songs are long."""
+    """Run a sampler to its end, (B, S, ...), and hold none of the states on the way: songs are long.
+
+    Raises:
+        InputError: what was given is no sampler: it made no step, or returned no state.
+    """
     while True:
         try:
             next(states)
         except StopIteration as stop:
+            if stop.value is None:
+                raise InputError("the sampler made no step") from None
             return stop.value
