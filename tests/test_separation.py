@@ -95,7 +95,8 @@ def test_methods_are_sampled_with_their_own_settings(tiny, monkeypatch, name):
 
     def spy(x, sigmas, guide, denoise, churn, corrections, known, hold, generator):
         seen.update(high=sigmas[0], steps=len(sigmas) - 1, churn=churn, corrections=corrections)
-        return iter([sampling.State(x, 0.0, x)])
+        yield sampling.State(x, 0.0, x)
+        return x
 
     monkeypatch.setitem(sampling.SAMPLERS, "euler", spy)
     msdm_lite.separate(torch.randn(5000), tiny, name)
