@@ -79,9 +79,9 @@ def generate(out: Path, model: str = "lite", sketch: str | None = None, seconds:
 
     settings = {"churn": churn, "high": high, "low": low, "sampler": sampler}
     loaded = weights.load(model, device)
-    generation.pair(sketch, loaded)
+    sketcher = generation.pair(sketch, loaded)
     with audio.claimed(out) as folder:
-        bands = generation.generate(loaded, seconds, n, seed, method, steps, sys.stderr.isatty(), sketch, **settings)
+        bands = generation.generate(loaded, seconds, n, seed, method, steps, sys.stderr.isatty(), sketcher, **settings)
         for number, band in enumerate(bands, 1):
             place = folder / f"{number:02d}"
             generation.save_band(place, band, loaded)
@@ -115,10 +115,10 @@ def accompany(files: tyro.conf.Positional[tuple[str, ...]], out: Path, model: st
     settings = {"churn": churn, "corrections": corrections, "high": high, "low": low, "sampler": sampler}
     loaded = weights.load(model, device)
     generation.method_for(loaded, method, steps=steps, **settings)
-    generation.pair(sketch, loaded)
+    sketcher = generation.pair(sketch, loaded)
     waves = generation.collect(named_files(files), loaded)
     with audio.claimed(out) as folder:
-        band = generation.accompany(waves, loaded, seed, method, steps, sys.stderr.isatty(), sketch, **settings)
+        band = generation.accompany(waves, loaded, seed, method, steps, sys.stderr.isatty(), sketcher, **settings)
         for path in generation.save_band(folder, band, loaded):
             print(path)
 

@@ -60,13 +60,12 @@ def generate(model: StemModel | str = "lite", seconds: float = 6.0, n: int = 1, 
     with tqdm(total=n * (total + _evaluations(sketching, shape[-1])), desc="generating", unit="batch",
               disable=not progress, leave=False) as bar:
         denoise.tick = bar.update
+        if sketcher:
+            sketching.tick = bar.update
         for i in range(n):
             own = int(np.random.SeedSequence((seed, i)).generate_state(1, np.uint64)[0] >> np.uint64(1))
             generator = torch.Generator().manual_seed(own)
-            told = denoise
-            if sketcher:
-                sketching.tick = bar.update
-                told = partial(denoise, sketch=draw(sketching, shape[-1], generator))
+            told = partial(denoise, sketch=draw(sketching, shape[-1], generator)) if sketcher else denoise
             states = methods.conditional(told, shape, chosen, generator=generator, device=model.device)
             bands[i] = from_picture(sampling.end(states)[0], model, T)
     return bands
