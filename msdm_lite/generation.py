@@ -19,7 +19,7 @@ from msdm_lite.errors import InputError
 from msdm_lite.face import StemModel
 from msdm_lite.methods import GENERATIONS, IMPUTATIONS, SKETCHES, Method
 from msdm_lite.sketch import sketch
-from msdm_lite.song import check, from_picture, loudness, to_picture
+from msdm_lite.song import check, from_picture, loudness, picture_shape, to_pictures
 from msdm_lite.windows import Windowed
 
 LOG = logging.getLogger("msdm_lite")
@@ -53,7 +53,7 @@ def generate(model: StemModel | str = "lite", seconds: float = 6.0, n: int = 1, 
     chosen = methods.named(method, GENERATIONS, steps=steps, **settings)
     sketcher = pair(sketcher, model)
     S, T = len(model.stems), round(seconds * model.sample_rate)
-    shape = (1, S, model.config.bins, -(-T // model.config.bins) + 2)  # a hop on each side, as in `to_picture`
+    shape = (1, S, *picture_shape(model, T))
     bands = torch.empty(n, S, T)
     denoise, sketching = Windowed(model), Windowed(sketcher) if sketcher else None
     total = chosen.evaluations * denoise.evaluations(1, shape[-1])
@@ -184,7 +184,7 @@ def accompany(given: Mapping[str, str | Path | Tensor], model: StemModel | str =
         LOG.warning("the given stems are silent: the players have nothing to follow")
     # One gain for all, so that their balance stays: on average they are as loud as the model's stems
     gain = audio.STEM_RMS / (sum(level**2 for level in levels) / len(levels)) ** 0.5 if levels else 1.0
-    clean = to_picture(torch.stack([waves.get(name, torch.zeros(T)) for name in model.stems]), model, gain)[None]
+    clean = to_pictures(dict(zip(numbers, waves.values(), strict=True)), model, T, gain)
     denoise, sketching = Windowed(model), Windowed(sketcher) if sketcher else None
     total = chosen.evaluations * denoise.evaluations(1, clean.shape[-1]) + _evaluations(sketching, clean.shape[-1])
     generator, told = torch.Generator().manual_seed(seed), denoise

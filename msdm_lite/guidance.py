@@ -50,7 +50,7 @@ def gaussian(y: Tensor, c: float = 0.75 * 2**0.5, among: Sequence[int] | None = 
         s = along(sigma, x)
         d = (x - denoise(x, sigma)) / s
         gap = (y - total(x, among)).unsqueeze(1)  # (B, 1, ...)
-        d = d - only(s * gap / (c * s) ** 2, x, among)
+        d = torch.addcmul(d, those(x, among), s * gap / (c * s) ** 2, value=-1)
         return d
 
     return drift
@@ -68,10 +68,9 @@ def dirac(y: Tensor, k: int | Sequence[int] = 0, among: Sequence[int] | None = N
         s, k = along(sigma, x), next(turns)
         x, off = constrain(x, y, k, among), x[:, k]
         d = (x - denoise(x, sigma)) / s
-        d = d - only(d[:, k : k + 1], x, among)
-        d = constrain(d, 0 * y, k, among)
-        # One step from the state as it came must end on the constraint too
-        d[:, k] += (off - x[:, k]) / s[:, 0]
+        d = torch.addcmul(d, those(x, among), d[:, k : k + 1], value=-1)
+        # The sum rests; and one step from the state as it came must end on the constraint too
+        d[:, k] = (off - x[:, k]) / s[:, 0] - total(d, among)
         return d
 
     return drift
@@ -89,7 +88,7 @@ def wiener(y: Tensor, variance: Tensor, among: Sequence[int] | None = None) -> G
     def drift(x: Tensor, sigma: Tensor, denoise: Denoise) -> Tensor:
         s = along(sigma, x)
         x0 = denoise(x, sigma)
-        left = only(variance * s**2 / (variance + s**2), x, among)  # what stays uncertain of each stem
+        left = those(x, among) * variance * s**2 / (variance + s**2)  # what stays uncertain of each stem
         gap = (y - total(x0, among)).unsqueeze(1)
         x0 = torch.addcmul(x0, left / left.sum(1, keepdim=True), gap)
         d = (x - x0) / s
@@ -114,12 +113,12 @@ def pigdm(y: Tensor, variance: Tensor, among: Sequence[int] | None = None, trust
         with torch.enable_grad():
             at = x.detach().requires_grad_()
             x0 = denoise(at, sigma)
-        left = only(variance * s**2 / (variance + s**2), x, among)
-        gap = (y - total(x0.detach(), among)).unsqueeze(1)
-        pull = torch.autograd.grad(x0, at, only(gap / left.sum(1, keepdim=True), x, among).expand_as(x0).to(x0))[0]
+            sums = total(x0, among)
+        left = those(x, among) * variance * s**2 / (variance + s**2)
+        gap = y - sums.detach()
+        pull = torch.autograd.grad(sums, at, (gap / left.sum(1)).to(sums))[0]
         if trust < float("inf"):
-            usual = left / left.sum(1, keepdim=True) * gap
-            longer = along((s**2 * pull).flatten(1).norm(dim=1) / usual.flatten(1).norm(dim=1), x)
+            longer = along(length(s**2 * pull) / length(left / left.sum(1, keepdim=True) * gap.unsqueeze(1)), x)
             pull = pull * (trust / longer).clamp(max=1)
         x0 = torch.addcmul(x0.detach(), s**2, pull)
         d = (x - x0) / s
@@ -180,16 +179,20 @@ def total(x: Tensor, among: Sequence[int] | None) -> Tensor:
         return x.sum(1)
     if not among or not all(0 <= n < x.shape[1] for n in among):
         raise InputError(f"stems {list(among)} are not some of {x.shape[1]}")
-    return x[:, list(among)].sum(1)
+    return sum(x[:, n] for n in among)  # one at a time: those of a long song are large
 
 
-def only(v: Tensor, x: Tensor, among: Sequence[int] | None) -> Tensor:
-    """v, of one stem or of all of x (B, S, ...), for the stems among those named; zero for the others."""
-    if among is None:
-        return v
-    part = x.new_zeros(1, x.shape[1], *[1] * (x.ndim - 2))
-    part[:, list(among)] = 1
-    return v * part
+def length(v: Tensor) -> Tensor:
+    """Euclidean length of each item of v (B, ...): (B,)."""
+    return v.flatten(1).norm(dim=1)
+
+
+def those(x: Tensor, among: Sequence[int] | None) -> Tensor:
+    """1 for the stems of x (B, S, ...) that are among those named, 0 for the others: (1, S, 1, ...)."""
+    part = torch.full((1, x.shape[1], *[1] * (x.ndim - 2)), float(among is None), dtype=x.dtype, device=x.device)
+    if among is not None:
+        part[:, list(among)] = 1
+    return part
 
 
 def constrain(x: Tensor, y: Tensor, k: int, among: Sequence[int] | None = None) -> Tensor:

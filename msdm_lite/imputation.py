@@ -6,6 +6,7 @@ Source: Mariani et al., arXiv 2302.02257, section 4; Lugmayr et al., RePaint, ar
 `book/07-separation.ipynb`.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -19,8 +20,10 @@ class Replacement:
     """What is given, and where.
 
     Args:
-        given: clean stems like the state, (B, S, ...); where the mask is False they do not matter, but must be finite.
+        given: clean stems like the state, (B, S, ...), or only some of them; where the mask is False they do not
+            matter, but must be finite.
         mask: True where they are given; broadcasts to `given`. Stems: (S, 1, 1); a span of frames: (1, 1, L).
+        stems: which stems of the state `given` holds, by number; all of them if None.
 
     Raises:
         InputError: a mask that does not fit.
@@ -28,6 +31,7 @@ class Replacement:
 
     given: Tensor
     mask: Tensor
+    stems: Sequence[int] | None = None
 
     def __post_init__(self) -> None:
         try:
@@ -38,7 +42,18 @@ class Replacement:
         if self.mask.dtype != torch.bool:
             raise InputError(f"a mask says True or False, and is not {self.mask.dtype}")
 
+    def among(self, x: Tensor) -> Tensor:
+        """Of the state or its noise (B, S, ...), the stems that `given` holds."""
+        return x if self.stems is None else x[:, list(self.stems)]
+
     def put(self, x: Tensor, sigma: float = 0.0, n: Tensor | None = None) -> Tensor:
-        """x (B, S, ...) with the given parts in place, carrying noise sigma * n if there is any. x stays as it was."""
-        new = torch.where(self.mask, self.given, x)
-        return new if n is None else new.addcmul_(n, self.mask.to(n.dtype), value=sigma)
+        """x (B, S, ...) with the given parts in place, carrying noise sigma * n if n, like `given`, is there.
+
+        x stays as it was.
+        """
+        new, mask = x.clone(), self.mask.expand_as(self.given)  # one stem at a time: that of a long song is large
+        for row, stem in enumerate(range(x.shape[1]) if self.stems is None else self.stems):
+            clean = self.given[:, row]
+            new[:, stem] = torch.where(mask[:, row], clean if n is None else torch.add(clean, n[:, row], alpha=sigma),
+                                       x[:, stem])
+        return new

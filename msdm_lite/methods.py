@@ -159,7 +159,8 @@ def conditional(denoise: Denoise, shape: Sequence[int], method: Method, y: Tenso
         if given is not None:
             where = torch.zeros(S, *[1] * (x.ndim - 2), dtype=torch.bool, device=x.device)
             where[list(stems)] = True
-            hold = Replacement(given, where if mask is None else where | mask)
+            hold = (Replacement(given[:, list(stems)], where[list(stems)], list(stems)) if mask is None else
+                    Replacement(given, where | mask))  # of a long song only what is needed
         guide = _guide(method, rest, among, others, variance, denoise)
     return sampling.SAMPLERS[method.sampler](x, sigmas, guide, denoise, method.churn, method.corrections, known, hold,
                                              generator)

@@ -96,7 +96,7 @@ def _churned(order: int, x: Tensor, sigmas: list[float], guidance: Guidance, den
     _check(sigmas, corrections, churn)
     gamma = min(churn / (len(sigmas) - 1), 2**0.5 - 1)
     for sigma, following in pairwise(sigmas):
-        n = _fresh(x, known, generator) if hold else None  # of the given parts, the same for all corrections
+        n = hold.among(_fresh(x, known, generator)) if hold else None  # the same for all corrections
         for again in reversed(range(corrections)):
             if hold:
                 x = hold.put(x, sigma, n)
@@ -107,16 +107,18 @@ def _churned(order: int, x: Tensor, sigmas: list[float], guidance: Guidance, den
                 x = torch.add(x, _fresh(x, known, generator), alpha=(raised**2 - sigma**2) ** 0.5)
             d = _drift(guidance, x, raised, denoise)
             # The state of a long song is large: torch.add makes no temporary copy, and nothing outlives its use
-            x0 = torch.add(x, d, alpha=-raised) if order == 2 and not again else None
             ahead = torch.add(x, d, alpha=following - raised)
             if order == 2 and following > 0:
-                d = torch.lerp(d, _drift(guidance, ahead, following, denoise), 0.5)
-                ahead = torch.add(x, d, alpha=following - raised)
-            x = ahead
-            del ahead
-            if x0 is None and not again:
-                x0 = torch.add(x, d, alpha=-following) if following > 0 else x
-            del d
+                half = torch.add(x, d, alpha=(following - raised) / 2)
+                del x, d
+                d = _drift(guidance, ahead, following, denoise)
+                x0 = None if again else torch.add(ahead, d, alpha=-following)
+                x = torch.add(half, d, alpha=(following - raised) / 2)
+                del half
+            else:
+                x = ahead
+                x0 = None if again else torch.add(x, d, alpha=-following) if following > 0 else x
+            del ahead, d
             if again:
                 x = torch.add(x, _fresh(x, known, generator), alpha=(sigma**2 - following**2) ** 0.5)
         if hold and following == 0:
@@ -141,7 +143,7 @@ def dpm_solver(x: Tensor, sigmas: list[float], guidance: Guidance, denoise: Deno
     before, last_step = None, 0.0
     for sigma, following in pairwise(sigmas):
         if hold:
-            x = hold.put(x, sigma, _fresh(x, known, generator))
+            x = hold.put(x, sigma, hold.among(_fresh(x, known, generator)))
         x0 = torch.add(x, _drift(guidance, x, sigma, denoise), alpha=-sigma)
         if following == 0:
             x = hold.put(x0) if hold else x0

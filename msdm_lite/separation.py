@@ -13,7 +13,7 @@ from msdm_lite.device import large_blocks_returned
 from msdm_lite.errors import InputError
 from msdm_lite.face import StemModel
 from msdm_lite.methods import METHODS, Method
-from msdm_lite.song import LEVEL, check, from_picture, loudness, to_picture
+from msdm_lite.song import LEVEL, check, from_picture, loudness, picture_shape, to_picture, to_pictures
 from msdm_lite.windows import Windowed
 
 LOG = logging.getLogger("msdm_lite")
@@ -104,23 +104,21 @@ def separate(source: str | Path | Tensor, model: StemModel | str = "lite", metho
         LOG.warning("the mixture is silent, and so are its stems")
         return torch.zeros(S, len(wave))
     gain = LEVEL / level
-    y = to_picture(wave, model, gain)[None]  # (1, bins, L)
-    clean = None
-    if known:
-        silence = torch.zeros(len(wave))
-        clean = to_picture(torch.stack([known.get(n, silence) for n in range(S)]), model, gain)[None]  # (1, S, bins, L)
     denoise = Windowed(model)
-    total = samples * chosen.evaluations * denoise.evaluations(1, y.shape[-1])
+    shape = (1, S, *picture_shape(model, len(wave)))
+    total = samples * chosen.evaluations * denoise.evaluations(1, shape[-1])
     generator, mean = torch.Generator().manual_seed(seed), None
     with tqdm(total=total, desc="separating", unit="batch", disable=not progress, leave=False) as bar:
         denoise.tick = bar.update
         for _ in range(samples):
-            states = methods.conditional(denoise, (1, S, *y.shape[1:]), chosen, y, clean, list(known),
-                                         variance=model.variance, generator=generator)
+            y = to_picture(wave, model, gain)[None]  # (1, bins, L)
+            clean = to_pictures(known, model, len(wave), gain) if known else None
+            states = methods.conditional(denoise, shape, chosen, y, clean, list(known), variance=model.variance,
+                                         generator=generator)
+            del y, clean  # the sampler has what it needs of them
             one = sampling.end(states)[0]
             mean = one if mean is None else mean.add_(one)
             del states, one
-    del clean
     stems = from_picture(mean, model, len(wave), 1 / (gain * samples))
     for n, one in known.items():  # to the last bit
         stems[n] = one

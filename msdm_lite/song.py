@@ -1,5 +1,7 @@
 """Between a waveform of any length and loudness, and the pictures that models work on."""
 
+from collections.abc import Mapping
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -29,6 +31,11 @@ def check(wave: Tensor, model: StemModel, what: str = "the mixture") -> None:
         raise InputError(f"{what} has samples that are not finite")
 
 
+def picture_shape(model: StemModel, samples: int) -> tuple[int, int]:
+    """(bins, L) of the picture that `to_picture` makes of so many samples."""
+    return model.config.bins, -(-samples // model.config.bins) + 2
+
+
 def to_picture(wave: Tensor, model: StemModel, gain: float = 1.0) -> Tensor:
     """Samples (T,) or (S, T) of any length as one picture, (bins, L) or (S, bins, L), on the model's device.
 
@@ -36,12 +43,16 @@ def to_picture(wave: Tensor, model: StemModel, gain: float = 1.0) -> Tensor:
     """
     N = model.config.bins
     pad = (N, N + -wave.shape[-1] % N)
-    if wave.ndim == 1:
-        return model.transform.forward(F.pad(wave.float() * gain, pad)).contiguous().to(model.device)
-    # One at a time: the transform needs several times what it is given
-    out = torch.empty(len(wave), N, (sum(pad) + wave.shape[-1]) // N, device=model.device)
-    for place, one in zip(out, wave, strict=True):
-        place.copy_(to_picture(one, model, gain))
+    if wave.ndim > 1:
+        return torch.stack([to_picture(one, model, gain) for one in wave])
+    return model.transform.forward(F.pad(wave.float() * gain, pad)).contiguous().to(model.device)
+
+
+def to_pictures(waves: Mapping[int, Tensor], model: StemModel, samples: int, gain: float = 1.0) -> Tensor:
+    """Stems by number, (T,) each, as the picture of a band, (1, S, bins, L); stems that are not there are silent."""
+    out = torch.zeros(1, len(model.stems), *picture_shape(model, samples), device=model.device)
+    for n, wave in waves.items():  # one at a time: the transform needs several times what it is given
+        out[0, n] = to_picture(wave, model, gain)
     return out
 
 

@@ -102,6 +102,26 @@ def test_what_is_held_comes_back_untouched(correlated, name):
     assert torch.equal(before[0], hold.given) and torch.equal(before[1], x)
 
 
+@pytest.mark.parametrize("name", SAMPLERS)
+def test_given_stems_alone_do_as_whole_ones(correlated, name):
+    """What is held needs no room for the stems that are not given: the states are the same."""
+    x, given = torch.randn(3, 2).double(), torch.randn(3, 2).double()
+    whole = Replacement(given, torch.tensor([False, True]))
+    alone = Replacement(given[:, 1:], torch.tensor([True]), stems=[1])
+    a, b = (last(SAMPLERS[name](x, karras(8, 0.1, 3.0), guidance.unconditional(), correlated.denoise, hold=hold,
+                                generator=torch.Generator().manual_seed(2))).x for hold in (whole, alone))
+    assert torch.equal(a, b) and torch.equal(a[:, 1], given[:, 1])
+
+
+def test_heun_points_at_clean_stems_by_its_second_drift(correlated):
+    """x0 of the state is where the last drift, from the state at the end of a plain step, leads."""
+    x, sigma, following = torch.randn(3, 2).double(), 3.0, 1.0
+    level = torch.full((3,), following, dtype=torch.float64)
+    state = next(heun(x, [sigma, following, 0.0], guidance.unconditional(), correlated.denoise))
+    d = (x - correlated.denoise(x, level * sigma)) / sigma
+    assert torch.allclose(state.x0, correlated.denoise(x + (following - sigma) * d, level))
+
+
 def test_masks_that_do_not_fit():
     with pytest.raises(InputError, match="does not fit"):
         Replacement(torch.zeros(3, 2), torch.ones(3, 3, dtype=torch.bool))
