@@ -1,4 +1,4 @@
-"""The commands that make things: `msdm-lite train` and `msdm-lite data`."""
+"""The commands that make things, and tell of what was made: `msdm-lite train`, `data` and `models`."""
 
 import os
 import sys
@@ -99,3 +99,21 @@ def data(action: Annotated[Literal["build", "compose", "clips", "card"], tyro.co
         from msdm_lite import card
 
         print(card.write(out or resources.data_folder()))
+
+
+def models(card: bool = False, out: Path | None = None) -> None:
+    """The models that ship: how large, how long they were trained, what each is for.
+
+    Args:
+        card: write the model card and its pictures.
+        out: where they go; the package's own data folder if not given.
+    """
+    from msdm_lite import model_card, resources
+
+    if card:
+        print(model_card.write(out or resources.data_folder()))
+        return
+    for line in model_card.overview():
+        if not line.startswith("|---"):
+            cells = [cell.strip() for cell in line.strip("|").split("|")]
+            print(f"{cells[0]:<18}{cells[1]:>11}{cells[2]:>10}  {cells[3]:<24}{cells[4]}")
