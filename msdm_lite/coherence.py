@@ -2,7 +2,7 @@
 
 None is a judgement of taste. Each is high for what people play and low for noise, and agreement between stems is only
 worth something beside the same measure on stems of different songs. Features by librosa. Chapter:
-`book/07-separation.ipynb`.
+`book/01-sources-and-context.ipynb`.
 """
 
 from collections.abc import Sequence

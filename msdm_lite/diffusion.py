@@ -3,7 +3,8 @@
 A denoiser guesses the clean stems from noisy ones. `denoise(x, sigma, known) -> x0` is the one contract of the project:
 x is (B, S, ...), sigma (B,), and `known` says what carries no noise. Its score is `(x0 - x) / sigma**2` (Tweedie).
 Preconditioning after Karras et al. (EDM, arXiv 2206.00364), made finer: every stem and frequency bin has its own
-standard deviation, so that an untrained network already is a Wiener filter. Chapter: `book/07-separation.ipynb`.
+standard deviation, so that an untrained network already is a Wiener filter. Chapter:
+`book/03-noise-and-sampling.ipynb`.
 """
 
 import math

@@ -1,7 +1,7 @@
 """A network of waveforms made into a denoiser, as in the paper: EDM's preconditioning with one deviation for all.
 
 Sources: Karras et al. (arXiv 2206.00364); its use for stems, arXiv 2302.02257. `msdm_lite.diffusion` has the finer one,
-with a deviation for every stem and frequency bin. Chapter: `book/07-separation.ipynb`.
+with a deviation for every stem and frequency bin. Chapter: `book/03-noise-and-sampling.ipynb`.
 """
 
 import torch

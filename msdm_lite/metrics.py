@@ -1,4 +1,4 @@
-"""How well stems were separated, and how sure we are of it. Chapter: `book/07-separation.ipynb`."""
+"""How well stems were separated, and how sure we are of it. Chapter: `book/01-sources-and-context.ipynb`."""
 
 import numpy as np
 import torch

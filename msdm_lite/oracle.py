@@ -4,8 +4,8 @@
 stationary sounds of any length. All obey the denoiser contract for every shape of noise: noise of level sigma has
 covariance sigma^2 P, P the projection on what is unknown, and one formula serves all shapes. All answer `given`: the
 exact density of the sources once the mixture, or some of them, is known. Sums are done in double precision, and
-densities may be singular, as those of the conditioned are. Chapter: `book/07-separation.ipynb`; Tweedie's formula and
-the level sigma are those of Karras et al. (EDM, arXiv 2206.00364), zero-sum noise is FLOSS's (arXiv 2505.16119).
+densities may be singular, as those of the conditioned are. Chapter: `book/02-score-matching.ipynb`; Tweedie's formula
+and the level sigma are those of Karras et al. (EDM, arXiv 2206.00364), zero-sum noise is FLOSS's (arXiv 2505.16119).
 """
 
 from abc import ABC, abstractmethod

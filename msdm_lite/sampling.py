@@ -1,4 +1,4 @@
-"""Noise schedules as data, and the samplers as generators. Chapter: `book/07-separation.ipynb`.
+"""Noise schedules as data, and the samplers as generators. Chapter: `book/03-noise-and-sampling.ipynb`.
 
 A sampler yields every state, so that a caller can draw it, animate it, count it or stop, and returns the last x. It
 knows a guidance and a denoiser, and nothing of audio. Sources: Karras et al. (EDM, arXiv 2206.00364), algorithm 2, and
