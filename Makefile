@@ -4,7 +4,7 @@ SHELL := bash
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
 .DEFAULT_GOAL := help
-.PHONY: help book test data bench clean
+.PHONY: help book test data results check-results bench clean
 
 VENV := .venv
 READY := $(VENV)/.ready
@@ -23,7 +23,7 @@ export JUPYTER_PREFER_ENV_PATH := 1
 export THP_MEM_ALLOC_ENABLE := 1
 
 help:  ## what can be made
-	@sed -nE 's/^([a-z]+):.*## */  make \1\t/p' Makefile
+	@sed -nE 's/^([a-z-]+):.*## */  make \1\t/p' Makefile
 
 book: $(PAGE)  ## run all chapters, build the site, print the path of its first page
 	@echo "$(CURDIR)/$(PAGE)"
@@ -33,6 +33,12 @@ test: $(READY)  ## run the tests, and every chapter quickly
 
 data: $(READY)  ## render the corpus into the cache (needs FluidSynth)
 	$(BIN)/msdm-lite data build
+
+results: $(READY)  ## make the recorded results that are missing or were made with other weights; takes long
+	$(BIN)/msdm-lite results
+
+check-results: $(READY)  ## compute two of the cheap results anew and compare them with the record
+	$(BIN)/msdm-lite results --check
 
 bench: $(READY)  ## time the parts side by side and print ratios (leave the machine alone meanwhile)
 	@for each in benchmarks/*.py; do echo "== $$each"; $(BIN)/python $$each; done

@@ -1,4 +1,4 @@
-"""The command line: `msdm-lite separate | generate | accompany | train | evaluate | data | models`.
+"""The command line: `msdm-lite separate | generate | accompany | train | evaluate | data | models | results`.
 
 One line of error and exit code 2 on bad input.
 """
@@ -11,7 +11,7 @@ from typing import Literal
 
 import tyro
 
-from msdm_lite.cli_make import data, models, train
+from msdm_lite.cli_make import data, models, results, train
 from msdm_lite.errors import InputError
 
 
@@ -187,7 +187,8 @@ def main(args: list[str] | None = None) -> int:
     handler.setFormatter(logging.Formatter("msdm-lite: %(message)s"))
     log = logging.getLogger("msdm_lite")
     log.addHandler(handler)
-    commands = {f.__name__: f for f in (separate, generate, accompany, train, evaluate, data, models)}
+    commands = {f.__name__: f for f in (separate, generate, accompany, train, evaluate, data, models,
+                                                results)}
     try:
         tyro.extras.subcommand_cli_from_dict(commands, prog="msdm-lite", args=args)
     except (InputError, FloatingPointError) as problem:

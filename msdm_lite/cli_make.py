@@ -1,4 +1,4 @@
-"""The commands that make things, and tell of what was made: `msdm-lite train`, `data` and `models`."""
+"""The commands that make things, and tell of what was made: `msdm-lite train`, `data`, `models` and `results`."""
 
 import os
 import sys
@@ -117,3 +117,31 @@ def models(card: bool = False, out: Path | None = None) -> None:
         if not line.startswith("|---"):
             cells = [cell.strip() for cell in line.strip("|").split("|")]
             print(f"{cells[0]:<18}{cells[1]:>11}{cells[2]:>10}  {cells[3]:<24}{cells[4]}")
+
+
+def results(names: tyro.conf.Positional[tuple[str, ...]] = (), everything: bool = False, check: bool = False,
+            count: int = 2, seconds: float = 300.0, seed: int | None = None) -> None:
+    """Make the recorded results again: those named, or those that are missing or made with other weights.
+
+    Args:
+        names: which; --check draws its own.
+        everything: those that are up to date too.
+        check: change nothing: compute some anew and compare them with the record. Exit code 2 if they differ.
+        count: check: how many.
+        seconds: check: only those that took no longer.
+        seed: check: of the draw.
+    """
+    from msdm_lite import results as r
+    from msdm_lite.errors import InputError
+
+    if not check:
+        for path in r.make(names, everything, sys.stderr.isatty()):
+            print(path)
+        for name in r.COMMANDS:
+            print(f"{name}: {r.state(name)}")
+        return
+    found = r.check(count, seconds, seed, sys.stderr.isatty())
+    for name, problems in found.items():
+        print(f"{name}: {'as recorded' if not problems else '; '.join(problems[:5])}")
+    if wrong := [name for name, problems in found.items() if problems]:
+        raise InputError(f"not as recorded: {', '.join(wrong)}")

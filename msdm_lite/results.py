@@ -1,0 +1,146 @@
+"""All results on record, made again: what `msdm-lite results` calls. One command a result; chapters read the files.
+
+A result is up to date while the model that it names is the one that ships. Making is resumable: what is there and up to
+date is left alone. A check computes some results anew and compares every number with the record.
+"""
+
+import json
+import math
+import random
+import shlex
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from tqdm import tqdm
+
+from msdm_lite import evaluate, resources, weights
+from msdm_lite.errors import InputError
+
+SEPARATE = "msdm-lite evaluate --method"
+SAMPLED = "--clips band --steps 50 --seed 0 --churn 10.0 --corrections 1"
+COMMANDS = {
+    "oracle-convergence": "python -m msdm_lite.convergence --count 10000",
+    "separation-mixture-known": f"{SEPARATE} mixture-known --model lite --clips band --steps 1 --seed 0",
+    "separation-dirac": f"{SEPARATE} dirac --model lite {SAMPLED}",
+    "separation-gaussian": f"{SEPARATE} gaussian --model lite {SAMPLED}",
+    "quality-evaluations": "python benchmarks/quality.py --clips 8 --most 50 --model lite --paper",
+}
+# What says where, when and how fast a result was made, and is not its content
+CIRCUMSTANCES = {"wall_seconds", "date", "commit", "version", "device", "processor", "command", "model_record"}
+TOLERANCE = 0.1  # of a number, where the result does not say otherwise: dB, most of them
+
+
+def place(name: str) -> Path:
+    """The file of a result."""
+    return resources.data_folder() / "results" / f"{name}.json"
+
+
+def state(name: str) -> str:
+    """"missing", "stale" (made with other weights than those that ship) or "up to date"."""
+    if not place(name).exists():
+        return "missing"
+    record = evaluate.result(name)
+    model = record.get("model")
+    if model in weights.shipped():
+        now = weights.load(model, "cpu").record
+        if any(now.get(key) != value for key, value in record.get("model_record", {}).items()):
+            return "stale"
+    return "up to date"
+
+
+def run(name: str, out: Path) -> None:
+    """Make one result into a file, in a process of its own.
+
+    Raises:
+        InputError: it failed; the message is its last line.
+    """
+    words = shlex.split(COMMANDS[name])
+    words = [sys.executable, *(["-m", "msdm_lite"] if words[0] == "msdm-lite" else []), *words[1:], "--out", str(out)]
+    root = resources.PACKAGE.parent
+    if "benchmarks/" in words[1] and not (root / words[1]).exists():
+        raise InputError(f"{name} is made by {words[1]}, which is in the repository and not in this installation")
+    done = subprocess.run(words, cwd=root, capture_output=True, text=True)
+    if done.returncode or not out.exists():
+        said = (done.stderr or done.stdout).strip().splitlines() or ["it said nothing"]
+        raise InputError(f"{name}: {said[-1]}")
+    made = json.loads(out.read_text()) | {"command": f"{COMMANDS[name]} --out data/results/{name}.json"}
+    evaluate.save(made, out)
+
+
+def make(names: Sequence[str] = (), everything: bool = False, progress: bool = True) -> list[Path]:
+    """Make the results of these names; if none is named, those that are missing or stale. Their files.
+
+    Args:
+        everything: also those that are up to date.
+
+    Raises:
+        InputError: an unknown name, or one that cannot be made; those before it are kept.
+    """
+    if unknown := set(names) - set(COMMANDS):
+        raise InputError(f"there is no result {sorted(unknown)[0]!r}; there are {', '.join(COMMANDS)}")
+    wanted = [name for name in names or COMMANDS if names or everything or state(name) != "up to date"]
+    made = []
+    for name in (bar := tqdm(wanted, unit="result", disable=not progress)):
+        bar.set_description(name)
+        with resources.whole(place(name)) as scratch:
+            run(name, scratch)
+        made.append(place(name))
+    return made
+
+
+def numbers(value: object, at: str = "") -> Iterator[tuple[str, object]]:
+    """Every leaf of a result with its path, but for the circumstances at the top."""
+    if isinstance(value, dict):
+        for key, inner in value.items():
+            if at or key not in CIRCUMSTANCES:
+                yield from numbers(inner, f"{at}/{key}")
+    elif isinstance(value, list):
+        for i, inner in enumerate(value):
+            yield from numbers(inner, f"{at}/{i}")
+    else:
+        yield at, value
+
+
+def differences(before: dict, after: dict) -> list[str]:
+    """What two makings of one result do not agree in, beyond the tolerance that the first one states."""
+    tolerance = before.get("tolerance", TOLERANCE)
+    old, new = dict(numbers(before)), dict(numbers(after))
+    found = [f"{at} is in one of them only" for at in sorted(old.keys() ^ new.keys())]
+    for at in old.keys() & new.keys():
+        a, b = old[at], new[at]
+        if isinstance(a, int | float) and isinstance(b, int | float) and not isinstance(a, bool):
+            if not (math.isnan(a) and math.isnan(b)) and not abs(a - b) <= tolerance:
+                found.append(f"{at}: {a} on record, {b} now")
+        elif a != b:
+            found.append(f"{at}: {a!r} on record, {b!r} now")
+    return found
+
+
+def check(count: int = 2, seconds: float = 300.0, seed: int | None = None, progress: bool = True
+          ) -> dict[str, list[str]]:
+    """Make some results anew and compare them with the record: name -> what differs, nothing if all is well.
+
+    Args:
+        count: how many, drawn at random.
+        seconds: only those that took no longer, by their record.
+        seed: of the draw.
+
+    Raises:
+        InputError: no result is so cheap, or one cannot be made any more.
+    """
+    cheap = [name for name in COMMANDS if place(name).exists()
+             and evaluate.result(name).get("wall_seconds", math.inf) <= seconds]
+    if not cheap or count < 1:
+        raise InputError(f"no result on record took less than {seconds:.0f} s")
+    drawn = random.Random(seed).sample(cheap, min(count, len(cheap)))
+    found = {}
+    with tempfile.TemporaryDirectory() as folder:
+        for name in (bar := tqdm(drawn, unit="result", disable=not progress)):
+            bar.set_description(name)
+            out = Path(folder) / f"{name}.json"
+            run(name, out)
+            found[name] = differences(evaluate.result(name), json.loads(out.read_text()))
+    return found

@@ -1,0 +1,80 @@
+import json
+
+import pytest
+
+from msdm_lite import evaluate, results
+from msdm_lite.cli import main
+from msdm_lite.errors import InputError
+from msdm_lite.resources import data_folder
+
+
+def test_every_result_with_a_command_is_on_record_and_of_the_models_that_ship():
+    assert {name: results.state(name) for name in results.COMMANDS} == dict.fromkeys(results.COMMANDS, "up to date")
+
+
+def test_records_name_the_commands_that_make_them():
+    for name, command in results.COMMANDS.items():
+        words = evaluate.result(name)["command"].split()
+        missing = [word for word in command.split() if word not in words]
+        assert not missing, f"{name} was made by another command: {missing}"
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    """A data folder with one cheap result, made by a script that writes what the test wants."""
+    real = data_folder()
+    script = tmp_path / "script.py"
+    script.write_text("import sys, json\nfrom pathlib import Path\n"
+                      "Path(sys.argv[-1]).write_text(Path(__file__).with_name('next.json').read_text())\n")
+    monkeypatch.setattr("msdm_lite.resources.data_folder", lambda: tmp_path)
+    monkeypatch.setattr(results, "COMMANDS", {"one": f"python {script}"})
+    (tmp_path / "weights").mkdir()
+    (tmp_path / "weights" / "lite.safetensors").symlink_to(real / "weights" / "lite.safetensors")
+    (tmp_path / "next.json").write_text(json.dumps({"mean": 1.0, "wall_seconds": 2, "clips": {"a": [1, float("nan")]}}))
+    return tmp_path
+
+
+def test_missing_ones_are_made_and_kept(folder, capsys):
+    assert results.state("one") == "missing"
+    assert main(["results"]) == 0
+    assert "one: up to date" in capsys.readouterr().out
+    assert evaluate.result("one")["command"].endswith("--out data/results/one.json")
+    (folder / "next.json").unlink()  # nothing is run for what is up to date
+    assert results.make() == []
+    with pytest.raises(InputError, match="one: "):
+        results.make(everything=True)
+    assert evaluate.result("one")["mean"] == 1.0  # what was there is still there
+    with pytest.raises(InputError, match="there is no result 'two'"):
+        results.make(["two"])
+
+
+def test_other_weights_make_a_result_stale(folder):
+    results.make()
+    path = results.place("one")
+    record = json.loads(path.read_text()) | {"model": "lite", "model_record": {"steps": -1}}
+    path.write_text(json.dumps(record))
+    assert results.state("one") == "stale"
+
+
+def test_a_check_finds_what_differs(folder, capsys):
+    results.make()
+    assert main(["results", "--check"]) == 0
+    assert "one: as recorded" in capsys.readouterr().out
+    again = {"mean": 1.05, "wall_seconds": 900, "clips": {"a": [1.5, float("nan")]}}
+    (folder / "next.json").write_text(json.dumps(again))
+    assert main(["results", "--check"]) == 2
+    said = capsys.readouterr()
+    assert "/clips/a/0: 1 on record, 1.5 now" in said.out and "/mean" not in said.out
+    assert said.err.strip() == "msdm-lite: not as recorded: one"
+    path = results.place("one")
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"wall_seconds": 9999}))
+    with pytest.raises(InputError, match="no result on record took less"):
+        results.check()
+
+
+@pytest.mark.parametrize("after, says", [
+    ({"a": 1.0, "b": "x"}, ""), ({"a": 1.04, "b": "x"}, ""), ({"a": 1.06, "b": "x"}, "/a: 1.0 on record, 1.06 now"),
+    ({"a": 1.0, "b": "y"}, "/b: 'x' on record, 'y' now"), ({"b": "x"}, "/a is in one of them only"),
+    ({"a": float("nan"), "b": "x"}, "/a: 1.0 on record, nan now")])
+def test_differences(after, says):
+    assert "; ".join(results.differences({"a": 1.0, "b": "x", "tolerance": 0.05}, after | {"tolerance": 0.05})) == says
