@@ -67,10 +67,11 @@ def dirac(y: Tensor, k: int | Sequence[int] = 0, among: Sequence[int] | None = N
     def drift(x: Tensor, sigma: Tensor, denoise: Denoise) -> Tensor:
         s, k = along(sigma, x), next(turns)
         x, off = constrain(x, y, k, among), x[:, k]
-        d = (x - denoise(x, sigma)) / s
+        off = off - x[:, k]
+        d = x.sub_(denoise(x, sigma)).div_(s)  # in a copy of our own: the state of a long song is large
         d = torch.addcmul(d, those(x, among), d[:, k : k + 1], value=-1)
         # The sum rests; and one step from the state as it came must end on the constraint too
-        d[:, k] = (off - x[:, k]) / s[:, 0] - total(d, among)
+        d[:, k] = off / s[:, 0] - total(d, among)
         return d
 
     return drift
@@ -91,7 +92,7 @@ def wiener(y: Tensor, variance: Tensor, among: Sequence[int] | None = None) -> G
         left = those(x, among) * variance * s**2 / (variance + s**2)  # what stays uncertain of each stem
         gap = (y - total(x0, among)).unsqueeze(1)
         x0 = torch.addcmul(x0, left / left.sum(1, keepdim=True), gap)
-        d = (x - x0) / s
+        d = (x - x0).div_(s)
         return d
 
     return drift
@@ -121,7 +122,7 @@ def pigdm(y: Tensor, variance: Tensor, among: Sequence[int] | None = None, trust
             longer = along(length(s**2 * pull) / length(left / left.sum(1, keepdim=True) * gap.unsqueeze(1)), x)
             pull = pull * (trust / longer).clamp(max=1)
         x0 = torch.addcmul(x0.detach(), s**2, pull)
-        d = (x - x0) / s
+        d = (x - x0).div_(s)
         return d
 
     return drift
@@ -141,7 +142,7 @@ def classifier_free(conditional: Denoise, weight: float = 1.0) -> Guidance:
         s = along(sigma, x)
         told = conditional(x, sigma)
         x0 = told if weight == 1 else denoise(x, sigma) * (1 - weight) + weight * told
-        d = (x - x0) / s
+        d = (x - x0).div_(s)
         return d
 
     return drift

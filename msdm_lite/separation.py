@@ -71,7 +71,8 @@ def separate(source: str | Path | Tensor, model: StemModel | str = "lite", metho
         steps: noise levels; the method's own number if None.
         seed: the same seed gives the same stems on the same device.
         samples: how many separations are averaged. The mean is nearer to the truth than each of them, and duller.
-        given: stems of the mixture that are known already, by name: files or samples (T,).
+        given: stems of the mixture that are known already, by name: files or samples (T,). If all but one are, that
+            one is what they leave of the mixture, and no model is asked.
         keep_stereo: return (S, 2, T), each stem where it stood: left and right are separated as a mixture each. Of
             four ways this scored best (`benchmarks/stereo.py`), since where a stem is louder it is easier to find.
         settings: any other field of `msdm_lite.methods.Method`: churn, corrections, high, low, sampler, ...
@@ -99,6 +100,9 @@ def separate(source: str | Path | Tensor, model: StemModel | str = "lite", metho
     check(wave, model)
     S = len(model.stems)
     known = _given(given or {}, model, len(wave))
+    if len(known) == S - 1:  # the last one is what those leave, whatever the method
+        rest = wave - sum(known.values())
+        return torch.stack([known.get(n, rest) for n in range(S)])
     level = loudness(wave, model.sample_rate // 4)
     if level < 1e-12:
         LOG.warning("the mixture is silent, and so are its stems")

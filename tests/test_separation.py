@@ -70,6 +70,15 @@ def test_given_stems_come_back_and_the_rest_sums_to_the_rest(tiny):
             msdm_lite.separate(mix, tiny, given=given)
 
 
+def test_the_last_stem_is_what_the_others_leave(tiny, monkeypatch):
+    monkeypatch.setattr(tiny, "denoise", None)  # no network is asked
+    mix, *waves = 0.1 * torch.randn(4, 9000)
+    for method in (None, "gaussian"):
+        stems = msdm_lite.separate(mix, tiny, method, given=dict(zip(("bass", "drums", "piano"), waves, strict=True)))
+        assert torch.equal(stems[[0, 1, 3]], torch.stack(waves))
+        torch.testing.assert_close(stems.sum(0), mix)
+
+
 def test_the_mean_of_samples(tiny):
     """Averaged samples vary less than one: their spread over seeds falls."""
     mix = 0.1 * torch.randn(6000)
