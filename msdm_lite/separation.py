@@ -100,7 +100,7 @@ def separate(source: str | Path | Tensor, model: StemModel | str = "lite", metho
     check(wave, model)
     S = len(model.stems)
     known = _given(given or {}, model, len(wave))
-    if len(known) == S - 1:  # the last one is what those leave, whatever the method
+    if known and len(known) == S - 1:  # the last one is what those leave, whatever the method
         rest = wave - sum(known.values())
         return torch.stack([known.get(n, rest) for n in range(S)])
     level = loudness(wave, model.sample_rate // 4)
