@@ -25,10 +25,10 @@ class Config:
     stems: tuple[str, ...] = STEMS
     sample_rate: int = SAMPLE_RATE
     bins: int = 1024  # of the MDCT; also its hop
-    frames: int = 96  # of one segment
-    bands: tuple[tuple[int, int], ...] = ((256, 4), (256, 8), (512, 16))  # (bins, how many make a row), low to high
-    widths: tuple[int, ...] = (64, 96, 160, 208)
-    blocks: tuple[int, ...] = (2, 2, 2, 2)
+    frames: int = 72  # of one segment
+    bands: tuple[tuple[int, int], ...] = ((256, 8), (256, 16), (512, 32))  # (bins, how many make a row), low to high
+    widths: tuple[int, ...] = (64, 96, 128, 192)
+    blocks: tuple[int, ...] = (1, 2, 2, 2)
     told: int = 256
     heads: int = 4
     task: str = "denoise"  # or "separate" (supervised), "guided" (can be told the mixture), "sketch"
@@ -49,11 +49,10 @@ PRESETS = {
     "lite": Config("lite", sketch=GROUPS),
     "lite-sketch": Config("lite-sketch", frames=128, bands=((96, 2),), widths=(64, 128, 192), blocks=(2, 2, 2),
                           task="sketch", sketch=GROUPS, fold_frames=4),
-    "lite-single": Config("lite-single", widths=(32, 48, 80, 104)),  # four of these are as large as one lite
+    "lite-single": Config("lite-single", widths=(32, 48, 64, 96), told=128),  # four of these are as large as one lite
     "lite-supervised": Config("lite-supervised", task="separate"),
     "lite-guided": Config("lite-guided", task="guided"),
-    "tiny": Config("tiny", bands=((256, 8), (256, 16), (512, 32)), widths=(32, 48, 64), blocks=(1, 1, 1), told=64,
-                   frames=48),
+    "tiny": Config("tiny", widths=(32, 48, 64), blocks=(1, 1, 1), told=64, frames=48),
 }
 
 
