@@ -73,7 +73,8 @@ def main() -> None:
     memory(1, "separate(song)")
     for call in ("separate(song)", "separate(song, steps=2)", "separate(song, method='dirac', steps=2)",
                  "separate(song, method='gaussian', steps=2)", "separate(song, method='pigdm', steps=2)",
-                 "separate(song, method='projdiff', steps=2)", "separate(song, method='wiener', sampler='heun', steps=2)",
+                 "separate(song, method='projdiff', steps=2)",
+                 "separate(song, method='wiener', sampler='heun', steps=2)",
                  "separate(song, samples=2)", "separate(song, given={'drums': song}, steps=2)",
                  "separate(song, given={'drums': song, 'bass': song}, steps=2)",
                  "separate(song.expand(2, -1), keep_stereo=True)", "generate(seconds=seconds, steps=3)",

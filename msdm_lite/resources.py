@@ -38,10 +38,9 @@ def data(*parts: str) -> Path:
 
 def cache(*parts: str) -> Path:
     """A path in the cache: `$MSDM_LITE_CACHE`, else `$XDG_CACHE_HOME/msdm_lite`, else `~/.cache/msdm_lite`."""
-    root = os.environ.get("MSDM_LITE_CACHE")
-    if root is None:
-        root = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "msdm_lite"
-    return Path(root).joinpath(*parts)
+    chosen = os.environ.get("MSDM_LITE_CACHE")
+    usual = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "msdm_lite"
+    return (usual if chosen is None else Path(chosen)).joinpath(*parts)
 
 
 @contextmanager

@@ -35,7 +35,7 @@ def tensors(index: bytes, data: bytes) -> dict[str, np.ndarray]:
                     continue
                 shape = [_message(axis).get(1, [0])[0] for axis in _message(entry[2][0]).get(2, [])]
                 begin = entry.get(4, [0])[0]
-                numbers = np.frombuffer(data[begin : begin + entry[5][0]], "<f4")
+                numbers = np.frombuffer(data[begin : begin + entry[5][0]], np.dtype("<f4"))
                 found[key.decode()] = numbers.reshape(shape)
         return found
     except (ValueError, IndexError, KeyError, struct.error) as problem:
@@ -79,7 +79,9 @@ def _entries(table: bytes, start: int, size: int) -> list[tuple[bytes, bytes]]:
 
 def _message(data: bytes) -> dict[int, list]:
     """A protocol buffer's fields by number: integers, or bytes that may be messages themselves."""
-    at, fields = 0, {}
+    at = 0
+    fields: dict[int, list] = {}
+    value: int | bytes
     while at < len(data):
         tag, at = _varint(data, at)
         number, kind = tag >> 3, tag & 7

@@ -332,7 +332,7 @@ def test_nothing_half_written_stays(tmp_path, monkeypatch, problem, raised):
             raise problem
 
     monkeypatch.setattr(soundfile.SoundFile, "write", failing)
-    with pytest.raises(type(raised), match="No space left|^$"):
+    with pytest.raises(type(raised), match=r"No space left|^$"):
         audio.save_stems(tmp_path, torch.zeros(4, 10))
     assert len(calls) == 3
     assert sorted(p.name for p in tmp_path.iterdir()) == ["bass.wav", "drums.wav", "guitar.wav", "piano.wav"]
@@ -393,7 +393,7 @@ def test_a_folder_that_proves_unwritable_is_taken_away_again(tmp_path, monkeypat
         audio.writable_folder(tmp_path / "new" / ("x" * 300))
     monkeypatch.setattr(audio.tempfile, "TemporaryFile", refuse)
     for folder in (tmp_path / "old", tmp_path / "old" / "a" / "b"):
-        with pytest.raises(InputError, match="cannot be written to .Permission denied"):
+        with pytest.raises(InputError, match=r"cannot be written to .Permission denied"):
             audio.writable_folder(folder)
     assert [str(p.relative_to(tmp_path)) for p in tmp_path.rglob("*")] == ["old"]
 

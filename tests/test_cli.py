@@ -51,7 +51,8 @@ def test_bad_settings_exit_with_2_and_one_line(tmp_path, model, capsys):
     (tmp_path / "file").touch()
     song, out = tmp_path / "song.wav", tmp_path / "stems"
     (tmp_path / "other.safetensors").write_text("no model")
-    for args in ((song, "--out", out, "--model", "nope"), (song, "--out", out, "--model", tmp_path / "other.safetensors"),
+    for args in ((song, "--out", out, "--model", "nope"),
+                 (song, "--out", out, "--model", tmp_path / "other.safetensors"),
                  (song, "--out", out, "--model", model, "--method", "magic"),
                  (song, "--out", tmp_path / "file" / "below", "--model", model),
                  (song, "--out", out, "--model", model, "--device", "abacus"),

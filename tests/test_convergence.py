@@ -9,7 +9,8 @@ from msdm_lite import convergence
 from msdm_lite.convergence import ARMS, SOURCES, curve, distances, draw, target
 
 EXACT = ["mixture known: shaped noise", "mixture known: shaped noise, Heun",
-         "mixture known: shaped noise, DPM-Solver++", "mixture known: told, weight 1", "stem known: shaped noise", "both known: shaped noise"]
+         "mixture known: shaped noise, DPM-Solver++", "mixture known: told, weight 1", "stem known: shaped noise",
+         "both known: shaped noise"]
 
 
 def far(name: str, source: str, *evaluations: int) -> list[dict[str, float]]:

@@ -1,4 +1,4 @@
-"""The same seed gives the same sound on every device, but for rounding. Needs a GPU, and says so where there is none."""
+"""The same seed gives the same sound on every device, but for rounding. Needs a GPU, and says so without one."""
 
 import pytest
 import torch

@@ -66,7 +66,7 @@ def test_levels_follow_their_two_distributions(generator):
 
 
 def test_loss_of_the_wiener_filter_on_its_own_gaussians_is_one(generator):
-    """With nothing known: the error of the exact filter, in units of its uncertainty. tilt changes weights, not this."""
+    """With nothing known: the error of the exact filter, in units of its uncertainty. The tilt does not change this."""
     denoiser = untrained(40)
     x = torch.randn(8, 4, 40, 300, generator=generator) * denoiser.deviation[:, :, None]
     for tilt in (0.0, 0.5, 1.0):

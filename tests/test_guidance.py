@@ -1,3 +1,5 @@
+from itertools import pairwise
+
 import pytest
 import torch
 
@@ -88,7 +90,7 @@ def test_dirac_of_the_paper_step_by_step(independent):
     noise = torch.Generator().manual_seed(2)
     x, theirs = start.clone(), []
     g = min(churn / steps, 2**0.5 - 1)
-    for s, following in zip(sigmas, sigmas[1:], strict=False):
+    for s, following in pairwise(sigmas):
         for r in range(R):
             raised = s * (1 + g)
             x = x + torch.randn(x.shape, generator=noise, dtype=x.dtype) * (raised**2 - s**2) ** 0.5
@@ -218,7 +220,7 @@ def test_mixture_known_samples_the_exact_posterior(independent):
 
 
 def test_dirac_is_biased_even_on_gaussians(independent):
-    """The constrained stem carries the noise of all others, yet the denoiser is told sigma: the bias is pinned, not hidden."""
+    """The constrained stem carries the noise of all others, yet the denoiser is told sigma: the bias is pinned."""
     y = 1.5
     exact = independent.posterior(y)
     got = sampled(independent, guidance.dirac(torch.full((4000,), y, dtype=torch.float64), 2), y)

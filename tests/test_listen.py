@@ -93,7 +93,7 @@ def test_everything_to_press_or_to_move_has_a_name(player):
 
 def test_what_is_heard_is_what_was_given(player):
     waves = list(band().items()) + list(band(seed=1).items())
-    for (sound, rate), (name, wave) in zip(sounds(player), waves):
+    for (sound, rate), (name, wave) in zip(sounds(player), waves, strict=False):
         assert rate == RATE
         assert abs(len(sound) - len(wave)) <= 64
         length = min(len(sound), len(wave))
@@ -117,7 +117,7 @@ def test_one_gain_for_all_and_only_against_clipping():
     html = mixer(groups={"loud": loud, "quiet": quiet})._repr_html_()
     scale = float(re.search(r"is multiplied by ([\d.]+)", html)[1])
     assert scale == pytest.approx(0.95 / np.abs(sum(loud.values())).max(), abs=1e-3)
-    for (sound, _), wave in zip(sounds(html), [*loud.values(), *quiet.values()]):
+    for (sound, _), wave in zip(sounds(html), [*loud.values(), *quiet.values()], strict=False):
         assert sound @ wave / (wave @ wave) == pytest.approx(scale, rel=0.03)
     assert max(np.abs(sum(sound for sound, _ in sounds(html)[:2]))) < 1
 

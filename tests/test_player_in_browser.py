@@ -25,7 +25,9 @@ pytestmark = [
     pytest.mark.skipif(not (BROWSER and DRIVER), reason="needs Chromium and chromedriver"),
     pytest.mark.skipif(bool(os.environ.get("CI")), reason="continuous integration has no sound device to count on"),
 ]
-FLAGS = ["--headless=new", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking", "--disable-component-update", "--disable-sync", "--autoplay-policy=no-user-gesture-required"]
+FLAGS = ["--headless=new", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
+         "--disable-background-networking", "--disable-component-update", "--disable-sync",
+         "--autoplay-policy=no-user-gesture-required"]
 SHELL = ("<!doctype html><html lang='en'><meta charset='utf-8'><meta name='viewport' content='width=device-width'>"
          "<title>test</title><body>{}</body></html>")
 
@@ -38,7 +40,7 @@ def sine(pitch, level, seconds=2):
 def browser(tmp_path_factory):
     options = ChromeOptions()
     options.binary_location = BROWSER
-    for flag in FLAGS + [f"--user-data-dir={tmp_path_factory.mktemp('profile')}"]:
+    for flag in [*FLAGS, f"--user-data-dir={tmp_path_factory.mktemp('profile')}"]:
         options.add_argument(flag)
     options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
     driver = Chrome(options=options, service=ChromeService(DRIVER))
