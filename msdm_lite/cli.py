@@ -142,9 +142,11 @@ def named_files(words: tuple[str, ...]) -> dict[str, Path]:
 
 def evaluate(task: Literal["separate", "generate", "accompany"] = "separate", method: str | None = None,
              model: str = "lite", clips: str = "band", steps: int | None = None, churn: float | None = None,
-             corrections: int | None = None, given: tuple[str, ...] | None = None, sketch: str | None = None,
-             n: int = 24, seed: int = 0, device: str = "auto", out: Path | None = None) -> None:
-    """Score a method on the shipped clips, or the bands that a model makes, and write the result as JSON.
+             corrections: int | None = None, samples: int | None = None, given: tuple[str, ...] | None = None,
+             sketch: str | None = None, n: int | None = None, songs: str | None = None, seconds: float = 12.0,
+             whole: bool = False, chunks: bool = False, seed: int = 0, device: str = "auto",
+             out: Path | None = None) -> None:
+    """Score a method on clips or songs, or the bands that a model makes, and write the result as JSON.
 
     Args:
         task: separate (SI-SDR improvement), generate or accompany (are all players heard, is there a beat, a pitch,
@@ -156,10 +158,15 @@ def evaluate(task: Literal["separate", "generate", "accompany"] = "separate", me
         steps: noise levels; the method's own number if not given.
         churn: fresh noise added on the way (S_churn); the method's own if not given.
         corrections: how often each noise level is sampled (R); the method's own if not given.
+        samples: separate: how many separations are averaged.
         given: stems that are given: besides the mixture, none if not named, and the others are scored; to accompany,
             bass and drums.
         sketch: a model that makes sketches first, for generate and accompany.
-        n: how many bands are made.
+        n: how many bands are made, 24 if not given; how many songs are separated, all if not given.
+        songs: in place of clips, test songs: band, composed, all, or a folder of stems such as Slakh2100.
+        seconds: of each song, from its middle.
+        whole: songs from beginning to end.
+        chunks: separate songs in segments that know nothing of each other, as the paper does.
         seed: of the noise.
         device: auto, cpu or cuda.
         out: the JSON file; printed only if not given.
@@ -167,14 +174,22 @@ def evaluate(task: Literal["separate", "generate", "accompany"] = "separate", me
     from msdm_lite import evaluate as ev
     from msdm_lite import judge
 
-    chosen = {key: value for key, value in (("churn", churn), ("corrections", corrections)) if value is not None}
+    chosen = {key: value for key, value in (("churn", churn), ("corrections", corrections), ("samples", samples))
+              if value is not None}
     shown = sys.stderr.isatty()
-    if task == "separate":
+    if songs is not None:
+        from msdm_lite.evaluate_songs import evaluate_songs
+
+        made = evaluate_songs(songs, model, method, steps, seed, n, None if whole else seconds, chunks, device, shown,
+                              **chosen)
+        says = "; ".join(f"{kind} {made[kind]['all']['mean']:.2f} dB" for kind in ("published", "active"))
+        says += f", n = {made['n']} songs"
+    elif task == "separate":
         made = ev.evaluate(method or "mixture-known", model, clips, steps, seed, device, shown, given or (), **chosen)
         says = f"{made['method']}: {made['mean']:.2f} dB [{made['low']:.2f}, {made['high']:.2f}], n = {made['n']}"
     else:
-        made = judge.evaluate_bands(task, model, n, method, steps, given or ("bass", "drums"), seed, device, shown,
-                                    sketch, **chosen)
+        made = judge.evaluate_bands(task, model, n or 24, method, steps, given or ("bass", "drums"), seed, device,
+                                    shown, sketch, **chosen)
         says = f"{task}: all stems heard in {100 * made['audible']['all']:.0f} %, n = {made['n']}"
     if out is not None:
         print(ev.save(made, out))

@@ -1,0 +1,112 @@
+"""A method scored on whole test songs: of the corpus, of Slakh2100, or of any folder of stems.
+
+Chapter: `book/01-sources-and-context.ipynb`. Source of the published way: the code of Mariani et al., arXiv 2302.02257.
+"""
+
+import shlex
+import time
+from datetime import date
+
+import numpy as np
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+import msdm_lite
+from msdm_lite import device, metrics, scoring, weights
+from msdm_lite.audio import STEMS
+from msdm_lite.crops import Track
+from msdm_lite.errors import InputError
+from msdm_lite.face import StemModel
+from msdm_lite.methods import named
+from msdm_lite.recipe import songs_of
+from msdm_lite.separation import separate
+from msdm_lite.train import commit
+
+
+def excerpt(track: Track, seconds: float | None, sample_rate: int) -> Tensor:
+    """The stems (4, T) of a song's middle, or of all of it."""
+    count = track.samples if seconds is None else min(track.samples, round(seconds * sample_rate))
+    return torch.from_numpy(track.read((track.samples - count) // 2, count))
+
+
+def separated(mixture: Tensor, model: StemModel, chunks: bool, **settings) -> Tensor:
+    """Stems (S, T') of a mixture (T,): of the whole, or in the paper's way of segments that know nothing of each other.
+
+    In that way what is left at the end, shorter than a segment, is dropped.
+    """
+    if not chunks:
+        return separate(mixture, model, **settings)
+    size = model.config.frames * model.config.bins
+    if len(mixture) < size:
+        raise InputError(f"{len(mixture) / model.sample_rate:.1f} s are shorter than a segment of the model, "
+                         f"{model.segment:.1f} s")
+    pieces = mixture[: len(mixture) // size * size].split(size)
+    return torch.cat([separate(piece, model, **settings) for piece in pieces], 1)
+
+
+def evaluate_songs(data: str = "band", model: str = "lite", method: str | None = None, steps: int | None = None,
+                   seed: int = 0, n: int | None = None, seconds: float | None = 12.0, chunks: bool = False,
+                   on: str = "auto", progress: bool = True, **settings) -> dict:
+    """SI-SDR improvement on the test songs, in both scorings, as a result that can be written and made again.
+
+    Args:
+        data: "band", "composed", "all", or a folder of stems such as Slakh2100, of which the split "test" is taken.
+        n: how many songs, in order of name; all if None.
+        seconds: of each, from its middle; all of it if None.
+        chunks: separate segments one by one, as the paper does.
+        settings: any field of `msdm_lite.methods.Method`, and `samples` of `separate`.
+
+    Raises:
+        InputError: no test songs, an unknown method or model, or songs shorter than what is asked.
+    """
+    loaded = weights.load(model, on)
+    if set(loaded.stems) != set(STEMS):
+        raise InputError(f"songs of {', '.join(STEMS)} cannot be scored with a model of {', '.join(loaded.stems)}")
+    if method:
+        named(method)
+    tracks = songs_of(data, "test")[:n]
+    begun = time.perf_counter()
+    published, active, names, windows = [], [], [], 0
+    for track in tqdm(tracks, desc=method or "default", unit="song", disable=not progress):
+        true = excerpt(track, seconds, loaded.sample_rate)
+        found = separated(true.sum(0), loaded, chunks, method=method, steps=steps, seed=seed, **settings)
+        both = scoring.improvements(found, true[:, : found.shape[1]], loaded.sample_rate)
+        if len(both[0]):
+            windows += len(both[0])
+            published.append(both[0].mean(0))
+            active.append(both[1].nanmean(0))
+            names.append(track.name)
+    if not names:
+        raise InputError(f"{data} has no test song in which two stems play at once")
+    tables = {"published": torch.stack(published), "active": torch.stack(active)}  # (songs, S)
+    words = ["msdm-lite", "evaluate", "--songs", data, "--model", str(model), "--seed", str(seed)]
+    words += ["--seconds", f"{seconds:g}"] if seconds is not None else ["--whole"]
+    chosen = {"method": method, "steps": steps, "n": n} | settings
+    for key, value in chosen.items():
+        words += [f"--{key}", str(value)] if value is not None else []
+    words += ["--chunks"] * chunks
+    return {"what": "SI-SDR improvement in dB over the mixture on test songs: windows of 4 s every 2 s, mean of a song,"
+                    " mean over songs; published: silent stems count; active: they do not",
+            "data": data, "model": str(model), "method": method,
+            "settings": chosen | {"seconds": seconds, "chunks": chunks},
+            "n": len(names), "windows": windows, "interval": "95 % percentile bootstrap over songs",
+            **{name: summary(table, loaded.stems) for name, table in tables.items()},
+            "songs": {name: [round(v, 3) for v in row]
+                      for name, row in zip(names, tables["active"].tolist(), strict=True)},
+            "device": loaded.device.type, "processor": device.processor(), "seed": seed,
+            "wall_seconds": round(time.perf_counter() - begun, 1), "version": msdm_lite.__version__,
+            "commit": commit(), "date": date.today().isoformat(),
+            "model_record": {k: loaded.record.get(k) for k in ("steps", "minutes", "commit")},
+            "command": shlex.join(words)}
+
+
+def summary(table: Tensor, stems: tuple[str, ...]) -> dict:
+    """Mean and interval over songs of a table (songs, S): of each stem, and over all; no interval under 8 songs."""
+    found = {}
+    for name, column in [*zip(stems, table.T, strict=True), ("all", table.nanmean(1))]:
+        values = column[~column.isnan()].tolist()
+        mean, low, high = metrics.bootstrap(values) if len(values) >= 8 else (
+            float(np.mean(values)) if values else None, None, None)
+        found[name] = {"mean": mean, "low": low, "high": high, "n": len(values)}
+    return found
