@@ -4,7 +4,7 @@ SHELL := bash
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
 .DEFAULT_GOAL := help
-.PHONY: help book test data results check-results bench clean
+.PHONY: help book test lint links data results check-results bench clean
 
 VENV := .venv
 READY := $(VENV)/.ready
@@ -30,6 +30,14 @@ book: $(PAGE)  ## run all chapters, build the site, print the path of its first 
 
 test: $(READY)  ## run the tests, and every chapter quickly
 	$(BIN)/python -m pytest --nbmake tests book
+
+lint: $(READY)  ## ruff over all code, mypy over the package
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check ruff mypy
+	$(BIN)/ruff check msdm_lite tests benchmarks
+	$(BIN)/mypy msdm_lite
+
+links: $(PAGE)  ## ask every address that the pages name whether it is still there; needs the network
+	$(BIN)/jupyter-book build --builder linkcheck -n --path-output build build/site
 
 data: $(READY)  ## render the corpus into the cache (needs FluidSynth)
 	$(BIN)/msdm-lite data build
