@@ -71,7 +71,7 @@ $(READY): requirements.txt pyproject.toml
 build/chapters/%.ipynb: book/%.ipynb $(PACKAGE) $(SHIPPED) | $(READY)
 	@echo "Running $<: up to three minutes"
 	@mkdir -p build/chapters && rm -f $(PAGE)
-	$(BIN)/python -m papermill $< build/chapters/$*.part.ipynb --cwd book -k python3
+	MSDM_LITE_STATIC=1 $(BIN)/python -m papermill $< build/chapters/$*.part.ipynb --cwd book -k python3
 	@mv build/chapters/$*.part.ipynb $@
 
 # All pages afresh, so that a warning seen once is seen again. When it fails, make deletes the first page.

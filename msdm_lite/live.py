@@ -1,0 +1,44 @@
+"""What answers to sliders where a kernel is alive, and stands still in a page: ipywidgets with a way out.
+
+`make book` sets MSDM_LITE_STATIC: a widget in a static page would be an empty frame. Chapter:
+`book/13-scaling-up.ipynb`.
+"""
+
+import os
+from collections.abc import Callable
+
+from msdm_lite.errors import InputError
+
+
+def live(draw: Callable, **controls) -> None:
+    """Call draw(**values), again whenever the reader moves a control.
+
+    Args:
+        draw: makes and shows something; its arguments are the controls.
+        controls: what `ipywidgets.interact` takes, (low, high, step) or a list of choices, in a pair with the value to
+            begin with: `hours=((10, 1000, 10), 100)`.
+
+    Raises:
+        InputError: a control without a value to begin with.
+    """
+    for name, control in controls.items():
+        if not (isinstance(control, tuple) and len(control) == 2 and isinstance(control[0], tuple | list)):
+            raise InputError(f"{name} is given as (what ipywidgets.interact takes, the value to begin with)")
+    begin = {name: value for name, (_, value) in controls.items()}
+    try:
+        if os.environ.get("MSDM_LITE_STATIC"):
+            raise ImportError
+        import ipywidgets
+    except ImportError:
+        draw(**begin)
+        return
+    widgets = {}
+    for name, (kind, value) in controls.items():
+        if isinstance(kind, list):
+            widgets[name] = ipywidgets.Dropdown(options=kind, value=value, description=name)
+        else:
+            low, high, step = kind
+            whole = all(isinstance(part, int) for part in (low, high, step, value))
+            slide = ipywidgets.IntSlider if whole else ipywidgets.FloatSlider
+            widgets[name] = slide(value=value, min=low, max=high, step=step, description=name, continuous_update=False)
+    ipywidgets.interact(draw, **widgets)
