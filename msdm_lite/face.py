@@ -73,7 +73,7 @@ class StemModel(nn.Module):
 
     @property
     def variance(self) -> Tensor:
-        """How much each stem's coefficients vary, as the model knows it before it looks: (S, bins, 1) or (S, 1, 1)."""
+        """How much each stem's coefficients vary, (S, bins, 1) or (S, 1, 1), as the model knows before it looks."""
         return self.denoiser.deviation.square()[:, :, None]
 
     def denoise(self, x: Tensor, sigma: Tensor, known: Known | None = None) -> Tensor:

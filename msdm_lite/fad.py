@@ -1,7 +1,7 @@
 """Frechet audio distance: how far one set of sounds is from another, in what a network hears in them.
 
 Each set becomes a cloud of embeddings (`msdm_lite.musicnn.embed`), each cloud a Gaussian, and the distance is that of
-the two Gaussians: |m1 - m2|^2 + tr(C1 + C2 - 2 (C1 C2)^(1/2)). Few sounds make it too large, by about a constant over
+the two Gaussians: `|m1 - m2|^2 + tr(C1 + C2 - 2 (C1 C2)^(1/2))`. Few sounds make it too large, by about a constant over
 their number; so figures of different numbers do not compare, and the limit of many is read off a line against 1 / n.
 Sources: Kilgour et al., Interspeech 2019; Chong and Forsyth, CVPR 2020 (the limit). Chapter:
 `book/07-separation.ipynb`.

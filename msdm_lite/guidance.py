@@ -157,7 +157,7 @@ def inside(known: Known | None) -> Guidance:
 
     def drift(x: Tensor, sigma: Tensor, denoise: Denoise) -> Tensor:
         s = along(sigma, x)
-        d = (x - denoise(x, sigma, known)) / s
+        d = (x - denoise(x, sigma, known)).div_(s)
         return d
 
     return drift
@@ -168,7 +168,7 @@ def mixture_known() -> Guidance:
 
     def drift(x: Tensor, sigma: Tensor, denoise: Denoise) -> Tensor:
         s = along(sigma, x)
-        d = (x - denoise(x, sigma, Known.the_mixture(x))) / s
+        d = (x - denoise(x, sigma, Known.the_mixture(x))).div_(s)
         return d
 
     return drift

@@ -48,11 +48,12 @@ def judge(made: Tensor, real: Tensor, names: Sequence[str], seed: int = 0,
           tick: Callable[[], object] = lambda: None) -> dict:
     """Made bands (n, S, T) beside real ones (m, S, T).
 
-    Returns:
-        audible: share of bands in which each stem is heard, and in which all are;
-        beat, pitch: mean of the made, mean of the real, and their ratio;
-        onsets, chroma: mean of the made, of the same dealt anew, and of the difference band by band: above 0 the stems
-        of a band belong together.
+    What is returned:
+
+    - `audible`, the share of bands in which each stem is heard, and in which all are;
+    - `beat`, `pitch`: mean of the made, mean of the real, and their ratio;
+    - `onsets`, `chroma`: mean of the made, of the same dealt anew, and of the difference band by band: above 0 the
+      stems of a band belong together.
 
     Raises:
         InputError: fewer than eight bands of either.

@@ -34,19 +34,23 @@ DB = "level / dB re full-scale sine"
 def mixer(tracks=None, sample_rate=SAMPLE_RATE, title="", groups=None, captions=None, selected=None, quality=0.5):
     """A player of tracks in sync on one playhead, with mute, solo, volume and a spectrogram for each.
 
-    tracks     {name: waveform (T,)}, or an array (4, T) of stems in the usual order.
-    groups     instead of tracks, {group name: tracks}: one group is heard at a time, and changing the group keeps the
-               playhead, so that the true and the separated guitar can be compared in the middle of a note. Tracks of
-               one name share mute, solo and volume across groups. A group may hold a single track: the mixture, say.
-    captions   {group name: {track name: text}}, or {track name: text} beside `tracks`.
-    selected   the group heard first; the first one by default.
-    quality    of Ogg Vorbis, 0 to 1; 0.5 takes 20 to 40 kB for 6 s.
+    Args:
+        tracks: {name: waveform (T,)}, or an array (4, T) of stems in the usual order.
+        groups: instead of tracks, {group name: tracks}: one group is heard at a time, and changing the group keeps
+            the playhead, so that the true and the separated guitar can be compared in the middle of a note. Tracks of
+            one name share mute, solo and volume across groups. A group may hold a single track: the mixture, say.
+        captions: {group name: {track name: text}}, or {track name: text} beside `tracks`.
+        selected: the group heard first; the first one by default.
+        quality: of Ogg Vorbis, 0 to 1; 0.5 takes 20 to 40 kB for 6 s.
 
     Levels are left as they are, so that balances can be trusted. Only if a track or the sum of a group would peak
     over 0.95, all tracks of all groups are turned down by one common factor, which the player states.
 
-    Returns an IPython.display.HTML. InputError if there is nothing to play, lengths differ, a waveform is not (T,),
-    or holds NaN or infinity, or a caption or `selected` names something that is not there.
+    Returns an IPython.display.HTML.
+
+    Raises:
+        InputError: there is nothing to play, lengths differ, a waveform is not (T,), or holds NaN or infinity, or a
+            caption or `selected` names something that is not there.
     """
     if (tracks is None) == (groups is None):
         raise InputError("mixer needs either tracks or groups")
@@ -218,11 +222,15 @@ def waveform(wave, sample_rate=SAMPLE_RATE, ax=None, name=None):
 def slider(images, labels, title="", selected=None):
     """One picture at a time, chosen with a slider: the steps of a sampler, a sweep of a parameter.
 
-    images     bytes of PNG, JPEG or WebP files, or matplotlib figures (which are drawn and closed); give them one size.
-    labels     a short text for each, shown beside the slider and read out by screen readers.
-    selected   index of the picture shown first, and alone where scripts are off; the middle one by default.
+    Args:
+        images: bytes of PNG, JPEG or WebP files, or matplotlib figures (drawn here, and closed); give them one size.
+        labels: a short text for each, shown beside the slider and read out by screen readers.
+        selected: index of the picture shown first, and alone where scripts are off; the middle one by default.
 
-    Returns an IPython.display.HTML. InputError if there are no images, not as many labels, or another kind of file.
+    Returns an IPython.display.HTML.
+
+    Raises:
+        InputError: there are no images, not as many labels, or another kind of file.
     """
     images, labels = list(images), [str(label) for label in labels]
     if not images or len(images) != len(labels):
@@ -239,7 +247,7 @@ def _picture(image):
     """An image file's bytes, or a figure, as a data URI."""
     if isinstance(image, Figure):
         file = io.BytesIO()
-        image.savefig(file, format="png", dpi=100)
+        image.savefig(file, format="webp", dpi=100, pil_kwargs={"quality": 85})  # a fifth of a PNG of a spectrogram
         plt.close(image)
         image = file.getvalue()
     kinds = {b"\x89PNG": "image/png", b"\xff\xd8\xff": "image/jpeg", b"RIFF": "image/webp"}

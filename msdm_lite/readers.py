@@ -2,11 +2,9 @@
 
 All give tracks that are read piece by piece at 22 050 Hz, whatever rate, channels and lengths the files have:
 
-| layout       | what                                                                                          |
-|--------------|-----------------------------------------------------------------------------------------------|
-| `folder`     | `song/bass.wav`, or `song_bass.wav` side by side; wav, flac, aiff, ogg or mp3                   |
-| `slakh`      | Slakh2100 as published: `TrackXXXXX/metadata.yaml` and `stems/S00.flac`, by `inst_class`        |
-| `slakh_msdm` | Slakh2100 as the code of MSDM (arXiv 2302.02257) expects it: `train/TrackXXXXX/bass.wav`        |
+- `folder`: `song/bass.wav`, or `song_bass.wav` side by side; wav, flac, aiff, ogg or mp3;
+- `slakh`: Slakh2100 as published: `TrackXXXXX/metadata.yaml` and `stems/S00.flac`, by `inst_class`;
+- `slakh_msdm`: Slakh2100 as the code of MSDM (arXiv 2302.02257) expects it: `train/TrackXXXXX/bass.wav`.
 
 Splits are folders above the songs: train, val (validation, valid), test. A stem without a file is silence.
 """

@@ -20,12 +20,21 @@ from msdm_lite import evaluate, resources, weights
 from msdm_lite.errors import InputError
 
 SEPARATE = "msdm-lite evaluate --method"
+ONE = "--model lite --clips band --steps 20 --seed 0 --churn 5.0"  # one sample of the posterior
 SAMPLED = "--clips band --steps 50 --seed 0 --churn 10.0 --corrections 1"
 COMMANDS = {
     "oracle-convergence": "python -m msdm_lite.convergence --count 10000",
+    "context-lite": "python -m msdm_lite.context --model lite --clips 24 --seed 0",
     "separation-mixture-known": f"{SEPARATE} mixture-known --model lite --clips band --steps 1 --seed 0",
     "separation-dirac": f"{SEPARATE} dirac --model lite {SAMPLED}",
     "separation-gaussian": f"{SEPARATE} gaussian --model lite {SAMPLED}",
+    "separation-sample": f"{SEPARATE} mixture-known {ONE}",
+    "separation-mean-of-8": f"{SEPARATE} mixture-known {ONE} --samples 8",
+    "separation-wiener": f"{SEPARATE} wiener --model lite --clips band --steps 50 --seed 0",
+    "separation-drums-given": f"{SEPARATE} mixture-known --model lite --clips band --steps 1 --seed 0 --given drums",
+    "separation-tiny": f"{SEPARATE} mixture-known --model tiny --clips band --steps 1 --seed 0",
+    "separation-tiny-wiener": f"{SEPARATE} wiener --model tiny --clips band --steps 50 --seed 0",
+    "separation-tiny-wave": f"{SEPARATE} wiener --model tiny-wave --clips band --steps 50 --seed 0",
     "quality-evaluations": "python benchmarks/quality.py --clips 8 --most 50 --model lite --paper",
 }
 # What says where, when and how fast a result was made, and is not its content

@@ -49,11 +49,13 @@ class Windowed:
         """Denoised stems (B, S, bins, L). Other pictures (B, ..., L) that the model takes are cut alike."""
         return _Joined.apply(x, sigma, known, pictures, self)
 
-    def batches(self, x: Tensor, sigma: Tensor, known: Known | None, pictures: dict[str, Tensor]):
+    def batches(self, x: Tensor, sigma: Tensor, known: Known | None, pictures: dict[str, Tensor],
+                size: int | None = None):
         """Batches of windows: their places (item, start), and what the network is given of them."""
+        size = size or self.batch
         length = min(self.span, x.shape[-1])
         places = [(item, start) for item in range(len(x)) for start in self.starts(x.shape[-1])]
-        for some in (places[i : i + self.batch] for i in range(0, len(places), self.batch)):
+        for some in (places[i : i + size] for i in range(0, len(places), size)):
             items = torch.tensor([item for item, _ in some], device=x.device)
             flags = None if known is None else Known(known.mixture[items], known.stems[items])
             also = {name: cut(picture, some, length) for name, picture in pictures.items()}
@@ -86,19 +88,21 @@ class _Joined(torch.autograd.Function):
         ctx.save_for_backward(x, sigma)
         ctx.rest = known, pictures, windows
         total = torch.zeros_like(x)
-        fade = windows.fade(x, min(windows.span, x.shape[-1]))
+        fade, weights = windows.fade(x, min(windows.span, x.shape[-1])), windows.weights(x)
         for places, window, told, also in windows.batches(x, sigma, known, pictures):
             for (item, start), guess in zip(places, windows.model.denoise(window, *told, **also), strict=True):
-                total[item, ..., start : start + guess.shape[-1]].addcmul_(guess, fade)
+                here = slice(start, start + guess.shape[-1])
+                total[item, ..., here].addcmul_(guess, fade / weights[here])
             windows.tick()
-        return total.div_(windows.weights(x))
+        return total
 
     @staticmethod
     def backward(ctx, gradient: Tensor):
         (x, sigma), (known, pictures, windows) = ctx.saved_tensors, ctx.rest
         total = torch.zeros_like(x)
         fade, gradient = windows.fade(x, min(windows.span, x.shape[-1])), gradient / windows.weights(x)
-        for places, window, told, also in windows.batches(x, sigma, known, pictures):
+        alone = 1 if x.device.type == "cpu" else None  # what a gradient keeps of three would be half a gigabyte
+        for places, window, told, also in windows.batches(x, sigma, known, pictures, alone):
             with torch.enable_grad():
                 window.requires_grad_()
                 guess = windows.model.denoise(window, *told, **also)
