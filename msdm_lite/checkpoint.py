@@ -1,7 +1,7 @@
 """The authors' published checkpoints: a .ckpt of the official code (arXiv 2302.02257) becomes a network of ours.
 
 The weights come under the names of audio-diffusion-pytorch 0.0.43; `official_names` says what each is called here.
-`msdm_lite.unpickle` reads the file, and runs nothing of it. Chapter: `book/07-separation.ipynb`.
+`msdm_lite.unpickle` reads the file, and runs nothing of it. Chapter: `book/13-scaling-up.ipynb`.
 """
 
 import math

@@ -180,6 +180,9 @@ def evaluate(task: Literal["separate", "generate", "accompany"] = "separate", me
     if songs is not None:
         from msdm_lite.evaluate_songs import evaluate_songs
 
+        if task != "separate" or given or sketch:
+            raise InputError("songs are separated, and nothing of them is given: --songs goes without --task, --given "
+                             "and --sketch")
         made = evaluate_songs(songs, model, method, steps, seed, n, None if whole else seconds, chunks, device, shown,
                               **chosen)
         says = "; ".join(f"{kind} {made[kind]['all']['mean']:.2f} dB" for kind in ("published", "active"))

@@ -8,7 +8,6 @@ sampling. Source: the question of arXiv 2302.02257, section 4; Vincent, 2011, fo
 
 import time
 from collections.abc import Sequence
-from datetime import date
 from pathlib import Path
 
 import torch
@@ -16,11 +15,10 @@ import tyro
 from torch import Tensor
 from tqdm import tqdm
 
-from msdm_lite import __version__, device, evaluate, metrics, weights
+from msdm_lite import evaluate, metrics, weights
 from msdm_lite.diffusion import add_noise, error
 from msdm_lite.errors import InputError
 from msdm_lite.face import StemModel
-from msdm_lite.train import commit
 
 LEVELS = (0.01, 0.03, 0.1, 0.3, 1.0, 3.0)
 
@@ -88,9 +86,7 @@ def main(out: Path, model: str = "lite", clips: int = 24, seed: int = 0) -> None
     found = {"what": "error of a denoised stem, over a Wiener filter's, in true company and in that of another song",
              "data": "shipped band clips, one segment each", "n": len(names), "model": model,
              "interval": "95 % percentile bootstrap over songs", "rows": measure(loaded, x, seed=seed), "seed": seed,
-             "device": loaded.device.type, "processor": device.processor(), "version": __version__, "commit": commit(),
-             "wall_seconds": round(time.perf_counter() - begun, 1), "date": date.today().isoformat(),
-             "model_record": {k: loaded.record.get(k) for k in ("steps", "minutes", "commit")},
+             **evaluate.circumstances(loaded, begun),
              "command": f"python -m msdm_lite.context --model {model} --clips {clips} --seed {seed} --out {out}"}
     evaluate.save(found, out)
 

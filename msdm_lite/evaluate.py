@@ -14,6 +14,7 @@ from tqdm import tqdm
 import msdm_lite
 from msdm_lite import audio, device, metrics, resources, weights
 from msdm_lite.errors import InputError
+from msdm_lite.face import StemModel
 from msdm_lite.methods import METHODS, named
 from msdm_lite.separation import separate
 from msdm_lite.train import commit
@@ -84,12 +85,17 @@ def evaluate(method: str = "mixture-known", model: str = "lite", kind: str = "ba
         "mean": mean, "low": low, "high": high, "interval": "95 % percentile bootstrap over songs",
         "stems": per_stem,
         "clips": {name: [round(v, 3) for v in row] for name, row in zip(names, table.tolist(), strict=True)},
-        "device": loaded.device.type, "processor": device.processor(),
-        "wall_seconds": round(time.perf_counter() - begun, 1),
-        "version": msdm_lite.__version__, "commit": commit(), "date": date.today().isoformat(),
-        "model_record": {k: loaded.record.get(k) for k in ("steps", "minutes", "commit")},
+        **circumstances(loaded, begun),
         "command": shlex.join(words),
     }
+
+
+def circumstances(model: StemModel, begun: float) -> dict:
+    """Where, when, by which code and with which weights a result is made that was begun at `time.perf_counter()`."""
+    return {"device": model.device.type, "processor": device.processor(),
+            "wall_seconds": round(time.perf_counter() - begun, 1),
+            "version": msdm_lite.__version__, "commit": commit(), "date": date.today().isoformat(),
+            "model_record": {k: model.record.get(k) for k in ("steps", "minutes", "commit")}}
 
 
 def save(result: dict, path: str | Path) -> Path:

@@ -5,23 +5,21 @@ Chapter: `book/01-sources-and-context.ipynb`. Source of the published way: the c
 
 import shlex
 import time
-from datetime import date
 
 import numpy as np
 import torch
 from torch import Tensor
 from tqdm import tqdm
 
-import msdm_lite
-from msdm_lite import device, metrics, scoring, weights
+from msdm_lite import metrics, scoring, weights
 from msdm_lite.audio import STEMS
 from msdm_lite.crops import Track
 from msdm_lite.errors import InputError
+from msdm_lite.evaluate import circumstances
 from msdm_lite.face import StemModel
 from msdm_lite.methods import named
 from msdm_lite.recipe import songs_of
 from msdm_lite.separation import separate
-from msdm_lite.train import commit
 
 
 def excerpt(track: Track, seconds: float | None, sample_rate: int) -> Tensor:
@@ -94,11 +92,7 @@ def evaluate_songs(data: str = "band", model: str = "lite", method: str | None =
             **{name: summary(table, loaded.stems) for name, table in tables.items()},
             "songs": {name: [round(v, 3) for v in row]
                       for name, row in zip(names, tables["active"].tolist(), strict=True)},
-            "device": loaded.device.type, "processor": device.processor(), "seed": seed,
-            "wall_seconds": round(time.perf_counter() - begun, 1), "version": msdm_lite.__version__,
-            "commit": commit(), "date": date.today().isoformat(),
-            "model_record": {k: loaded.record.get(k) for k in ("steps", "minutes", "commit")},
-            "command": shlex.join(words)}
+            "seed": seed, **circumstances(loaded, begun), "command": shlex.join(words)}
 
 
 def summary(table: Tensor, stems: tuple[str, ...]) -> dict:

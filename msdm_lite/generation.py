@@ -1,6 +1,7 @@
 """Bands from noise, and players for an unfinished one: what `msdm-lite generate` and `accompany` call.
 
-Chapter: `book/07-separation.ipynb`. Source: Mariani et al., arXiv 2302.02257, total generation and partial generation.
+Chapter: `book/06-total-generation.ipynb`.
+Source: Mariani et al., arXiv 2302.02257, total generation and partial generation.
 """
 
 import logging

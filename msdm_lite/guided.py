@@ -2,7 +2,7 @@
 
 In training the mixture is told for some crops and not for others. So one network is both the prior and the conditional
 model, and guidance can go from one to the other and beyond. Nothing of the sum is built into its noise, other than in
-`msdm_lite.model.Model`. Source: Ho and Salimans, arXiv 2207.12598. Chapter: `book/07-separation.ipynb`.
+`msdm_lite.model.Model`. Source: Ho and Salimans, arXiv 2207.12598. Chapter: `book/11-beyond-the-paper.ipynb`.
 """
 
 from torch import Tensor

@@ -3,7 +3,7 @@
 It asks nothing of a model but its prior, and takes any part of any stem, any span of time. The new parts see the given
 ones through noise only, so a bias stays that more steps do not cure; sampling every level again (R > 1) lessens it.
 Source: Mariani et al., arXiv 2302.02257, section 4; Lugmayr et al., RePaint, arXiv 2201.09865. Chapter:
-`book/07-separation.ipynb`.
+`book/08-imputation.ipynb`.
 """
 
 from collections.abc import Sequence

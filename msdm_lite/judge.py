@@ -2,23 +2,20 @@
 
 The measures are those of `msdm_lite.coherence`. Every mean has its interval, by bootstrap over bands. Whether stems
 belong together is asked twice: of the bands as they were made, and of the same stems dealt out anew among them.
-Chapter: `book/07-separation.ipynb`.
+Chapter: `book/06-total-generation.ipynb`.
 """
 
 import shlex
 import time
 from collections.abc import Callable, Sequence
-from datetime import date
 
 import numpy as np
 import torch
 from torch import Tensor
 from tqdm import tqdm
 
-import msdm_lite
-from msdm_lite import coherence, device, evaluate, generation, metrics, weights
+from msdm_lite import coherence, evaluate, generation, metrics, weights
 from msdm_lite.errors import InputError
-from msdm_lite.train import commit
 
 
 def measures(bands: Tensor, names: Sequence[str], tick: Callable[[], object] = lambda: None) -> dict[str, np.ndarray]:
@@ -117,8 +114,5 @@ def evaluate_bands(task: str = "generate", model: str = "lite", n: int = 24, met
     return {"what": "made bands beside real ones: measures of msdm_lite.coherence", "task": task, "model": str(model),
             "settings": chosen, "given": list(given) if task == "accompany" else [], "n": n, "real": len(real),
             "data": "shipped band clips", "interval": "95 % percentile bootstrap over bands", **found,
-            "device": loaded.device.type, "processor": device.processor(), "seed": seed,
-            "wall_seconds": round(time.perf_counter() - begun, 1), "version": msdm_lite.__version__,
-            "commit": commit(), "date": date.today().isoformat(),
-            "model_record": {k: loaded.record.get(k) for k in ("steps", "minutes", "commit")},
+            "seed": seed, **evaluate.circumstances(loaded, begun),
             "command": shlex.join(words)}

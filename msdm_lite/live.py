@@ -6,6 +6,7 @@
 
 import os
 from collections.abc import Callable
+from importlib.util import find_spec
 
 from msdm_lite.errors import InputError
 
@@ -25,13 +26,11 @@ def live(draw: Callable, **controls) -> None:
         if not (isinstance(control, tuple) and len(control) == 2 and isinstance(control[0], tuple | list)):
             raise InputError(f"{name} is given as (what ipywidgets.interact takes, the value to begin with)")
     begin = {name: value for name, (_, value) in controls.items()}
-    try:
-        if os.environ.get("MSDM_LITE_STATIC"):
-            raise ImportError
-        import ipywidgets
-    except ImportError:
+    if os.environ.get("MSDM_LITE_STATIC") or find_spec("ipywidgets") is None:
         draw(**begin)
         return
+    import ipywidgets
+
     widgets = {}
     for name, (kind, value) in controls.items():
         if isinstance(kind, list):

@@ -1,4 +1,4 @@
-"""Which optimizer moves which weights. Chapter: `book/07-separation.ipynb`.
+"""Which optimizer moves which weights. Chapter: `book/05-training.ipynb`.
 
 Muon (Jordan et al., 2024) makes the update of every weight matrix orthogonal: all its directions move alike, not the
 few that the gradient favours. Its size is scaled to that of AdamW (Liu et al., arXiv 2502.16982), so one learning rate

@@ -2,7 +2,8 @@
 
 The estimate is noised, denoised, and moved a little towards the answer, with momentum; then it is projected on the
 stems that sum to the mixture. It never holds a noisy state on the constraint, so the noise levels that the denoiser
-is told are always right. What it finds is a likely band rather than a sample. Chapter: `book/07-separation.ipynb`.
+is told are always right. What it finds is a likely band rather than a sample. Chapter:
+`book/11-beyond-the-paper.ipynb`.
 """
 
 from collections.abc import Generator

@@ -2,7 +2,8 @@
 
 A picture says every coefficient with its sign. A sketch says only where there is energy: when a drum is hit, which
 notes sound. It has a tenth of the numbers, and what a listener calls music is all in it. So a small model can learn to
-make sketches, and the model of pictures paints the sound that a sketch asks for. Chapter: `book/07-separation.ipynb`.
+make sketches, and the model of pictures paints the sound that a sketch asks for. Chapter:
+`book/06-total-generation.ipynb`.
 """
 
 import torch

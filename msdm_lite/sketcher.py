@@ -1,7 +1,7 @@
 """A model that makes sketches: whole, or of the players that are missing from a band.
 
 Structure is decided here, where it is small: an image of four stems by some hundred bands. The sound comes after, from
-a model that was told the sketch: a cascade (Ho et al., arXiv 2106.15282). Chapter: `book/07-separation.ipynb`.
+a model that was told the sketch: a cascade (Ho et al., arXiv 2106.15282). Chapter: `book/06-total-generation.ipynb`.
 """
 
 import torch

@@ -1,4 +1,4 @@
-"""Training a model, on whatever there is: `msdm-lite train`. Chapter: `book/07-separation.ipynb`.
+"""Training a model, on whatever there is: `msdm-lite train`. Chapter: `book/05-training.ipynb`.
 
 A model of pictures learns all shapes of noise at once: on all stems; summing to zero over the stems, so that the
 mixture is known; on some stems, so that the others are; and both. A model of waveforms learns the first only, as in the

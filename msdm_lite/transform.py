@@ -2,7 +2,7 @@
 
 Orthonormal means three things that the whole project leans on. White noise stays white noise of the same level. A sum
 of stems stays the sum of their pictures. Distances stay what they were. So every formula written for waveforms
-(Mariani et al., arXiv 2302.02257) holds unchanged on the coefficients. Chapter: `book/07-separation.ipynb`.
+(Mariani et al., arXiv 2302.02257) holds unchanged on the coefficients. Chapter: `book/04-joint-unet.ipynb`.
 
 Sources: Princen, Johnson and Bradley, ICASSP 1987 (the lapped transform); Daudet and Sandler, IEEE TSAP 2004 (the
 pseudo-spectrum).

@@ -10,7 +10,7 @@ It computes what audio-diffusion-pytorch 0.0.43 computes, and faster, since
 - a transformer keeps its signal as (B, T, C) throughout, where LayerNorm is one kernel and a 1x1 convolution a Linear;
 - residuals are added in place, and without gradients the activations are too.
 
-Chapter: `book/07-separation.ipynb`.
+Chapter: `book/04-joint-unet.ipynb`.
 """
 
 import math

@@ -2,7 +2,7 @@
 
 A waveform is cut into blocks of as many samples as the network needs at the least, and the blocks stand side by side
 like the frames of a picture, (bins, L). Nothing is computed by that, so everything written for pictures serves
-waveforms: windows, samplers, guidances, separation. Sources: arXiv 2302.02257; chapter `book/07-separation.ipynb`.
+waveforms: windows, samplers, guidances, separation. Sources: arXiv 2302.02257; chapter `book/04-joint-unet.ipynb`.
 """
 
 from dataclasses import asdict, dataclass, field
@@ -51,7 +51,7 @@ class WaveConfig:
 
 
 PRESETS = {name: WaveConfig(name, net=net) for name, net in NETS.items()}
-# With the paper's values a net this small is 16 times worse than the Wiener filter at sigma = 1, and cannot separate
+# The paper's values are for louder stems and a far larger net; these are those of its twin `tiny`
 PRESETS["tiny-wave"] = WaveConfig("tiny-wave", net=NETS["tiny-wave"], sigma_data=0.06, levels=StemModel.levels)
 
 

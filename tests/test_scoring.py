@@ -103,3 +103,8 @@ def test_segments_that_know_nothing_of_each_other(tiny):
 def test_no_test_songs(tmp_path):
     with pytest.raises(InputError):
         es.evaluate_songs(str(tmp_path / "nowhere"), "tiny", progress=False)
+
+
+def test_songs_take_no_given_stems(slakh, capsys):
+    assert main(["evaluate", "--songs", str(slakh), "--model", "tiny", "--given", "drums"]) == 2
+    assert "--songs goes without" in capsys.readouterr().err
