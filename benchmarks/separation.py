@@ -4,6 +4,7 @@
 network costs beside the network itself, measured inside one run; and the memory of a long song.
 """
 
+import statistics
 import subprocess
 import sys
 import time
@@ -19,14 +20,14 @@ SECONDS, ROUNDS = 60, 5
 
 
 class Timed:
-    """A model whose calls of the network are timed."""
+    """Something that denoises, whose calls are timed."""
 
-    def __init__(self, model):
-        self.model, self.config, self.device, self.seconds = model, model.config, model.device, 0.0
+    def __init__(self, model, call):
+        self.config, self.device, self.call, self.seconds = model.config, model.device, call, 0.0
 
     def denoise(self, *args, **also):
         begin = time.perf_counter()
-        found = self.model.denoise(*args, **also)
+        found = self.call(*args, **also)
         if self.device.type == "cuda":
             torch.cuda.synchronize()
         self.seconds += time.perf_counter() - begin
@@ -34,24 +35,26 @@ class Timed:
 
 
 def separation(model, steps: int) -> None:
-    """Seconds for a minute, and the share that is not the network: medians over rounds."""
+    """Seconds for a minute, and what is not the network, as shares of it: medians over rounds."""
     mix = 0.1 * torch.randn(SECONDS * model.sample_rate, generator=torch.Generator().manual_seed(0))
-    walls, shares = [], []
+    walls, samplers, windows = [], [], []
     for _ in range(ROUNDS):
         begin = time.perf_counter()
         msdm_lite.separate(mix, model, steps=steps)
         walls.append(time.perf_counter() - begin)
-        timed = Timed(model)
-        y = to_picture(mix, model)[None]
+    y, method = to_picture(mix, model)[None], methods.named("mixture-known", steps=steps)
+    for _ in range(2 + ROUNDS):  # `separate` hands its memory back, and the first rounds of these get it anew
+        network = Timed(model, model.denoise)
+        joined = Timed(model, Windowed(network))
         begin = time.perf_counter()
         with torch.no_grad():
-            sampling.last(methods.conditional(
-                Windowed(timed), (1, len(model.stems), *y.shape[1:]), methods.named("mixture-known", steps=steps), y,
-                generator=torch.Generator().manual_seed(0)))
-        shares.append((time.perf_counter() - begin) / timed.seconds - 1)
-    wall, share = sorted(walls)[ROUNDS // 2], sorted(shares)[ROUNDS // 2]
+            sampling.last(methods.conditional(joined.denoise, (1, len(model.stems), *y.shape[1:]), method, y,
+                                              generator=torch.Generator().manual_seed(0)))
+        samplers.append((time.perf_counter() - begin - joined.seconds) / network.seconds)
+        windows.append(joined.seconds / network.seconds - 1)
+    wall, sampler, window = (statistics.median(of) for of in (walls, samplers[2:], windows[2:]))
     print(f"{steps:3d} evaluations: {wall:6.2f} s for {SECONDS} s of sound, {SECONDS / wall:.1f} times as fast as it "
-          f"plays; sampler and windows beside the network: {100 * share:.1f} %")
+          f"plays; beside the network: sampler {100 * sampler:.1f} %, windows {100 * window:.1f} %")
 
 
 def memory(minutes: float, call: str) -> None:

@@ -11,10 +11,10 @@ import tyro
 def train(out: Path, preset: str = "lite", data: str = "all", minutes: float | None = None, steps: int | None = None,
           resume: bool = False, start: str | None = None, stems: tuple[str, ...] = (), batch: int = 8,
           accumulate: int = 1, optimizer: Literal["muon", "adamw"] | None = None, lr: float | None = None,
-          gain_db: float = 2.0, silence: float = 0.04, remix: float = 0.0, variations: int = 0, programs: bool = True,
-          transpose: bool = True, soundfonts: bool = True, balance: Literal["rms", "loudness"] = "rms", seed: int = 0,
-          log_every: int = 50, checkpoint_minutes: float = 5.0, compile: bool = False, workers: int = 1,
-          device: str = "auto") -> None:
+          gain_db: float = 2.0, silence: float = 0.04, remix: float = 0.0, detune: float = 50.0, variations: int = 0,
+          programs: bool = True, transpose: bool = True, soundfonts: bool = True,
+          balance: Literal["rms", "loudness"] = "rms", seed: int = 0, log_every: int = 50,
+          checkpoint_minutes: float = 5.0, compile: bool = False, workers: int = 1, device: str = "auto") -> None:
     """Train a model on the corpus (`msdm-lite data build` makes it) or on your own stems. Can be killed and resumed.
 
     Several GPUs, machines: `torchrun --nproc_per_node 8 -m msdm_lite train` and these options; `accelerate launch` too.
@@ -38,6 +38,7 @@ def train(out: Path, preset: str = "lite", data: str = "all", minutes: float | N
         gain_db: augmentation: standard deviation of a random gain for each stem; 0 for none.
         silence: augmentation: probability that a stem is silenced; 0 for none.
         remix: augmentation: probability that the stems of a crop come from different songs.
+        detune: augmentation: half the crops are out of tune, all stems alike, by up to so many cents; 0 for none.
         variations: augmentation: further versions of each song, in other keys and sounds (build them first).
         programs: the variations have other instruments of the family.
         transpose: the variations are in other keys.

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
+import soxr
 import torch
 from torch.utils.data import Dataset
 
@@ -37,6 +38,7 @@ class Augmentation:
     gain_db: float = 0.0  # standard deviation of a gain for each stem: a user's stems are not balanced like ours
     silence: float = 0.0  # probability that a stem is silenced: a missing player is part of what is learned
     remix: float = 0.0  # probability that each stem comes from another song: sound without context
+    detune: float = 0.0  # cents, at most: half the crops are heard as from a tape that runs that much too fast or slow
 
 
 class Crops(Dataset):
@@ -79,19 +81,28 @@ class Crops(Dataset):
         which = min(int(np.searchsorted(self.cumulative, rng.random(), "right")), len(self.tracks) - 1)
         return self.tracks[which], int(rng.integers(max(self.lengths[which] - self.samples, 0) + 1))
 
+    def _read(self, track: Track, start: int, cents: float) -> np.ndarray:
+        """(S, T) from `start` on, all stems out of tune by so many cents."""
+        if not cents:
+            return track.read(start, self.samples)
+        speed = 2 ** (cents / 1200)
+        heard = soxr.resample(track.read(start, int(self.samples * speed) + 16).T, speed, 1.0)
+        return np.ascontiguousarray(heard[: self.samples].T, np.float32)
+
     def __getitem__(self, index: int) -> dict:
         if not 0 <= index < self.length:
             raise IndexError(index)
         rng = np.random.default_rng((self.seed, self.epoch, index))
         change = self.augmentation
         track, start = self._draw(rng)
-        crop = track.read(start, self.samples)
+        cents = change.detune * rng.uniform(-1, 1) * (rng.random() < 0.5) if change.detune else 0.0
+        crop = self._read(track, start, cents)
         gains = 10 ** (change.gain_db * rng.standard_normal(len(STEMS)) / 20)
         gains[rng.random(len(STEMS)) < change.silence] = 0
         if rng.random() < change.remix:
             for row in range(1, len(STEMS)):
                 other, place = self._draw(rng)
-                crop[row] = other.read(place, self.samples)[row]
+                crop[row] = self._read(other, place, cents)[row]
         stems = crop * gains[:, None].astype(np.float32)
         return {"stems": torch.from_numpy(stems), "name": track.name, "source": track.source, "start": start,
                 "gains": torch.from_numpy(gains.astype(np.float32))}

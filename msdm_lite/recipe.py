@@ -36,6 +36,7 @@ class Recipe:
     gain_db: float = 2.0
     silence: float = 0.04
     remix: float = 0.0
+    detune: float = 50.0  # cents
     variations: int = 0  # of every training song, beside the song as written
     programs: bool = True  # the variations have other instruments of the family,
     transpose: bool = True  # are in other keys,
@@ -66,8 +67,8 @@ class Recipe:
         """The command line that does the same, but for what only Python can change."""
         words = [f"msdm-lite train --preset {self.preset} --data {self.data}"]
         words += ["--stems", *self.stems] if self.stems else []
-        for name in ("start", "optimizer", "batch", "accumulate", "lr", "gain_db", "silence", "remix", "variations",
-                     "programs", "transpose", "soundfonts", "balance", "seed", "minutes", "steps"):
+        for name in ("start", "optimizer", "batch", "accumulate", "lr", "gain_db", "silence", "remix", "detune",
+                     "variations", "programs", "transpose", "soundfonts", "balance", "seed", "minutes", "steps"):
             value, flag = getattr(self, name), name.replace("_", "-")
             if value != getattr(Recipe, name):
                 words.append(f"--no-{flag}" if value is False else f"--{flag} {value:g}"

@@ -7,8 +7,9 @@ the correction steps of Mariani et al. (arXiv 2302.02257); Lu et al. (DPM-Solver
 
 import math
 from collections import deque
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass
+from functools import partial
 from itertools import pairwise
 
 import torch
@@ -22,11 +23,16 @@ from msdm_lite.known import Known, project
 
 @dataclass(frozen=True)
 class State:
-    """One step of sampling: the state x at level sigma, and the clean stems x0 that the guided drift pointed at."""
+    """One step of sampling: the state x at level sigma, and the estimate of the clean stems, or what computes it."""
 
     x: Tensor
     sigma: float
-    x0: Tensor
+    estimate: Tensor | Callable[[], Tensor]
+
+    @property
+    def x0(self) -> Tensor:
+        """The clean stems that the guided drift pointed at; computed when asked for, since a song's takes a while."""
+        return self.estimate() if callable(self.estimate) else self.estimate
 
 
 def karras(steps: int, low: float, high: float, rho: float = 7.0) -> list[float]:
@@ -117,7 +123,7 @@ def _churned(order: int, x: Tensor, sigmas: list[float], guidance: Guidance, den
                 del half
             else:
                 x = ahead
-                x0 = None if again else torch.add(x, d, alpha=-following) if following > 0 else x
+                x0 = None if again else partial(torch.add, x, d, alpha=-following) if following > 0 else x
             del ahead, d
             if again:
                 x = torch.add(x, _fresh(x, known, generator), alpha=(sigma**2 - following**2) ** 0.5)

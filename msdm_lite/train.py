@@ -163,7 +163,7 @@ def train(recipe: Recipe, out: str | Path, resume: bool = False, on: str = "auto
     objective, prepared = accelerator.prepare(Objective(model), optimizer)
 
     crops = Crops(songs, crop_samples(model), 2**62, recipe.seed,
-                  Augmentation(recipe.gain_db, recipe.silence, recipe.remix))
+                  Augmentation(recipe.gain_db, recipe.silence, recipe.remix, recipe.detune))
     # Processes beside this one: the crops are there when the step wants them
     loader = DataLoader(crops, recipe.batch, sampler=Order(step, recipe, accelerator.process_index, world),
                         num_workers=workers, prefetch_factor=8, pin_memory=where.type == "cuda",

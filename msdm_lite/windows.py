@@ -87,12 +87,15 @@ class _Joined(torch.autograd.Function):
                 windows: Windowed) -> Tensor:
         ctx.save_for_backward(x, sigma)
         ctx.rest = known, pictures, windows
-        total = torch.zeros_like(x)
+        total = torch.empty_like(x)  # that of a long song is large: every pass over it counts
         fade, weights = windows.fade(x, min(windows.span, x.shape[-1])), windows.weights(x)
+        end = 0
         for places, window, told, also in windows.batches(x, sigma, known, pictures):
             for (item, start), guess in zip(places, windows.model.denoise(window, *told, **also), strict=True):
-                here = slice(start, start + guess.shape[-1])
-                total[item, ..., here].addcmul_(guess, fade / weights[here])
+                old = max(end - start, 0) if start else 0  # frames that the window before has written
+                share, end = fade / weights[start : start + len(fade)], start + len(fade)
+                total[item, ..., start : start + old].addcmul_(guess[..., :old], share[:old])
+                torch.mul(guess[..., old:], share[old:], out=total[item, ..., start + old : end])
             windows.tick()
         return total
 

@@ -236,6 +236,27 @@ def test_silence_and_gain_are_what_was_asked_for(rendered):
     assert abs(ratio.std().item() - 3) < 0.25 and abs(ratio.mean().item()) < 0.35
 
 
+def test_detuned_crops_are_one_tone_at_another_pitch():
+    """Half the crops, up to so many cents, all stems alike, as long as the others."""
+
+    class Tone:
+        name, source, split, samples = "tone", "test", "train", 200_000
+
+        def read(self, start, count):
+            wave = 0.1 * np.sin(2 * np.pi * 0.01 * np.arange(start, start + count))
+            return np.tile(wave.astype(np.float32), (4, 1))
+
+    cents = []
+    for crop in stems_of(Crops([Tone()], 8192, 80, augmentation=Augmentation(detune=50.0))):
+        assert crop.shape == (4, 8192) and torch.equal(crop[0], crop[3])
+        assert 0.09 < crop[0, 500:-500].abs().amax() < 0.11
+        spectrum = np.abs(np.fft.rfft(crop[0].double().numpy() * np.hanning(8192), 2**20))
+        cents.append(1200 * np.log2(spectrum.argmax() / 2**20 / 0.01))
+    moved = np.abs(cents) > 0.5  # the spectrum's grid is 0.2 cents wide here
+    assert 0.3 < moved.mean() < 0.7 and 40 < np.abs(cents).max() < 51  # 80 draws: standard error 0.056
+    assert min(cents) < -20 and max(cents) > 20
+
+
 def test_remixed_crops_take_their_stems_from_several_songs(rendered):
     crops = stems_of(Crops(rendered, 64, 50, augmentation=Augmentation(remix=1.0)))
     places = (crops[:, :, 0] * 32767).round() - 5000 * torch.arange(4)
