@@ -4,7 +4,7 @@ SHELL := bash
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
 .DEFAULT_GOAL := help
-.PHONY: help book test lint links data results check-results bench clean
+.PHONY: help book test pages colab lint links data results check-results bench clean
 
 VENV := .venv
 READY := $(VENV)/.ready
@@ -14,7 +14,7 @@ CHAPTERS := $(patsubst book/%,build/chapters/%,$(wildcard book/[0-9]*.ipynb))
 PACKAGE := $(wildcard msdm_lite/*.py msdm_lite/*.html)
 SHIPPED := $(wildcard data/clips/* data/results/* data/weights/*)
 CARD := data/README.md $(wildcard data/pictures/*)
-PROSE := $(wildcard book/*.md book/*.bib book/figures/*)
+PROSE := $(wildcard book/*.md book/*.bib book/figures/* book/extensions/*.py)
 
 # The environment's own kernel, whatever other kernel is called python3 on this machine.
 unexport JUPYTER_PATH
@@ -31,9 +31,17 @@ book: $(PAGE)  ## run all chapters, build the site, print the path of its first 
 test: $(READY)  ## run the tests, and every chapter quickly
 	$(BIN)/python -m pytest --nbmake tests book
 
+pages: $(PAGE)  ## drive the built pages in a headless Chromium (Debian: chromium-driver), the network switched off
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check selenium
+	MSDM_LITE_BROWSER=required $(BIN)/python -m pytest -q tests/test_pages_in_browser.py
+
+colab: $(READY)  ## run a chapter as Colab does: its versions, its setup cell, the package from the last commit
+	.ci/colab
+
 lint: $(READY)  ## ruff over all code, mypy over the package
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check ruff mypy
-	$(BIN)/ruff check msdm_lite tests benchmarks
+	@$(BIN)/python -m pip uninstall --quiet --yes data-science-types  # stubs of an old numpy, which hide numpy's own
+	$(BIN)/ruff check msdm_lite tests benchmarks book/extensions
 	$(BIN)/mypy msdm_lite
 
 links: $(PAGE)  ## ask every address that the pages name whether it is still there; needs the network

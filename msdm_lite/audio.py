@@ -145,8 +145,8 @@ def resample(waveform: Tensor, from_rate: int, to_rate: int) -> Tensor:
     length = round(waveform.shape[-1] * to_rate / from_rate)
     if waveform.numel() == 0 or length == 0:
         return waveform.new_zeros(*waveform.shape[:-1], length)
-    flat = waveform.detach().cpu().reshape(-1, waveform.shape[-1]).T  # (T, channels)
-    flat = flat.to(torch.float64 if waveform.dtype == torch.float64 else torch.float32).contiguous().numpy()
+    columns = waveform.detach().cpu().reshape(-1, waveform.shape[-1]).T  # (T, channels)
+    flat = columns.to(torch.float64 if waveform.dtype == torch.float64 else torch.float32).contiguous().numpy()
     out = torch.from_numpy(np.ascontiguousarray(soxr.resample(flat, from_rate, to_rate).T))
     out = torch.nn.functional.pad(out, (0, max(0, length - out.shape[-1])))[:, :length]
     return out.reshape(*waveform.shape[:-1], length).to(waveform).contiguous()

@@ -184,7 +184,7 @@ def load_archive(archive: Archive, heads: int | None, groups: int | None) -> Den
         value = said.get(name) if isinstance(said, dict) else None
         return value if type(value) is type(default) and value > 0 else default
 
-    config = infer(found, heads or number("attention_heads", 8), groups or number("resnet_groups", 8))
+    config = infer(found, heads or int(number("attention_heads", 8)), groups or int(number("resnet_groups", 8)))
     with torch.device("meta"):
         net = UNet1d(config)
     compare(found, net)

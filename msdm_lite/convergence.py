@@ -7,6 +7,7 @@ behind: what stays when evaluations grow is the method's own bias. Chapter: `boo
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import scipy.stats
@@ -21,7 +22,7 @@ from msdm_lite.methods import Method
 from msdm_lite.oracle import GaussianMixture, gaussian
 from msdm_lite.train import commit
 
-DOUBLE = {"dtype": torch.float64}
+DOUBLE: Any = {"dtype": torch.float64}
 POINT = torch.tensor([0.9, -0.4, 0.6], **DOUBLE)  # the band behind the mixture, and the given stem
 
 
@@ -141,7 +142,7 @@ def distances(samples: Tensor, exact: GaussianMixture, directions: int = 32) -> 
 
 
 def curve(oracle: GaussianMixture, arm: Arm, evaluations: list[int], count: int,
-          tick: Callable[[], None] = lambda: None) -> list[dict[str, float]]:
+          tick: Callable[[], object] = lambda: None) -> list[dict[str, float]]:
     """`distances` at each number of evaluations."""
     rows = []
     for number in evaluations:

@@ -21,9 +21,14 @@ from msdm_lite.errors import InputError
 class Track(Protocol):
     """Stems that can be read piece by piece."""
 
-    name: str
-    source: str
-    split: str | None
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def source(self) -> str: ...
+
+    @property
+    def split(self) -> str | None: ...
 
     @property
     def samples(self) -> int: ...

@@ -3,6 +3,7 @@
 import hashlib
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import soundfile
@@ -10,7 +11,7 @@ from tqdm import tqdm
 
 from msdm_lite import corpus
 from msdm_lite.audio import SAMPLE_RATE, STEMS
-from msdm_lite.crops import Track, window
+from msdm_lite.crops import window
 from msdm_lite.recordings import LICENCES, ROWS, recordings
 
 RULE = ("One window a song. Band: test songs in order of name, taking one of each groove family in turn, until there "
@@ -62,7 +63,7 @@ def write(folder: str | Path, band: int = 24, composed: int = 6, recorded: int =
     return path
 
 
-def _cut(song: Track, start: int, seconds: float, path: Path) -> dict:
+def _cut(song: Any, start: int, seconds: float, path: Path) -> dict:
     stems = np.round(song.read(start, int(seconds * SAMPLE_RATE)) * 32767).astype(np.int16)
     soundfile.write(path, stems.T, SAMPLE_RATE, subtype="PCM_16")
     recorded = len(stems) == len(ROWS)

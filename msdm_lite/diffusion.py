@@ -19,6 +19,8 @@ from msdm_lite.transform import pseudo_energy
 class NoiseEmbedding(nn.Module):
     """What the net is told: the noise level (B,) and flags of what is known (B, 1 + S), as one vector (B, width)."""
 
+    frequencies: Tensor
+
     def __init__(self, flags: int, width: int):
         super().__init__()
         self.register_buffer("frequencies", torch.linspace(0.25, 4.0, 16), persistent=False)
@@ -43,6 +45,8 @@ class Denoiser(nn.Module):
         deviation: standard deviation of each stem and bin, (S, F).
         sketched: it can also be told a sketch; the net then has S more inputs.
     """
+
+    deviation: Tensor
 
     def __init__(self, net: nn.Module, deviation: Tensor, told: int, sketched: bool = False):
         super().__init__()

@@ -1,5 +1,8 @@
 """What all models have in common: what `msdm_lite.load` returns can be used without knowing which kind it is."""
 
+from collections.abc import Callable
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
@@ -24,6 +27,8 @@ class StemModel(nn.Module):
     sketched = 0.0  # share of training crops, the mixture unknown, that come with their sketch
     levels = (-1.2, 1.4)  # mean and deviation of ln sigma in training, where the mixture is unknown
     shares = (1.0, 0.0, 0.0, 0.0)  # of training crops in which nothing, the mixture, stems, both are known
+    denoiser: Any  # a module; its parts are those of the kind of model
+    loss: Callable[..., Tensor]  # (x, sigma, known, noise, sketched) -> (B,)
 
     def __init__(self, config, denoiser: nn.Module, transform):
         super().__init__()

@@ -18,6 +18,7 @@ from msdm_lite import audio, methods, sampling, weights
 from msdm_lite.device import large_blocks_returned
 from msdm_lite.errors import InputError
 from msdm_lite.face import StemModel
+from msdm_lite.guidance import Denoise
 from msdm_lite.methods import GENERATIONS, IMPUTATIONS, SKETCHES, Method
 from msdm_lite.sketch import sketch
 from msdm_lite.song import check, from_picture, loudness, picture_shape, to_pictures
@@ -61,12 +62,12 @@ def generate(model: StemModel | str = "lite", seconds: float = 6.0, n: int = 1, 
     with tqdm(total=n * (total + _evaluations(sketching, shape[-1])), desc="generating", unit="batch",
               disable=not progress, leave=False) as bar:
         denoise.tick = bar.update
-        if sketcher:
+        if sketching:
             sketching.tick = bar.update
         for i in range(n):
             own = int(np.random.SeedSequence((seed, i)).generate_state(1, np.uint64)[0] >> np.uint64(1))
             generator = torch.Generator().manual_seed(own)
-            told = partial(denoise, sketch=draw(sketching, shape[-1], generator)) if sketcher else denoise
+            told = partial(denoise, sketch=draw(sketching, shape[-1], generator)) if sketching else denoise
             states = methods.conditional(told, shape, chosen, generator=generator, device=model.device)
             bands[i] = from_picture(sampling.end(states)[0], model, T)
     return bands
@@ -188,10 +189,11 @@ def accompany(given: Mapping[str, str | Path | Tensor], model: StemModel | str =
     clean = to_pictures(dict(zip(numbers, waves.values(), strict=True)), model, T, gain)
     denoise, sketching = Windowed(model), Windowed(sketcher) if sketcher else None
     total = chosen.evaluations * denoise.evaluations(1, clean.shape[-1]) + _evaluations(sketching, clean.shape[-1])
-    generator, told = torch.Generator().manual_seed(seed), denoise
+    generator = torch.Generator().manual_seed(seed)
+    told: Denoise = denoise
     with tqdm(total=total, desc="accompanying", unit="batch", disable=not progress, leave=False) as bar:
         denoise.tick = bar.update
-        if sketcher:
+        if sketching:
             sketching.tick = bar.update
             heard = sketch(clean, model.config.sketch)
             told = partial(denoise, sketch=draw(sketching, clean.shape[-1], generator, heard, numbers))

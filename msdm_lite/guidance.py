@@ -9,6 +9,7 @@ Dirac); Song et al., ICLR 2023 (PiGDM); Ho and Salimans, arXiv 2207.12598 (class
 """
 
 from collections.abc import Callable, Sequence
+from functools import reduce
 from itertools import cycle
 
 import torch
@@ -180,7 +181,7 @@ def total(x: Tensor, among: Sequence[int] | None) -> Tensor:
         return x.sum(1)
     if not among or not all(0 <= n < x.shape[1] for n in among):
         raise InputError(f"stems {list(among)} are not some of {x.shape[1]}")
-    return sum(x[:, n] for n in among)  # one at a time: those of a long song are large
+    return reduce(torch.add, (x[:, n] for n in among))  # one at a time: those of a long song are large
 
 
 def length(v: Tensor) -> Tensor:

@@ -30,6 +30,7 @@ def noise_of(items: Tensor, x: Tensor, recipe: Recipe) -> tuple[Tensor, Known, T
 
     By seed and item alone.
     """
+    assert recipe.shapes is not None and recipe.sigma_free is not None, "Recipe.for_model() settles them"
     S = x.shape[1]
     kinds = shapes_of(items, recipe.shapes)
     mixture = (kinds == 1) | (kinds == 3)

@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 from msdm_lite.resources import whole
 
@@ -15,12 +16,13 @@ class Journal:
         with whole(self.path) as scratch:
             scratch.write_text("".join(line for line in kept
                                        if line.endswith("\n") and json.loads(line)["step"] <= step))
+        self.board: Any = None
         try:
             from torch.utils.tensorboard import SummaryWriter
 
             self.board = SummaryWriter(folder / "tensorboard", purge_step=step + 1, flush_secs=30)
-        except ImportError:
-            self.board = None
+        except ImportError:  # the log is written all the same
+            pass
 
     def note(self, step: int, seconds: float, **values: float) -> None:
         with open(self.path, "a") as file:

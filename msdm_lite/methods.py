@@ -137,7 +137,7 @@ def conditional(denoise: Denoise, shape: Sequence[int], method: Method, y: Tenso
     x = torch.randn(tuple(shape), generator=generator, device=generator.device if generator else device,
                     dtype=None if like is None else like.dtype)
     x = x.to(device if like is None else like).mul_(method.high)  # in place: that of a long song is large
-    rest = y if y is None or not stems else y - given[:, list(stems)].sum(1)
+    rest = y if y is None or given is None or not stems else y - given[:, list(stems)].sum(1)
     among = others if stems else None
     known = hold = None
     if method.guidance == "inside":
@@ -146,10 +146,11 @@ def conditional(denoise: Denoise, shape: Sequence[int], method: Method, y: Tenso
         if y is not None or stems:
             known = Known.these(x, stems, y is not None)
             x = project(x, known)
-            if stems:
+            if given is not None:
                 x[:, list(stems)] = given[:, list(stems)]
-            for stem in others if rest is not None else ():  # the sum over all stems is y
-                x[:, stem].add_(rest, alpha=1 / len(others))
+            if rest is not None:  # the sum over all stems is y
+                for stem in others:
+                    x[:, stem].add_(rest, alpha=1 / len(others))
         guide = guidance.inside(known)
     elif method.guidance == "projdiff":
         if y is None or stems or mask is not None:
@@ -172,16 +173,15 @@ def _guide(method: Method, y: Tensor | None, among: list[int] | None, others: li
     kind = method.guidance
     if (kind == "prior") != (y is None):
         raise InputError("a mixture needs a method of separation" if kind == "prior" else "there is no mixture to meet")
-    if kind in ("wiener", "pigdm") and variance is None:
-        raise InputError(f"the method {kind} needs the variance of the stems")
+    if y is None:
+        return guidance.unconditional()
     if kind == "dirac":
         return guidance.dirac(y, others[0] if method.constrained is None else method.constrained, among)
     if kind == "gaussian":
         return guidance.gaussian(y, method.c, among)
-    if kind == "wiener":
-        return guidance.wiener(y, variance, among)
-    if kind == "pigdm":
-        return guidance.pigdm(y, variance, among, method.trust)
     if kind == "guided":
         return guidance.classifier_free(lambda x, sigma: denoise(x, sigma, mixture=y), method.weight)
-    return guidance.unconditional()
+    if variance is None:
+        raise InputError(f"the method {kind} needs the variance of the stems")
+    return (guidance.wiener(y, variance, among) if kind == "wiener" else
+            guidance.pigdm(y, variance, among, method.trust))

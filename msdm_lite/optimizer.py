@@ -5,6 +5,8 @@ few that the gradient favours. Its size is scaled to that of AdamW (Liu et al., 
 serves both. AdamW keeps what is no matrix: norms, biases, embeddings, and the layers where pictures enter and leave.
 """
 
+from collections.abc import Callable
+
 import torch
 from torch import nn
 
@@ -39,7 +41,7 @@ def optimizer(name: str, model: nn.Module, lr: float, weight_decay: float) -> to
                  {"params": plain, "weight_decay": 0.0, **adam}])
 
 
-def _muon() -> type[torch.optim.Optimizer]:
+def _muon() -> Callable[[list[dict]], torch.optim.Optimizer]:
     """The library's Muon, whose matrices are made orthogonal in single precision where half precision is slow.
 
     It works in bfloat16 always. A CPU without arithmetic for that took 8 s for a step of `lite`, twice what all the

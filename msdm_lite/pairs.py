@@ -8,6 +8,7 @@ import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 import tyro
@@ -88,21 +89,22 @@ def main(out: Path, steps: int = 250, preset: str = "lite", data: str = "all", s
     sets = {"balanced": cut(reference, Crops(songs, samples, 48, seed=3)),
             "unbalanced": cut(reference, Crops(songs, samples, 48, seed=3, augmentation=Augmentation(gain_db=6.0))),
             "detuned": cut(reference, Crops(songs, samples, 48, seed=3, augmentation=Augmentation(detune=50.0)))}
-    found = {"what": "paired short runs: one choice changed in each, same crops and same noise; which learns sooner",
-             "data": "48 fixed crops of validation songs; unbalanced: each stem's gain drawn with 6 dB deviation; "
-                     "detuned: half of them out of tune by up to 50 cents",
-             "errors": "1 is what the Wiener filter leaves; si_sdr_improvement: dB, mixture known, one evaluation",
-             "steps": steps, "batch": base.batch, "n": f"one run each, seed {seed}", "arms": {}, "device": "cpu",
-             "processor": device.processor(), "commit": train.commit(), "version": __version__,
-             "command": f"python -m msdm_lite.pairs --preset {preset} --data {data} --steps {steps} "
-                        f"--seed {seed}"}
+    found: dict[str, Any] = {
+        "what": "paired short runs: one choice changed in each, same crops and same noise; which learns sooner",
+        "data": "48 fixed crops of validation songs; unbalanced: each stem's gain drawn with 6 dB deviation; "
+                "detuned: half of them out of tune by up to 50 cents",
+        "errors": "1 is what the Wiener filter leaves; si_sdr_improvement: dB, mixture known, one evaluation",
+        "steps": steps, "batch": base.batch, "n": f"one run each, seed {seed}", "arms": {}, "device": "cpu",
+        "processor": device.processor(), "commit": train.commit(), "version": __version__,
+        "command": f"python -m msdm_lite.pairs --preset {preset} --data {data} --steps {steps} "
+                   f"--seed {seed}"}
     for name, arm in ARMS.items():
-        def change(model: Model, arm=arm) -> None:
+        def change(model: Any, arm: Arm = arm) -> None:
             arm.start(model)
             arm.always(model)
 
         with tempfile.TemporaryDirectory() as folder:
-            model = weights.load(train.train(replace(base, **arm.recipe), folder, on="cpu", change=change), "cpu")
+            model: Any = weights.load(train.train(replace(base, **arm.recipe), folder, on="cpu", change=change), "cpu")
         arm.always(model)
         found["arms"][name] = {kind: judge(model, x, deviation) for kind, x in sets.items()}
         evaluate.save(found, out)

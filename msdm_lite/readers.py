@@ -12,7 +12,7 @@ Splits are folders above the songs: train, val (validation, valid), test. A stem
 import logging
 import os
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from tqdm import tqdm
@@ -170,7 +170,8 @@ def _grouped(place: Path) -> dict[str, list[Path]]:
     return files
 
 
-def _tracks(root: Path, source: str, found: list[tuple[str, str | None, dict[str, list[Path]] | Path]]) -> list[Track]:
+def _tracks(root: Path, source: str,
+            found: Sequence[tuple[str, str | None, dict[str, list[Path]] | Path]]) -> list[Track]:
     """Tracks of the songs found, by name. Headers alone are read; a song with a file that is no good is left out."""
     tracks = []
     quiet = None if len(found) >= 50 else True  # None: unless there is a terminal
@@ -191,7 +192,7 @@ def _tracks(root: Path, source: str, found: list[tuple[str, str | None, dict[str
     if not tracks and found:
         raise InputError(f"none of the {len(found)} songs in {root} can be used; the warnings say why")
     if not tracks:
-        there = [entry.name for entry in _listed(root)]
-        there = ", ".join(there[:5] + ["..."] * (len(there) > 5)) or "nothing"
+        names = [entry.name for entry in _listed(root)]
+        there = ", ".join(names[:5] + ["..."] * (len(names) > 5)) or "nothing"
         raise InputError(f"no stems in {root}, which holds {there}; understood are {UNDERSTOOD}")
     return sorted(tracks, key=lambda track: (track.name, track.split or ""))

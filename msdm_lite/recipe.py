@@ -1,5 +1,6 @@
 """What a training run does: everything that decides it, and the songs that it names."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -61,6 +62,7 @@ class Recipe:
 
         The plateau knows no end: a copy of its checkpoint can be cooled down early, and the run itself goes on.
         """
+        assert self.lr is not None, "for_model() settles it"
         return self.lr * min(1, (step + 1) / self.warmup) * max(0.01, min(1, (1 - done) / max(self.cooldown, 1e-9)))
 
     def command(self) -> str:
@@ -77,7 +79,7 @@ class Recipe:
 
 
 def songs_of(data: str, split: str, variations: int = 0, balance: str = "rms",
-             **switches: bool) -> list[Track]:
+             **switches: bool) -> Sequence[Track]:
     """The songs of a split that a recipe's `data` names: "band", "composed", "all", or a folder of stems.
 
     A folder without splits is all training; a tenth of its songs, at least one, by name, then is for validation.

@@ -112,6 +112,7 @@ def _churned(order: int, x: Tensor, sigmas: list[float], guidance: Guidance, den
             if gamma > 0:
                 x = torch.add(x, _fresh(x, known, generator), alpha=(raised**2 - sigma**2) ** 0.5)
             d = _drift(guidance, x, raised, denoise)
+            x0: Tensor | Callable[[], Tensor] | None
             # The state of a long song is large: torch.add makes no temporary copy, and nothing outlives its use
             ahead = torch.add(x, d, alpha=following - raised)
             if order == 2 and following > 0:
@@ -129,6 +130,7 @@ def _churned(order: int, x: Tensor, sigmas: list[float], guidance: Guidance, den
                 x = torch.add(x, _fresh(x, known, generator), alpha=(sigma**2 - following**2) ** 0.5)
         if hold and following == 0:
             x = hold.put(x)
+        assert x0 is not None  # after the last correction
         state = State(x, following, x0)
         del x0
         yield state

@@ -123,6 +123,7 @@ def separate(source: str | Path | Tensor, model: StemModel | str = "lite", metho
             one = sampling.end(states)[0]
             mean = one if mean is None else mean.add_(one)
             del states, one
+    assert mean is not None  # there was one sample at least
     stems = from_picture(mean, model, len(wave), 1 / (gain * samples))
     for n, one in known.items():  # to the last bit
         stems[n] = one

@@ -22,6 +22,8 @@ class SketchDenoiser(nn.Module):
         deviation: root mean square of each stem and band, (S, F).
     """
 
+    deviation: Tensor
+
     def __init__(self, net: nn.Module, deviation: Tensor, told: int):
         super().__init__()
         self.net = net

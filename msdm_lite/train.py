@@ -17,9 +17,11 @@ import signal
 import subprocess
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
+from functools import reduce
 from pathlib import Path
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -43,10 +45,11 @@ from msdm_lite.validation import Validation, crop_samples, pictures
 from msdm_lite.wave import WaveModel
 
 
-def deviations(model: StemModel, songs: list[Track], count: int = 400) -> Tensor:
+def deviations(model: StemModel, songs: Sequence[Track], count: int = 400) -> Tensor:
     """Standard deviation of each stem and bin over random crops: (S, bins), floored 50 dB under the stem level."""
     crops = Crops(songs, crop_samples(model), count, seed=1)
-    power = sum(pictures(model, crops[i]["stems"][None]).square().mean((0, -1)) for i in range(count)) / count
+    powers = (pictures(model, crops[i]["stems"][None]).square().mean((0, -1)) for i in range(count))
+    power = reduce(torch.add, powers) / count
     return power.sqrt().clamp(min=2e-4)
 
 
@@ -126,8 +129,10 @@ def train(recipe: Recipe, out: str | Path, resume: bool = False, on: str = "auto
 
     torch.manual_seed(recipe.seed)
     start = weights.load(recipe.start, "cpu") if recipe.start else None
-    model = build(continued(start.config, config) if start else config)
+    model: StemModel = build(continued(start.config, config) if start else config)
     asked, recipe = recipe, recipe.for_model(model)
+    assert recipe.optimizer is not None and recipe.lr is not None  # the model settled them
+    model.record = {"recipe": asdict(recipe)}  # which says what it will have learned
     if start:
         begin_with(start, model, recipe, config.stems)
     elif not isinstance(model, WaveModel) and not resume:
@@ -190,7 +195,9 @@ def train(recipe: Recipe, out: str | Path, resume: bool = False, on: str = "auto
     def ship() -> None:
         """Validation of the averaged weights and of the last ones, on record; and the averaged ones as a model."""
         model.eval()
-        found = validate(average.module)
+        assert validate and journal
+        so_far = cast(StemModel, average.module)
+        found = validate(so_far)
         journal.note(step, seconds, **{f"val_{k}": v for k, v in found.items()},
                      **{f"raw_{k}": v for k, v in validate(model).items()})
         model.train()
@@ -201,13 +208,13 @@ def train(recipe: Recipe, out: str | Path, resume: bool = False, on: str = "auto
                   "command": asked.command()}
         if start:
             record["before"] = start.record
-        weights.save(average.module, path, record)
+        weights.save(so_far, path, record)
 
     def share_done() -> float:
-        return step / recipe.steps if recipe.steps else seconds / 60 / recipe.minutes
+        return step / recipe.steps if recipe.steps else seconds / 60 / (recipe.minutes or 1)
 
     running: list[float] = []
-    total = recipe.steps or round(recipe.minutes * 60)
+    total = recipe.steps or round((recipe.minutes or 0) * 60)
     bar = tqdm(total=total, initial=step if recipe.steps else round(seconds), desc=f"training {recipe.preset}",
                unit="step" if recipe.steps else "s", disable=not (progress and main))
     batches = iter(loader)
@@ -251,7 +258,7 @@ def train(recipe: Recipe, out: str | Path, resume: bool = False, on: str = "auto
             if step % recipe.log_every == 0:
                 recent = sum(running) / len(running)
                 bar.set_postfix(loss=f"{recent:.3f}", step=step)
-                if main:
+                if journal:
                     journal.note(step, seconds, loss=round(recent, 6))
                 running.clear()
             if stop:
@@ -265,7 +272,7 @@ def train(recipe: Recipe, out: str | Path, resume: bool = False, on: str = "auto
                 last = time.perf_counter()  # validation is not training time
     bar.close()
     keep()
-    if main:
+    if journal:
         ship()
         journal.close()
     accelerator.wait_for_everyone()

@@ -7,6 +7,7 @@ of frequency, since a bass is not a cymbal moved down; skips are added, which co
 """
 
 from itertools import pairwise
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -30,8 +31,8 @@ class ResBlock(nn.Module):
         self.norm1, self.conv1 = ChannelNorm(width), Conv3x3(width, width)
         self.norm2, self.conv2 = ChannelNorm(width), Conv3x3(width, width)
         self.film = nn.Linear(told, 2 * width)
-        nn.init.zeros_(self.conv2.weight)
-        nn.init.zeros_(self.conv2.bias)
+        for weights in self.conv2.parameters():
+            nn.init.zeros_(weights)
 
     def forward(self, x: Tensor, told: Tensor) -> Tensor:
         scale, shift = self.film(told)[:, :, None, None].chunk(2, 1)  # (B, C, 1, 1) each
@@ -66,9 +67,8 @@ class Fold(nn.Module):
         self.bands = bands
         self.enter = nn.ModuleList(nn.Conv2d(inputs * fold, width, 1) for _, fold in bands)
         self.leave = nn.ModuleList(nn.Conv2d(width, outputs * fold, 1) for _, fold in bands)
-        for layer in self.leave:  # at the start the net says nothing, and the denoiser is a Wiener filter
-            nn.init.zeros_(layer.weight)
-            nn.init.zeros_(layer.bias)
+        for weights in self.leave.parameters():  # at the start the net says nothing: the denoiser is a Wiener filter
+            nn.init.zeros_(weights)
 
     @property
     def rows(self) -> int:
@@ -112,10 +112,10 @@ class UNet2d(nn.Module):
         self.place = nn.ParameterList(
             nn.Parameter(torch.zeros(1, width, rows // 2**level, 1)) for level, width in enumerate(widths)
         )
-        self.down = nn.ModuleList(
+        self.down: Any = nn.ModuleList(
             nn.ModuleList(ResBlock(width, told) for _ in range(n)) for width, n in zip(widths, blocks, strict=True)
         )
-        self.up = nn.ModuleList(
+        self.up: Any = nn.ModuleList(
             nn.ModuleList(ResBlock(width, told) for _ in range(n)) for width, n in zip(widths, blocks, strict=True)
         )
         self.shrink = nn.ModuleList(nn.Conv2d(a, b, 2, 2) for a, b in pairwise(widths))

@@ -1,6 +1,7 @@
 """What a model is worth while it trains: errors by noise level and a quick separation, on fixed crops."""
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -36,6 +37,7 @@ def quick_separation(model: StemModel, x: Tensor, generator: torch.Generator) ->
 
     One evaluation at sigma 10 where the model can be told the mixture; sixteen of Dirac where it cannot.
     """
+    settings: dict[str, Any]
     if model.takes_mixture or model.learned(mixture=True):
         method, settings = "guided" if model.takes_mixture else "mixture-known", {"steps": 1}
     else:

@@ -6,7 +6,6 @@ from pathlib import Path
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
-from torch import nn
 
 from msdm_lite import checkpoint, resources
 from msdm_lite.audio import STEMS
@@ -95,6 +94,7 @@ def load(name: str | Path = "lite", device: str = "auto") -> StemModel:
     return placed(model.eval().requires_grad_(False), pick(device))
 
 
-def placed(model: nn.Module, where: torch.device) -> nn.Module:
+def placed(model: StemModel, where: torch.device) -> StemModel:
     """The model on a device; networks of pictures with channels last, which is faster."""
-    return model.to(where) if isinstance(model, WaveModel) else model.to(where, memory_format=torch.channels_last)
+    model = model.to(where)
+    return model if isinstance(model, WaveModel) else model.to(memory_format=torch.channels_last)  # type: ignore

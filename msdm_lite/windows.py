@@ -23,8 +23,9 @@ class Windowed:
     """
 
     def __init__(self, model: StemModel, overlap: float = 0.25, batch: int | None = None,
-                 tick: Callable[[], None] | None = None):
-        self.model, self.tick = model, tick or (lambda: None)
+                 tick: Callable[[], object] | None = None):
+        self.model = model
+        self.tick: Callable[[], object] = tick or (lambda: None)
         self.batch = batch or (3 if torch.device(getattr(model, "device", "cpu")).type == "cpu" else 32)
         self.span = model.config.frames
         self.shared = max(1, round(overlap * self.span))
