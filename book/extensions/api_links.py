@@ -1,0 +1,38 @@
+"""Names of the package's functions in the prose become links to their API entry, without markup that Colab would show.
+
+`msdm_lite.separate`, `sampling.State` and `denoise(x, sigma)` in backticks are looked up as they stand, under the
+package, and by their last part where that names one thing alone.
+"""
+
+import re
+
+from docutils import nodes
+
+
+def entries(env) -> dict:
+    """Every way to name an entry of the API pages: name -> (page, anchor)."""
+    found, last = {}, {}
+    for name, entry in env.get_domain("py").objects.items():
+        place = entry.docname, entry.node_id
+        found[name] = found[name.removeprefix("msdm_lite.")] = place
+        if entry.objtype in ("function", "class", "exception"):
+            last.setdefault(name.rsplit(".", 1)[-1], set()).add(place)
+    return {name: places.copy().pop() for name, places in last.items() if len(places) == 1} | found
+
+
+def link(app, doctree, page) -> None:
+    names = entries(app.env)
+    for literal in list(doctree.findall(nodes.literal)):
+        name = re.sub(r"\(.*\)$", "", literal.astext())
+        where, anchor = names.get(name, (page, ""))
+        if where == page or isinstance(literal.parent, nodes.reference):
+            continue
+        address = f"{app.builder.get_relative_uri(page, where)}#{anchor}"
+        reference = nodes.reference("", "", internal=True, refuri=address)
+        literal.replace_self(reference)
+        reference += literal
+
+
+def setup(app) -> dict:
+    app.connect("doctree-resolved", link)
+    return {"parallel_read_safe": True, "parallel_write_safe": True}
