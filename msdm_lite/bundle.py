@@ -2,11 +2,12 @@
 
 Each stem is denoised by its own model, which never hears the others. So every sampler and guidance runs unchanged, at
 the cost of as many networks, and without context. Source: arXiv 2302.02257, section 4; chapter
-`book/07-separation.ipynb`.
+`book/09-does-context-matter.ipynb`.
 """
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -39,8 +40,11 @@ class Bundle(StemModel):
             raise InputError(f"the models of {', '.join(names)} do not work behind one front end")
         super().__init__(replace(models[0].config, stems=tuple(names)), nn.Identity(), models[0].transform)
         del self.denoiser
-        self.models = nn.ModuleList(models)
-        self.record = {name: model.record for name, model in zip(names, models, strict=True)}
+        self.models: Any = nn.ModuleList(models)
+        records = {name: model.record for name, model in zip(names, models, strict=True)}
+        self.record = {key: sum(record.get(key, 0) for record in records.values()) for key in ("steps", "minutes")}
+        self.record |= {"commit": ", ".join(sorted({record.get("commit", "unknown") for record in records.values()})),
+                        "models": records}
 
     @property
     def variance(self) -> Tensor:

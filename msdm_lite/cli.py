@@ -142,22 +142,28 @@ def named_files(words: tuple[str, ...]) -> dict[str, Path]:
 
 def evaluate(task: Literal["separate", "generate", "accompany"] = "separate", method: str | None = None,
              model: str = "lite", clips: str = "band", steps: int | None = None, churn: float | None = None,
-             corrections: int | None = None, samples: int | None = None, given: tuple[str, ...] | None = None,
-             sketch: str | None = None, n: int | None = None, songs: str | None = None, seconds: float = 12.0,
-             whole: bool = False, chunks: bool = False, seed: int = 0, device: str = "auto",
-             out: Path | None = None) -> None:
+             corrections: int | None = None, high: float | None = None, c: float | None = None,
+             constrained: int | None = None, weight: float | None = None, samples: int | None = None,
+             given: tuple[str, ...] | None = None, sketch: str | None = None, n: int | None = None,
+             songs: str | None = None, seconds: float = 12.0, whole: bool = False, chunks: bool = False, seed: int = 0,
+             device: str = "auto", out: Path | None = None) -> None:
     """Score a method on clips or songs, or the bands that a model makes, and write the result as JSON.
 
     Args:
         task: separate (SI-SDR improvement), generate or accompany (are all players heard, is there a beat, a pitch,
             do the stems agree better than dealt anew).
-        method: separate: mixture-known, dirac, gaussian, wiener, pigdm, projdiff or guided. Others: as for those
-            commands. If not given, mixture-known, or what suits the model.
+        method: separate: mixture-known, dirac, gaussian, wiener, pigdm, projdiff or guided; of songs also mixture
+            (nothing is done) and ideal-mask (a ceiling), which ask no model. Others: as for those commands. If not
+            given, mixture-known, or what suits the model.
         model: a model that ships with the package, or the path of a .safetensors file.
         clips: band or composed; of bands that are made, always band.
         steps: noise levels; the method's own number if not given.
         churn: fresh noise added on the way (S_churn); the method's own if not given.
         corrections: how often each noise level is sampled (R); the method's own if not given.
+        high: the first noise level; the method's own if not given.
+        c: gaussian: the factor in gamma = c sigma.
+        constrained: dirac: the stem that is the mixture minus the others, by number from 0.
+        weight: guided: 1 is the model that is told the mixture, 0 the one that is not, more exaggerates.
         samples: separate: how many separations are averaged.
         given: stems that are given: besides the mixture, none if not named, and the others are scored; to accompany,
             bass and drums.
@@ -174,8 +180,9 @@ def evaluate(task: Literal["separate", "generate", "accompany"] = "separate", me
     from msdm_lite import evaluate as ev
     from msdm_lite import judge
 
-    chosen = {key: value for key, value in (("churn", churn), ("corrections", corrections), ("samples", samples))
-              if value is not None}
+    chosen = {"churn": churn, "corrections": corrections, "high": high, "c": c, "constrained": constrained,
+              "weight": weight, "samples": samples}
+    chosen = {key: value for key, value in chosen.items() if value is not None}
     shown = sys.stderr.isatty()
     if songs is not None:
         from msdm_lite.evaluate_songs import evaluate_songs

@@ -3,7 +3,7 @@
 If the stems of a song share nothing that the model has learned, the two are the same, as they are for independent
 models. The difference, level by level, is what context is worth: a measure of the joint likelihood that needs no
 sampling. Source: the question of arXiv 2302.02257, section 4; Vincent, 2011, for the loss. Chapter:
-`book/01-sources-and-context.ipynb`.
+`book/09-does-context-matter.ipynb`.
 """
 
 import time

@@ -90,12 +90,15 @@ def evaluate(method: str = "mixture-known", model: str = "lite", kind: str = "ba
     }
 
 
-def circumstances(model: StemModel, begun: float) -> dict:
-    """Where, when, by which code and with which weights a result is made that was begun at `time.perf_counter()`."""
-    return {"device": model.device.type, "processor": device.processor(),
+def circumstances(model: StemModel | None, begun: float) -> dict:
+    """Where, when, by which code and with which weights a result is made that was begun at `time.perf_counter()`.
+
+    Weights of None are those of no model.
+    """
+    return {"device": model.device.type if model else "cpu", "processor": device.processor(),
             "wall_seconds": round(time.perf_counter() - begun, 1),
             "version": msdm_lite.__version__, "commit": commit(), "date": date.today().isoformat(),
-            "model_record": {k: model.record.get(k) for k in ("steps", "minutes", "commit")}}
+            "model_record": {k: model.record.get(k) for k in ("steps", "minutes", "commit")} if model else {}}
 
 
 def save(result: dict, path: str | Path) -> Path:

@@ -1,10 +1,11 @@
 """A method scored on whole test songs: of the corpus, of Slakh2100, or of any folder of stems.
 
-Chapter: `book/01-sources-and-context.ipynb`. Source of the published way: the code of Mariani et al., arXiv 2302.02257.
+Chapter: `book/10-measuring.ipynb`. Source of the published way: the code of Mariani et al., arXiv 2302.02257.
 """
 
 import shlex
 import time
+from typing import Any
 
 import numpy as np
 import torch
@@ -12,7 +13,8 @@ from torch import Tensor
 from tqdm import tqdm
 
 from msdm_lite import metrics, scoring, weights
-from msdm_lite.audio import STEMS
+from msdm_lite.audio import SAMPLE_RATE, STEMS
+from msdm_lite.baselines import BASELINES
 from msdm_lite.crops import Track
 from msdm_lite.errors import InputError
 from msdm_lite.evaluate import circumstances
@@ -50,6 +52,8 @@ def evaluate_songs(data: str = "band", model: str = "lite", method: str | None =
 
     Args:
         data: "band", "composed", "all", or a folder of stems such as Slakh2100, of which the split "test" is taken.
+        method: of `msdm_lite.methods.METHODS`, or of `msdm_lite.baselines.BASELINES`, which ask no model; what suits
+            the model if None.
         n: how many songs, in order of name; all if None.
         seconds: of each, from its middle; all of it if None.
         chunks: separate segments one by one, as the paper does.
@@ -58,27 +62,33 @@ def evaluate_songs(data: str = "band", model: str = "lite", method: str | None =
     Raises:
         InputError: no test songs, an unknown method or model, or songs shorter than what is asked.
     """
-    loaded = weights.load(model, on)
-    if set(loaded.stems) != set(STEMS):
-        raise InputError(f"songs of {', '.join(STEMS)} cannot be scored with a model of {', '.join(loaded.stems)}")
-    if method:
+    baseline = BASELINES.get(method or "")
+    if method and not baseline:
         named(method)
+    loaded: Any = None if baseline else weights.load(model, on)
+    if loaded and set(loaded.stems) != set(STEMS):
+        raise InputError(f"songs of {', '.join(STEMS)} cannot be scored with a model of {', '.join(loaded.stems)}")
+    rate = loaded.sample_rate if loaded else SAMPLE_RATE
     tracks = songs_of(data, "test")[:n]
     begun = time.perf_counter()
-    published, active, names, windows = [], [], [], 0
+    published, active, kept, windows = [], [], [], 0
     for track in tqdm(tracks, desc=method or "default", unit="song", disable=not progress):
-        true = excerpt(track, seconds, loaded.sample_rate)
-        found = separated(true.sum(0), loaded, chunks, method=method, steps=steps, seed=seed, **settings)
-        both = scoring.improvements(found, true[:, : found.shape[1]], loaded.sample_rate)
+        true = excerpt(track, seconds, rate)
+        found = baseline(true) if baseline else separated(true.sum(0), loaded, chunks, method=method, steps=steps,
+                                                          seed=seed, **settings)
+        both = scoring.improvements(found, true[:, : found.shape[1]], rate)
         if len(both[0]):
             windows += len(both[0])
             published.append(both[0].mean(0))
             active.append(both[1].nanmean(0))
-            names.append(track.name)
+            kept.append(track)
+    names = [track.name for track in kept]
     if not names:
         raise InputError(f"{data} has no test song in which two stems play at once")
     tables = {"published": torch.stack(published), "active": torch.stack(active)}  # (songs, S)
-    words = ["msdm-lite", "evaluate", "--songs", data, "--model", str(model), "--seed", str(seed)]
+    styles = [getattr(track, "style", "") for track in kept]
+    words = ["msdm-lite", "evaluate", "--songs", data, "--seed", str(seed)]
+    words += ["--model", str(model)] if loaded else []
     words += ["--seconds", f"{seconds:g}"] if seconds is not None else ["--whole"]
     chosen = {"method": method, "steps": steps, "n": n} | settings
     for key, value in chosen.items():
@@ -86,13 +96,20 @@ def evaluate_songs(data: str = "band", model: str = "lite", method: str | None =
     words += ["--chunks"] * chunks
     return {"what": "SI-SDR improvement in dB over the mixture on test songs: windows of 4 s every 2 s, mean of a song,"
                     " mean over songs; published: silent stems count; active: they do not",
-            "data": data, "model": str(model), "method": method,
+            "data": data, "model": str(model) if loaded else None, "method": method,
             "settings": chosen | {"seconds": seconds, "chunks": chunks},
             "n": len(names), "windows": windows, "interval": "95 % percentile bootstrap over songs",
-            **{name: summary(table, loaded.stems) for name, table in tables.items()},
+            **{name: summary(table, STEMS) for name, table in tables.items()},
+            "by_stems": grouped(tables["active"], [f"{int((~row.isnan()).sum())}" for row in tables["active"]]),
+            "by_style": grouped(tables["active"], styles) if any(styles) else {},
             "songs": {name: [round(v, 3) for v in row]
                       for name, row in zip(names, tables["active"].tolist(), strict=True)},
             "seed": seed, **circumstances(loaded, begun), "command": shlex.join(words)}
+
+
+def grouped(table: Tensor, groups: list[str]) -> dict:
+    """Mean and interval over all stems of each group of songs; the rows of a table (songs, S) say theirs."""
+    return {group: summary(table[[other == group for other in groups]], STEMS)["all"] for group in sorted(set(groups))}
 
 
 def summary(table: Tensor, stems: tuple[str, ...]) -> dict:

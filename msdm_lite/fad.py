@@ -4,7 +4,7 @@ Each set becomes a cloud of embeddings (`msdm_lite.musicnn.embed`), each cloud a
 the two Gaussians: `|m1 - m2|^2 + tr(C1 + C2 - 2 (C1 C2)^(1/2))`. Few sounds make it too large, by about a constant over
 their number; so figures of different numbers do not compare, and the limit of many is read off a line against 1 / n.
 Sources: Kilgour et al., Interspeech 2019; Chong and Forsyth, CVPR 2020 (the limit). Chapter:
-`book/07-separation.ipynb`.
+`book/10-measuring.ipynb`.
 """
 
 from collections.abc import Sequence
@@ -51,3 +51,29 @@ def limit(a: Tensor, b: Tensor, sizes: Sequence[int], draws: int = 8, seed: int 
              for size in sizes]
     line = np.polyfit(1 / np.asarray(sizes, dtype=float), means, 1)
     return float(line[1]), means
+
+
+def uncertain(a: Tensor, b: Tensor, draws: int = 20, seed: int = 0) -> float:
+    """Standard error of the distance of clouds (n, W, d) and (m, W, d) of sounds, from halves of the first.
+
+    Half of the sounds at a time, without putting back. The distance of half varies about as much as the whole's would
+    from set to set: twice the variance for half the sounds, half of which is lost since halves of one set overlap.
+
+    Raises:
+        InputError: fewer than eight sounds.
+    """
+    if len(a) < 8:
+        raise InputError(f"an error needs at least 8 sounds, not {len(a)}")
+    rng, whole = np.random.default_rng(seed), b.flatten(0, 1)
+    halves = [a[torch.from_numpy(rng.permutation(len(a))[: len(a) // 2])].flatten(0, 1) for _ in range(draws)]
+    return float(np.std([frechet(half, whole) for half in halves], ddof=1))
+
+
+def nearest(a: Tensor, b: Tensor) -> Tensor:
+    """Euclidean distance of each point of a (n, d) to the nearest of b (m, d): (n,)."""
+    return torch.cdist(a.double(), b.double()).amin(1)
+
+
+def diversity(a: Tensor) -> float:
+    """Mean Euclidean distance between two different points of a (n, d)."""
+    return (torch.cdist(a.double(), a.double()).sum() / (len(a) * (len(a) - 1))).item()

@@ -34,6 +34,12 @@ def measures(bands: Tensor, names: Sequence[str], tick: Callable[[], object] = l
     return {name: np.array(values) for name, values in found.items()}
 
 
+def agreements(bands: Tensor, names: Sequence[str]) -> dict[str, np.ndarray]:
+    """Of bands (n, S, T): how far their stems agree in onsets and in pitch classes, (n,) each."""
+    return {"onsets": np.array([coherence.onset_agreement(band) for band in bands]),
+            "chroma": np.array([coherence.chroma_agreement(band, names) for band in bands])}
+
+
 def _mean(values: np.ndarray) -> dict[str, float] | None:
     """Mean and interval; None where fewer than eight bands have the measure."""
     if np.isfinite(values).sum() < 8:

@@ -3,7 +3,7 @@
 Both cut a song into windows of four seconds, one every two, and leave out windows in which at most one stem plays. They
 differ in what a silent stem counts. The paper's code scores it like any other, and against silence a quiet estimate
 improves on the mixture by tens of decibels; so the two figures part where stems rest. Source: the code of Mariani et
-al. (arXiv 2302.02257). Chapter: `book/01-sources-and-context.ipynb`.
+al. (arXiv 2302.02257). Chapter: `book/10-measuring.ipynb`.
 """
 
 import torch

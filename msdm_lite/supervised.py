@@ -2,7 +2,7 @@
 
 It is what the generative models are measured against: same backbone, same data, same front end. It fits the denoiser
 contract with the mixture known, since at any noise level its answer is the posterior mean that the mixture alone
-allows; so whatever separates with a model separates with this one. Chapter: `book/07-separation.ipynb`.
+allows; so whatever separates with a model separates with this one. Chapter: `book/10-measuring.ipynb`.
 """
 
 import torch
@@ -25,12 +25,15 @@ class Supervised(Model):
         """It learned to separate, with no stem given."""
         return mixture and not stems
 
-    def denoise(self, x: Tensor, sigma: Tensor, known: Known | None = None) -> Tensor:
+    def denoise(self, x: Tensor, sigma: Tensor, known: Known | None = None,
+                sketch: Tensor | None = None) -> Tensor:
         """Stems (B, S, bins, L) that sum to the sum of x, whatever else is in x and at whatever level.
 
         Raises:
-            InputError: the mixture is not known, or some stems are; the network was not trained on that.
+            InputError: the mixture is not known, some stems are, or a sketch is given; it was not trained on that.
         """
+        if sketch is not None:
+            raise InputError("this model cannot be told a sketch")
         if known is None or not known.mixture.all() or known.stems.any():
             raise InputError("a supervised model separates a mixture and does nothing else: method mixture-known, "
                              "without given stems")

@@ -36,7 +36,8 @@ def test_a_folder_of_models_is_a_bundle(tmp_path):
         weights.save(single(name, n), tmp_path / f"{name}.safetensors", {"steps": n})
     bundle = weights.load(tmp_path)
     assert bundle.stems == ("bass", "drums", "guitar", "piano")
-    assert bundle.record["piano"] == {"steps": 0} and bundle.segment == single("bass").segment
+    assert bundle.record["models"]["piano"] == {"steps": 0} and bundle.record["steps"] == 0 + 1 + 2 + 3
+    assert bundle.segment == single("bass").segment
 
 
 def test_what_makes_no_bundle(tmp_path):

@@ -100,6 +100,23 @@ def test_segments_that_know_nothing_of_each_other(tiny):
         es.separated(mix[:100], tiny, True)
 
 
+def test_what_asks_no_model(slakh, capsys):
+    nothing = es.evaluate_songs(str(slakh), method="mixture", progress=False)
+    assert nothing["model"] is None and nothing["model_record"] == {} and "--model" not in nothing["command"]
+    assert nothing["active"]["all"]["mean"] == pytest.approx(0, abs=1e-4)
+    mask = es.evaluate_songs(str(slakh), method="ideal-mask", progress=False)
+    assert mask["active"]["all"]["mean"] > 3 and mask["published"] == mask["active"]  # all four play all the time
+    assert main(["evaluate", "--songs", str(slakh), "--method", "ideal-mask"]) == 0
+    assert "dB" in capsys.readouterr().out
+
+
+def test_songs_are_grouped_by_how_many_play(slakh):
+    (slakh / "test" / "Track00002" / "piano.wav").unlink()
+    found = es.evaluate_songs(str(slakh), method="ideal-mask", progress=False)
+    assert {name: group["n"] for name, group in found["by_stems"].items()} == {"3": 1, "4": 1}
+    assert found["active"]["piano"]["n"] == 1 and found["by_style"] == {}
+
+
 def test_no_test_songs(tmp_path):
     with pytest.raises(InputError):
         es.evaluate_songs(str(tmp_path / "nowhere"), "tiny", progress=False)

@@ -104,9 +104,9 @@ def test_models_of_one_stem_each_are_a_bundle(recipe, tmp_path):
         assert not {"val_known_1.0", "val_si_sdr_improvement"} & set(last)  # one stem alone separates nothing
     bundle = weights.load(tmp_path)
     assert bundle.stems == ("bass", "drums")
-    assert bundle.record["bass"]["recipe"]["shapes"] == [1, 0, 0, 0]
-    assert bundle.record["bass"]["command"].startswith("msdm-lite train --preset tiny --data")
-    assert "--stems bass" in bundle.record["bass"]["command"]
+    assert bundle.record["models"]["bass"]["recipe"]["shapes"] == [1, 0, 0, 0]
+    assert bundle.record["models"]["bass"]["command"].startswith("msdm-lite train --preset tiny --data")
+    assert "--stems bass" in bundle.record["models"]["bass"]["command"]
 
 
 @pytest.mark.parametrize("task, shapes, measured", [("separate", [0, 1, 0, 0], {"known"}),

@@ -1,0 +1,166 @@
+"""How far bands that a model made are from real ones: FAD and sub-FAD, copying and collapse, by genre.
+
+`python -m msdm_lite.distance --task generate --out FILE` compares bands from noise with songs of the test split, beside
+what songs of the training split are from them: no model can be expected to come nearer. `--task accompany` does it for
+all fourteen choices of players to add; the embedding hears the given and the new players together, as in the paper
+(arXiv 2302.02257, sub-FAD, after Donahue et al., arXiv 2301.12662). Both need the rendered corpus
+(`msdm-lite data build`). Chapter: `book/10-measuring.ipynb`.
+"""
+
+import time
+from collections.abc import Sequence
+from itertools import combinations
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+import tyro
+from torch import Tensor
+from tqdm import tqdm
+
+from msdm_lite import coherence, evaluate, fad, generation, judge, metrics, musicnn, weights
+from msdm_lite.audio import SAMPLE_RATE, STEMS
+from msdm_lite.crops import Crops
+from msdm_lite.errors import InputError
+from msdm_lite.face import StemModel
+from msdm_lite.recipe import songs_of
+
+
+def real(data: str, split: str, n: int, seconds: float, seed: int = 0) -> tuple[Tensor, list[str]]:
+    """n random crops (n, 4, T) of the songs of a split in which two stems or more are heard, and their styles."""
+    tracks = songs_of(data, split)
+    styles = {track.name: getattr(track, "style", "") for track in tracks}
+    crops = Crops(tracks, round(seconds * SAMPLE_RATE), 20 * n, seed)
+    found: list[Tensor] = []
+    names: list[str] = []
+    for index in range(len(crops)):
+        item = crops[index]
+        if coherence.audible(item["stems"]).sum() > 1:
+            found.append(item["stems"])
+            names.append(styles[item["name"]])
+        if len(found) == n:
+            return torch.stack(found), names
+    raise InputError(f"{data} has too little music of two players or more for {n} crops of {seconds:g} s")
+
+
+def cloud(bands: Tensor) -> Tensor:
+    """Embeddings of the mixtures of bands (n, S, T): (n, W, 200), W windows of three seconds."""
+    return torch.cat([musicnn.embed(some.sum(1)) for some in bands.split(16)])
+
+
+def apart(made: Tensor, other: Tensor, seed: int = 0) -> dict:
+    """Distance of clouds (n, W, d), (m, W, d): as it is, its standard error, and the limit of ever more sounds."""
+    flat, against = made.flatten(0, 1), other.flatten(0, 1)
+    sizes = [len(flat) // k for k in (4, 3, 2, 1)]
+    end, means = fad.limit(flat, against, sizes, seed=seed)
+    return {"fad": means[-1], "error": fad.uncertain(made, other, seed=seed), "limit": end,
+            "sizes": dict(zip(map(str, sizes), means, strict=True))}
+
+
+def generated(model: StemModel, n: int, seconds: float, data: str, seed: int = 0,
+              sketcher: StemModel | None = None, steps: int | None = None, progress: bool = True) -> dict:
+    """Bands from noise beside bands of the training and of the test songs, n each.
+
+    `copies` is how near a sound is to the nearest training sound, over how near a test sound is: well under 1, and the
+    model repeats what it learned. `diversity` is the mean distance between two sounds, over that of test sounds: well
+    under 1, and it makes the same over and over.
+    """
+    made = torch.cat([generation.generate(model, seconds, 1, seed + i, steps=steps, sketcher=sketcher)
+                      for i in tqdm(range(n), desc="generating", unit="band", disable=not progress)])
+    learned, test = (cloud(real(data, split, n, seconds, seed)[0]) for split in ("train", "test"))
+    own = cloud(made)
+    train, held = learned.flatten(0, 1), test.flatten(0, 1)
+    flat = own.flatten(0, 1)
+    two = torch.stack([fad.nearest(cloud, train).median() for cloud in (flat, held)])
+    found: dict[str, Any] = {"made": apart(own, test, seed), "train": apart(learned, test, seed),
+             "halves": fad.frechet(test[::2].flatten(0, 1), test[1::2].flatten(0, 1)),
+             "copies": (two[0] / two[1]).item(), "diversity": fad.diversity(flat) / fad.diversity(held),
+             "audible": coherence.audible(made).all(1).float().mean().item()}
+    return found | {"ratio": found["made"]["fad"] / found["train"]["fad"]}
+
+
+def subsets(stems: Sequence[str] = STEMS) -> list[tuple[str, ...]]:
+    """All choices of players to add, some but not all: fourteen of four stems."""
+    return [some for size in range(1, len(stems)) for some in combinations(stems, size)]
+
+
+def imputed(model: StemModel, bands: Tensor, styles: Sequence[str], wanted: Sequence[tuple[str, ...]], seed: int = 0,
+            sketcher: StemModel | None = None, steps: int | None = None, progress: bool = True) -> dict:
+    """For each choice of players to add to bands (n, 4, T): sub-FAD, density, and whether the new players follow.
+
+    Each stands beside the same of real players from another song: where they are no worse, the model is not listening.
+    """
+    truth = cloud(bands).flatten(0, 1)
+    found: dict[str, dict] = {}
+    onsets = []
+    order = torch.arange(len(bands)).roll(1)
+    for some in tqdm(wanted, desc="accompanying", unit="subset", disable=not progress):
+        new = [STEMS.index(name) for name in some]
+        made, dealt, strange = bands.clone(), bands.clone(), bands.clone()
+        for i, band in enumerate(bands):
+            given = {name: band[n] for n, name in enumerate(STEMS) if name not in some}
+            made[i] = generation.accompany(given, model, seed + i, steps=steps, sketcher=sketcher)
+        dealt[:, new] = made[order][:, new]
+        strange[:, new] = bands[order][:, new]
+        own, other = (judge.agreements(one, STEMS) for one in (made, dealt))
+        difference = {name: own[name] - other[name] for name in own}
+        onsets.append(difference["onsets"])
+        level = 10 * (made[:, new].square().mean(-1).clamp(min=1e-10)
+                      / bands[:, new].square().mean(-1).clamp(min=1e-10)).log10()
+        playing = coherence.audible(bands)[:, new]
+        found[", ".join(some)] = {
+            "fad": fad.frechet(cloud(made).flatten(0, 1), truth),
+            "strangers": fad.frechet(cloud(strange).flatten(0, 1), truth),
+            "heard": coherence.audible(made)[:, new].float().mean().item(), "played": playing.float().mean().item(),
+            "level_db": level[playing].mean().item(),
+            **{name: interval(values) for name, values in difference.items()}}
+    each = np.nanmean(np.stack(onsets), 0)  # of a band, over all choices: one value for an interval over bands
+    where = np.array(styles)
+    return {"subsets": found, "by_style": {style: interval(each[where == style]) for style in sorted(set(styles))}}
+
+
+def interval(values: np.ndarray) -> dict:
+    """Mean and interval of what was measured; no interval of fewer than eight."""
+    values = values[np.isfinite(values)]
+    mean, low, high = metrics.bootstrap(values) if len(values) >= 8 else (
+        float(values.mean()) if len(values) else None, None, None)
+    return {"mean": mean, "low": low, "high": high, "n": len(values)}
+
+
+def main(out: Path, task: Literal["generate", "accompany"] = "generate", model: str = "lite",
+         sketch: str | None = None, n: int = 300, seconds: float = 6.0, data: str = "band", steps: int | None = None,
+         seed: int = 0) -> None:
+    """Measure it and write one JSON file.
+
+    Args:
+        out: where.
+        task: generate, or accompany: all fourteen choices of players to add.
+        model: a shipped name or a path.
+        sketch: a model that makes sketches first, which the other then paints.
+        n: how many bands, eight or more.
+        seconds: of each, three or more.
+        data: band, composed or all: whose test songs they are held to, and given players come from.
+        steps: noise levels; the method's own number if not given.
+        seed: of everything random.
+    """
+    if n < 8 or seconds < 3:
+        raise InputError(f"{n} bands of {seconds:g} s: eight of three seconds are the least")
+    loaded, begun = weights.load(model), time.perf_counter()
+    sketcher = generation.pair(sketch, loaded)
+    if task == "generate":
+        found = generated(loaded, n, seconds, data, seed, sketcher, steps)
+    else:
+        found = imputed(loaded, *real(data, "test", n, seconds, seed), subsets(), seed, sketcher, steps)
+    words = f"--task {task} --model {model} --n {n} --seconds {seconds:g} --data {data} --seed {seed}"
+    words += "".join(f" --{key} {value}" for key, value in (("sketch", sketch), ("steps", steps)) if value is not None)
+    evaluate.save({"what": "Frechet distance of musicnn embeddings of mixtures, windows of 3 s, to songs of the test "
+                           "split; of accompaniments, given and new players together",
+                   "task": task, "model": model, "settings": {"sketch": sketch, "steps": steps, "seconds": seconds},
+                   "data": data, "n": n, "interval": "95 % percentile bootstrap over bands", **found, "seed": seed,
+                   **evaluate.circumstances(loaded, begun),
+                   "command": f"python -m msdm_lite.distance {words} --out {out}"}, out)
+
+
+if __name__ == "__main__":
+    tyro.cli(main)

@@ -1,0 +1,107 @@
+import json
+
+import numpy as np
+import pytest
+import torch
+
+from msdm_lite import distance, evaluate, fad, generation
+from msdm_lite.audio import STEMS
+from msdm_lite.errors import InputError
+
+SECONDS = 3.0
+
+
+@pytest.fixture
+def bands(monkeypatch):
+    """Real crops from the shipped clips; and an embedding that needs no download: energies in twelve bands."""
+    length = round(SECONDS * 22050)
+    clips = [evaluate.clip(entry["name"]) for entry in evaluate.clips("band")[:10]]
+
+    def real(data, split, n, seconds, seed=0):
+        start = 0 if split == "test" else length
+        return torch.stack([clip[:, start : start + length] for clip in clips[:n]]), ["rock", "jazz"] * (n // 2)
+
+    def cloud(bands):
+        power = torch.fft.rfft(bands.sum(1)).abs().square()
+        parts = power[:, : power.shape[1] // 12 * 12].unflatten(1, (12, -1)).mean(2)
+        return parts.add(1e-6).log()[:, None]  # (n, 1, 12)
+
+    monkeypatch.setattr(distance, "real", real)
+    monkeypatch.setattr(distance, "cloud", cloud)
+    return torch.stack([clip[:, :length] for clip in clips])
+
+
+def test_fourteen_choices_of_four():
+    found = distance.subsets()
+    assert len(found) == len(set(found)) == 14 and all(0 < len(some) < 4 for some in found)
+
+
+def test_a_model_that_plays_test_songs_is_near_and_one_that_plays_training_songs_copies(bands, monkeypatch, tiny):
+    monkeypatch.setattr(generation, "generate", lambda *a, **k: bands[a[3]][None])
+    near = distance.generated(tiny, 10, SECONDS, "band", progress=False)
+    assert near["made"]["fad"] == pytest.approx(0, abs=1e-6) and near["diversity"] == pytest.approx(1)
+    assert near["copies"] == pytest.approx(1) and near["ratio"] < 0.01 < near["train"]["fad"]
+    learned = distance.real("band", "train", 10, SECONDS)[0]
+    monkeypatch.setattr(generation, "generate", lambda *a, **k: learned[a[3]][None])
+    copy = distance.generated(tiny, 10, SECONDS, "band", progress=False)
+    assert copy["copies"] == pytest.approx(0, abs=1e-4) and copy["ratio"] == pytest.approx(1, rel=1e-3)
+    monkeypatch.setattr(generation, "generate", lambda *a, **k: bands[0][None] * (1 + 0.01 * a[3]))
+    assert distance.generated(tiny, 10, SECONDS, "band", progress=False)["diversity"] < 0.2
+
+
+def test_players_that_were_there_follow_and_strangers_do_not(bands, monkeypatch, tiny):
+    """The model gives back the real band: sub-FAD 0, all heard, at the level they had, in time with the others."""
+    monkeypatch.setattr(generation, "accompany", lambda given, model, seed, **k: bands[seed])
+    found = distance.imputed(tiny, bands, ["rock", "jazz"] * 5, [("guitar", "piano")], progress=False)
+    one = found["subsets"]["guitar, piano"]
+    assert one["fad"] == pytest.approx(0, abs=1e-6) and one["strangers"] > 0.01
+    assert one["level_db"] == pytest.approx(0, abs=1e-4) and one["heard"] == one["played"]
+    assert one["onsets"]["mean"] > 0 and one["onsets"]["n"] == 10
+    assert {name: style["n"] for name, style in found["by_style"].items()} == {"rock": 5, "jazz": 5}
+    assert found["by_style"]["rock"]["low"] is None  # no interval of five
+
+
+@pytest.mark.parametrize("task", ["generate", "accompany"])
+def test_it_is_written_down(bands, tmp_path, monkeypatch, task):
+    monkeypatch.setattr(distance, "subsets", lambda: [("bass",)])
+    distance.main(tmp_path / "d.json", task, "tiny", n=8, seconds=SECONDS, steps=1)
+    found = json.loads((tmp_path / "d.json").read_text())
+    assert found["n"] == 8 and found["command"].startswith("python -m msdm_lite.distance --task")
+    assert np.isfinite(found["made"]["fad"] if task == "generate" else found["subsets"]["bass"]["fad"])
+
+
+def test_too_little(tiny):
+    with pytest.raises(InputError, match="eight of three seconds"):
+        distance.main("x", n=4)
+
+
+def test_real_crops_have_two_players_or_more(monkeypatch):
+    class Track:
+        name, source, split, style, samples = "a", "band", "test", "jazz", 22050 * 20
+
+        def __init__(self, players):
+            self.players = players
+
+        def read(self, start, count):
+            wave = np.zeros((4, count), np.float32)
+            wave[: self.players] = 0.1 * np.random.default_rng(start).normal(size=(self.players, count))
+            return wave
+
+    monkeypatch.setattr(distance, "songs_of", lambda data, split: [Track(2)])
+    crops, styles = distance.real("band", "test", 3, 3.0)
+    assert crops.shape == (3, len(STEMS), 3 * 22050) and styles == ["jazz"] * 3
+    monkeypatch.setattr(distance, "songs_of", lambda data, split: [Track(1)])
+    with pytest.raises(InputError, match="two players"):
+        distance.real("band", "test", 3, 3.0)
+
+
+def test_the_error_of_a_distance_is_that_of_new_sets():
+    """Distances of 60 new sets vary by about what halves of one set say: within a factor of two."""
+    generator = torch.Generator().manual_seed(0)
+    other = torch.randn(400, 2, 4, generator=generator)
+    sets = [torch.randn(80, 2, 4, generator=generator) + 0.5 for _ in range(60)]
+    true = np.std([fad.frechet(one.flatten(0, 1), other.flatten(0, 1)) for one in sets], ddof=1)
+    said = np.mean([fad.uncertain(one, other) for one in sets[:10]])
+    assert 0.5 < said / true < 2
+    with pytest.raises(InputError, match="at least 8"):
+        fad.uncertain(sets[0][:5], other)
