@@ -88,8 +88,9 @@ $(PAGE): $(CHAPTERS) $(PROSE) $(CARD) _config.yml _toc.yml | $(READY)
 	@rm -rf build/site build/_build
 	@mkdir -p build/site/book build/site/data/pictures
 	@cp _config.yml _toc.yml build/site
+	@echo '# Index' > build/site/genindex.md  # Sphinx fills it
 	@cp data/README.md build/site/data && cp data/pictures/* build/site/data/pictures
-	@cp -r $(wildcard book/*.md book/*.bib book/figures) $(CHAPTERS) build/site/book
+	@cp -r $(wildcard book/*.md book/*.bib book/figures book/extensions) $(CHAPTERS) build/site/book
 	$(BIN)/python book/figures/separation.py build/site/book/figures
 	$(BIN)/jupyter-book build -W -n --keep-going --path-output build build/site
 	@touch $@

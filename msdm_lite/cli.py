@@ -91,7 +91,7 @@ def generate(out: Path, model: str = "lite", sketch: str | None = None, seconds:
 def accompany(files: tyro.conf.Positional[tuple[str, ...]], out: Path, model: str = "lite", sketch: str | None = None,
               method: str | None = None, steps: int | None = None, churn: float | None = None,
               corrections: int | None = None, high: float | None = None, low: float | None = None,
-              sampler: str | None = None, seed: int = 0, device: str = "auto") -> None:
+              weight: float | None = None, sampler: str | None = None, seed: int = 0, device: str = "auto") -> None:
     """Add the players that are missing: given some stems of a band, make the others.
 
     Args:
@@ -106,13 +106,15 @@ def accompany(files: tyro.conf.Positional[tuple[str, ...]], out: Path, model: st
         corrections: how often each noise level is sampled (R); the method's own if not given.
         high: the first noise level; the method's own if not given.
         low: the last noise level; the method's own if not given.
+        weight: more than 1 exaggerates what the given stems say, at twice the cost; only for stems-known.
         sampler: euler, heun or dpm-solver; the method's own if not given.
         seed: the same seed gives the same players.
         device: auto, cpu or cuda.
     """
     from msdm_lite import audio, generation, weights
 
-    settings = {"churn": churn, "corrections": corrections, "high": high, "low": low, "sampler": sampler}
+    settings = {"churn": churn, "corrections": corrections, "high": high, "low": low, "weight": weight,
+                "sampler": sampler}
     loaded = weights.load(model, device)
     generation.method_for(loaded, method, steps=steps, **settings)
     sketcher = generation.pair(sketch, loaded)

@@ -94,12 +94,12 @@ def pair(sketcher: StemModel | str | None, model: StemModel) -> StemModel | None
 
 
 def draw(sketching: Windowed, frames: int, generator: torch.Generator, given: Tensor | None = None,
-         stems: Sequence[int] = ()) -> Tensor:
-    """A sketch (1, S, bands, frames) from noise, or around the stems that are given, by number."""
+         stems: Sequence[int] = (), weight: float = 1.0) -> Tensor:
+    """A sketch (1, S, bands, frames) from noise, or around the stems that are given, by number, and how strictly."""
     model = sketching.model
     shape = (1, len(model.stems), *model.denoiser.deviation.shape[1:], frames)
-    states = methods.conditional(sketching, shape, SKETCHES["ode"], given=given, stems=stems, generator=generator,
-                                 device=model.device)
+    states = methods.conditional(sketching, shape, SKETCHES["ode"].but(weight=weight), given=given, stems=stems,
+                                 generator=generator, device=model.device)
     return sampling.end(states)
 
 
@@ -196,7 +196,8 @@ def accompany(given: Mapping[str, str | Path | Tensor], model: StemModel | str =
         if sketching:
             sketching.tick = bar.update
             heard = sketch(clean, model.config.sketch)
-            told = partial(denoise, sketch=draw(sketching, clean.shape[-1], generator, heard, numbers))
+            drawn = draw(sketching, clean.shape[-1], generator, heard, numbers, chosen.weight)
+            told = partial(denoise, sketch=drawn)
         states = methods.conditional(told, clean.shape, chosen, given=clean, stems=numbers, generator=generator)
         del clean  # the sampler has what it needs of it
         made = from_picture(sampling.end(states)[0], model, T, 1 / gain)

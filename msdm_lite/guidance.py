@@ -164,6 +164,29 @@ def inside(known: Known | None) -> Guidance:
     return drift
 
 
+def following(known: Known, n: Tensor, weight: float = 1.0) -> Guidance:
+    """`inside` where some stems are known, pushed away from what the model says when those are as noisy as the others.
+
+    Classifier-free guidance without a further model: a network of noise of every shape is both the one that hears the
+    given stems and the one that does not.
+
+    Args:
+        n: white noise like x, for the given stems as the second one hears them; the same at all levels.
+        weight: 1 is `inside`, more exaggerates what the given stems say, and is no posterior.
+    """
+    if not 0 <= weight < float("inf"):
+        raise InputError(f"the weight of the guidance must be 0 or more, not {weight}")
+
+    def drift(x: Tensor, sigma: Tensor, denoise: Denoise) -> Tensor:
+        s = along(sigma, x)
+        told = denoise(x, sigma, known)
+        x0 = denoise(x + s * n * (1 - known.unknown(x)), sigma, Known.nothing(x)) * (1 - weight) + weight * told
+        d = (x - x0).mul_(known.unknown(x)).div_(s)  # the given stems rest
+        return d
+
+    return drift
+
+
 def mixture_known() -> Guidance:
     """`inside` where the mixture is known, and nothing else, of whatever batch comes."""
 

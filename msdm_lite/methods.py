@@ -36,14 +36,14 @@ class Method:
     constrained: int | tuple[int, ...] | None = None  # Dirac: stem k; the first that is unknown, if not given
     trust: float = float("inf")  # PiGDM: the longest pull, in units of that of Wiener shares
     rounds: int = 5  # ProjDiff: evaluations a level
-    weight: float = 1.0  # classifier-free guidance
+    weight: float = 1.0  # classifier-free guidance, by the mixture or by given stems
 
     @property
     def evaluations(self) -> int:
         """Calls of the denoiser in all; one of them may be several networks."""
         if self.guidance == "projdiff":
             return self.steps * self.rounds
-        times = 2 if self.guidance == "guided" and self.weight != 1 else 1
+        times = 2 if self.guidance in ("guided", "inside") and self.weight != 1 else 1
         steps = 2 * self.steps - 1 if self.sampler == "heun" else self.steps
         return times * self.corrections * steps
 
@@ -152,6 +152,11 @@ def conditional(denoise: Denoise, shape: Sequence[int], method: Method, y: Tenso
                 for stem in others:
                     x[:, stem].add_(rest, alpha=1 / len(others))
         guide = guidance.inside(known)
+        if method.weight != 1:
+            if not stems or y is not None or known is None:
+                raise InputError("a weight exaggerates what given stems say: there must be some, and no mixture")
+            n = torch.randn(tuple(shape), generator=generator, device=generator.device if generator else device)
+            guide = guidance.following(known, n.to(x), method.weight)
     elif method.guidance == "projdiff":
         if y is None or stems or mask is not None:
             raise InputError("ProjDiff separates a mixture of which no stem is known")

@@ -67,7 +67,7 @@ def test_every_page_is_in_the_table_of_contents_and_there_is_nothing_else():
     toc = (ROOT / "_toc.yml").read_text(encoding="utf-8")
     named = re.findall(r"^\s*(?:- )?(?:file|root):\s*(\S+)", toc, re.M)
     pages = {f"book/{page.stem}" for page in (ROOT / "book").iterdir() if page.suffix in (".md", ".ipynb")}
-    assert sorted(named) == sorted(pages)
+    assert sorted(named) == sorted(pages | {"genindex"})  # which Sphinx makes
 
 
 def test_it_is_a_notebook_as_it_ships(chapter):
@@ -167,3 +167,30 @@ def test_nothing_is_left_over_and_no_path_of_one_machine():
                 text = "\n".join(cell.source for cell in nbformat.reads(text, as_version=4).cells)
             found = forbidden.search(text)
             assert not found, f"{file.relative_to(ROOT)}: {found.group()}"
+
+
+# What every reader of the paper asks (quick checks, break conditions, ...): kind, how many, at the top of a code cell
+CARD = {"Quick check": 3, "Break condition": 3, "Failure signature": 3, "First experiment": 3, "Open question": 3,
+        "Next check": 3}
+
+
+@pytest.mark.parametrize("kind, number", [(kind, n + 1) for kind, count in CARD.items() for n in range(count)])
+def test_what_the_paper_leaves_to_ask_has_a_titled_cell_that_runs(kind, number):
+    title = re.compile(rf"^# {kind} {number}: \S.{{10,}}")
+    found = []
+    for path in CHAPTERS:
+        for cell in nbformat.read(path, as_version=4).cells:
+            head = cell.source.splitlines()[:2] if cell.cell_type == "code" else []
+            if any(title.match(line) for line in head) and len(python(cell)) > 3:
+                found.append(path.name)
+    assert len(found) == 1, f"{kind} {number}: {found}"
+
+
+def test_every_work_that_a_chapter_links_is_in_the_bibliography():
+    listed = (ROOT / "book" / "references.bib").read_text(encoding="utf-8")
+    linked = {}
+    for path in CHAPTERS:
+        for cell in nbformat.read(path, as_version=4).cells:
+            if cell.cell_type == "markdown":
+                linked |= dict.fromkeys(re.findall(r"arxiv\.org/abs/(\d{4}\.\d{4,5})", cell.source), path.name)
+    assert {number: page for number, page in linked.items() if number not in listed} == {}

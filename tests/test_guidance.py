@@ -3,10 +3,10 @@ from itertools import pairwise
 import pytest
 import torch
 
-from msdm_lite import guidance
+from msdm_lite import guidance, methods, sampling
 from msdm_lite.errors import InputError
 from msdm_lite.known import Known, project
-from msdm_lite.oracle import GaussianMixture
+from msdm_lite.oracle import GaussianMixture, gaussian
 from msdm_lite.sampling import euler, karras, last
 
 VARIANCE = torch.tensor([1.0, 0.25, 0.5], dtype=torch.float64)
@@ -24,11 +24,13 @@ def build(name: str, y: torch.Tensor):
             "dirac": lambda: guidance.dirac(y, 1), "mixture_known": guidance.mixture_known,
             "wiener": lambda: guidance.wiener(y, VARIANCE), "pigdm": lambda: guidance.pigdm(y, VARIANCE),
             "classifier_free": lambda: guidance.classifier_free(lambda x, s: 0.5 * x, 1.5),
-            "inside": lambda: guidance.inside(Known.these(torch.zeros(4, 3), [0], mixture=True))}[name]()
+            "inside": lambda: guidance.inside(Known.these(torch.zeros(4, 3), [0], mixture=True)),
+            "following": lambda: guidance.following(Known.these(torch.zeros(4, 3), [0]), torch.ones(4, 3).double(), 2.0)
+            }[name]()
 
 
 @pytest.mark.parametrize("name", ["unconditional", "gaussian", "dirac", "mixture_known", "wiener", "pigdm",
-                                  "classifier_free", "inside"])
+                                  "classifier_free", "inside", "following"])
 def test_arguments_are_left_alone(independent, name):
     y, x = torch.randn(4, dtype=torch.float64), torch.randn(4, 3, dtype=torch.float64)
     sigma = torch.full((4,), 0.3, dtype=torch.float64)
@@ -243,3 +245,40 @@ def test_settings_without_meaning_are_refused():
             guidance.gaussian(y, among=among)(x, torch.ones(2), lambda x, s: x)
     with pytest.raises(InputError, match="0 or more"):
         guidance.classifier_free(lambda x, s: x, -1.0)
+
+
+def test_following_exaggerates_what_the_given_stems_say():
+    """Two correlated sources, the first given: in closed form, between and beyond the means with and without it."""
+    c, fixed, s = 0.8, 1.5, 0.4
+    pair = gaussian(torch.zeros(2).double(), torch.tensor([[1.0, c], [c, 1.0]]).double())
+    known = Known.these(torch.zeros(1, 2), [0])
+    x, n = torch.tensor([[fixed, 0.3]]).double(), torch.tensor([[-0.7, 9.0]]).double()  # of n only the given counts
+    sigma = torch.full((1,), s, dtype=torch.float64)
+    told = pair.denoise(x, sigma, known)[0, 1]
+    blind = pair.denoise(torch.tensor([[fixed - s * 0.7, 0.3]]).double(), sigma)[0, 1]
+    for weight in (0.0, 1.0, 2.5):
+        drift = guidance.following(known, n, weight)(x, sigma, pair.denoise)
+        assert drift[0, 0] == 0
+        assert torch.allclose(x[0, 1] - s * drift[0, 1], blind + weight * (told - blind))
+    assert torch.allclose(guidance.following(known, n)(x, sigma, pair.denoise), guidance.inside(known)(
+        x, sigma, pair.denoise))
+    with pytest.raises(InputError, match="weight"):
+        guidance.following(known, n, -1.0)
+
+
+def test_a_weight_on_imputation_needs_given_stems():
+    pair = gaussian(torch.zeros(2).double(), torch.eye(2).double() + 0.5)
+    method = methods.IMPUTATIONS["stems-known"].but(weight=2.0, steps=20)
+    assert method.evaluations == 40
+    given = torch.full((2000, 2), 1.5).double()
+    ends = {}
+    for weight in (1.0, 2.0):
+        states = methods.conditional(pair.denoise, (2000, 2), method.but(weight=weight), given=given, stems=[0],
+                                     generator=torch.Generator().manual_seed(0))
+        ends[weight] = sampling.end(states)
+        assert torch.allclose(ends[weight][:, 0], given[:, 0])
+    # The exact mean is 0.5 / 1.5 * 1.5 = 0.5; a weight of 2 goes beyond it
+    assert ends[1.0][:, 1].mean().item() == pytest.approx(0.5, abs=0.08)  # 2000 draws of deviation 1.15: 0.026
+    assert ends[2.0][:, 1].mean() > ends[1.0][:, 1].mean() + 0.1
+    with pytest.raises(InputError, match="there must be some"):
+        methods.conditional(pair.denoise, (2000, 2), method, y=given.sum(1))

@@ -1,7 +1,9 @@
-"""Names of the package's functions in the prose become links to their API entry, without markup that Colab would show.
+"""Two things that the book does to its pages while they are built.
 
+Names of the package's functions in the prose become links to their API entry, without markup that Colab would show:
 `msdm_lite.separate`, `sampling.State` and `denoise(x, sigma)` in backticks are looked up as they stand, under the
-package, and by their last part where that names one thing alone.
+package, and by their last part where that names one thing alone. And Thebe's scripts are left out: nothing here uses
+it, it is loaded from another site, and it is declared twice, which is an error in every page.
 """
 
 import re
@@ -33,6 +35,14 @@ def link(app, doctree, page) -> None:
         reference += literal
 
 
+def without_thebe(app, page, template, context, doctree) -> None:
+    def said(script) -> str:
+        return f"{script} {getattr(script, 'filename', '')} {getattr(script, 'attributes', '')}".lower()
+
+    context["script_files"] = [script for script in context.get("script_files", []) if "thebe" not in said(script)]
+
+
 def setup(app) -> dict:
     app.connect("doctree-resolved", link)
+    app.connect("html-page-context", without_thebe, priority=900)  # after those who add scripts
     return {"parallel_read_safe": True, "parallel_write_safe": True}

@@ -1,0 +1,74 @@
+"""What each setting of the published methods is worth: `python -m msdm_lite.ablations --out FILE` changes one.
+
+All arms separate the same clips from the same noise, so that differences are the setting's. The paper searched the same
+settings on a part of its test split (arXiv 2302.02257, appendix). Chapter: `book/07-separation.ipynb`.
+"""
+
+import json
+import time
+from pathlib import Path
+
+import tyro
+from tqdm import tqdm
+
+from msdm_lite import evaluate, weights
+
+BASE = {"dirac": {"steps": 50, "churn": 10.0, "corrections": 1},
+        "gaussian": {"steps": 50, "churn": 10.0, "corrections": 1}}
+SWEEPS: dict[tuple[str, str], list] = {  # (method, setting) -> values; the others stay as in BASE
+    ("dirac", "churn"): [0.0, 2.5, 5.0, 10.0, 20.0],
+    ("dirac", "corrections"): [1, 2, 3],
+    ("dirac", "steps"): [10, 25, 50, 100],
+    ("dirac", "high"): [0.3, 1.0, 3.0, 10.0],
+    ("dirac", "constrained"): [0, 1, 2, 3],
+    ("gaussian", "c"): [0.35, 0.5, 0.75, 1.06, 1.5, 2.1],
+    ("gaussian", "churn"): [0.0, 5.0, 10.0, 20.0],
+    ("gaussian", "corrections"): [1, 2, 3],
+    ("gaussian", "steps"): [10, 25, 50, 100],
+    ("gaussian", "high"): [0.3, 1.0, 3.0, 10.0],
+}
+
+
+def settings(method: str, name: str, value: float | int) -> dict:
+    """All settings of one arm. Churn is a share of the steps, as in the paper, so it grows with their number."""
+    found = BASE[method] | {name: value}
+    if name == "steps":
+        found["churn"] = BASE[method]["churn"] * value / BASE[method]["steps"]
+    return found
+
+
+def main(out: Path, model: str = "lite", clips: str = "band", seed: int = 0) -> None:
+    """Run every arm and write one JSON file; what is there already, of the same weights, is not run again.
+
+    Args:
+        out: where; written after every arm, so that it can be stopped and called again.
+        model: a shipped name or a path.
+        clips: band or composed.
+        seed: of the noise, the same for all arms.
+    """
+    loaded, begun = weights.load(model), time.perf_counter()
+    head = {"what": "SI-SDR improvement in dB with one setting changed at a time, the others as in `base`",
+            "data": f"shipped {clips} clips", "interval": "95 % percentile bootstrap over songs", "model": model,
+            "base": BASE, "seed": seed}
+    before = json.loads(out.read_text()) if out.exists() else {}
+    made = evaluate.circumstances(loaded, begun)["model_record"]
+    kept = before.get("arms", {}) if before.get("model_record") == made and before.get("data") == head["data"] else {}
+    arms: dict[str, dict] = {}
+    for method, name in tqdm(SWEEPS, unit="setting"):
+        for value in SWEEPS[method, name]:
+            arm = f"{method}, {name} {value:g}"
+            arms[arm] = kept.get(arm) or _arm(method, name, value, model, clips, seed)
+            evaluate.save(head | {"n": arms[arm]["n"], "arms": arms, **evaluate.circumstances(loaded, begun),
+                                  "command": f"python -m msdm_lite.ablations --model {model} --clips {clips} "
+                                             f"--seed {seed} --out {out}"}, out)
+
+
+def _arm(method: str, name: str, value: float | int, model: str, clips: str, seed: int) -> dict:
+    chosen = settings(method, name, value)
+    found = evaluate.evaluate(method, model, clips, chosen.pop("steps"), seed, progress=False, **chosen)
+    return {"method": method, "setting": name, "value": value} | {
+        key: found[key] for key in ("mean", "low", "high", "n", "stems", "clips")}
+
+
+if __name__ == "__main__":
+    tyro.cli(main)

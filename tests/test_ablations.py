@@ -1,0 +1,48 @@
+import json
+
+import pytest
+
+from msdm_lite import ablations, evaluate, weights
+
+
+@pytest.fixture
+def out(tiny, tmp_path, monkeypatch):
+    """Eight short clips, two arms, and how often something was separated."""
+    entries, clip = evaluate.clips("band")[:8], evaluate.clip
+    monkeypatch.setattr(evaluate, "clips", lambda kind="band": entries)
+    monkeypatch.setattr(evaluate, "clip", lambda name: clip(name)[:, 40_000:51_000])
+    monkeypatch.setattr(ablations, "SWEEPS", {("dirac", "constrained"): [0, 2], ("gaussian", "c"): [1.0]})
+    monkeypatch.setattr(ablations, "BASE", {name: {"steps": 2, "churn": 0.0, "corrections": 1}
+                                            for name in ("dirac", "gaussian")})
+    model = weights.save(tiny, tmp_path / "tiny.safetensors", {"steps": 1})
+    calls = []
+    real = evaluate.evaluate
+    monkeypatch.setattr(evaluate, "evaluate", lambda *a, **k: calls.append(k) or real(*a, **k))
+    ablations.main(tmp_path / "a.json", str(model))
+    return tmp_path / "a.json", str(model), calls
+
+
+def test_one_setting_is_changed_at_a_time(out):
+    path, _, calls = out
+    found = json.loads(path.read_text())
+    assert set(found["arms"]) == {"dirac, constrained 0", "dirac, constrained 2", "gaussian, c 1"}
+    assert [{k: v for k, v in call.items() if k in ("constrained", "c")} for call in calls] == [
+        {"constrained": 0}, {"constrained": 2}, {"c": 1.0}]
+    one, other = found["arms"]["dirac, constrained 0"], found["arms"]["dirac, constrained 2"]
+    assert one["n"] == 8 and one["mean"] != other["mean"] and set(one["stems"]) <= {"bass", "drums", "guitar", "piano"}
+
+
+def test_what_is_there_is_not_run_again(out):
+    path, model, calls = out
+    before = json.loads(path.read_text())
+    ablations.main(path, model)
+    assert len(calls) == 3 and json.loads(path.read_text())["arms"] == before["arms"]
+    path.write_text(json.dumps(before | {"model_record": {"steps": 99}}))  # of other weights
+    ablations.main(path, model)
+    assert len(calls) == 6
+
+
+def test_churn_is_a_share_of_the_steps():
+    base = ablations.BASE["dirac"]
+    assert ablations.settings("dirac", "steps", 2 * base["steps"])["churn"] == 2 * base["churn"]
+    assert ablations.settings("dirac", "high", 3.0) == base | {"high": 3.0}
