@@ -268,8 +268,8 @@ def test_following_exaggerates_what_the_given_stems_say():
 
 def test_a_weight_on_imputation_needs_given_stems():
     pair = gaussian(torch.zeros(2).double(), torch.eye(2).double() + 0.5)
-    method = methods.IMPUTATIONS["stems-known"].but(weight=2.0, steps=20)
-    assert method.evaluations == 40
+    method = methods.IMPUTATIONS["stems-known"].but(weight=2.0, steps=40, high=80.0)
+    assert method.evaluations == 80
     given = torch.full((2000, 2), 1.5).double()
     ends = {}
     for weight in (1.0, 2.0):
