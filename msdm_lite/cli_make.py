@@ -121,13 +121,14 @@ def models(card: bool = False, out: Path | None = None) -> None:
 
 
 def results(names: tyro.conf.Positional[tuple[str, ...]] = (), everything: bool = False, check: bool = False,
-            count: int = 2, seconds: float = 300.0, seed: int | None = None) -> None:
+            table: bool = False, count: int = 2, seconds: float = 300.0, seed: int | None = None) -> None:
     """Make the recorded results again: those named, or those that are missing or made with other weights.
 
     Args:
         names: which; --check draws its own.
         everything: those that are up to date too.
         check: change nothing: compute some anew and compare them with the record. Exit code 2 if they differ.
+        table: change nothing: print the small table of the README.
         count: check: how many.
         seconds: check: only those that took no longer.
         seed: check: of the draw.
@@ -135,6 +136,11 @@ def results(names: tyro.conf.Positional[tuple[str, ...]] = (), everything: bool 
     from msdm_lite import results as r
     from msdm_lite.errors import InputError
 
+    if table:
+        from msdm_lite import claims
+
+        print(claims.summary())
+        return
     if not check:
         for path in r.make(names, everything, sys.stderr.isatty()):
             print(path)

@@ -47,9 +47,11 @@ def _mean(values: np.ndarray) -> dict[str, float] | None:
     return dict(zip(("mean", "low", "high"), metrics.bootstrap(values), strict=True))
 
 
-def judge(made: Tensor, real: Tensor, names: Sequence[str], seed: int = 0,
-          tick: Callable[[], object] = lambda: None) -> dict:
+def judge(made: Tensor, real: Tensor, names: Sequence[str], seed: int = 0, tick: Callable[[], object] = lambda: None,
+          given: Sequence[str] = ()) -> dict:
     """Made bands (n, S, T) beside real ones (m, S, T).
+
+    Where some stems were given, only the others are dealt anew, together: the question is whether they follow.
 
     What is returned:
 
@@ -64,7 +66,13 @@ def judge(made: Tensor, real: Tensor, names: Sequence[str], seed: int = 0,
     if min(len(made), len(real)) < 8:
         raise InputError(f"bands are judged by eight or more, not by {min(len(made), len(real))}")
     own, theirs = measures(made, names, tick), measures(real, names, tick)
-    dealt = measures(coherence.shuffled(made, seed), names, tick)
+    if given:
+        new = [n for n, name in enumerate(names) if name not in given]
+        strangers = made.clone()
+        strangers[:, new] = made.roll(1, 0)[:, new]
+    else:
+        strangers = coherence.shuffled(made, seed)
+    dealt = measures(strangers, names, tick)
     found: dict = {"audible": dict(zip(names, own["audible"].mean(0).tolist(), strict=True))
                    | {"all": own["audible"].all(1).mean().item()}}
     for name in ("beat", "pitch"):
@@ -110,7 +118,7 @@ def evaluate_bands(task: str = "generate", model: str = "lite", n: int = 24, met
                 band = generation.accompany(stems, loaded, seed + i, method, steps, sketcher=sketcher, **settings)
             made.append(band)
             bar.update()
-        found = judge(torch.stack(made), real, loaded.stems, seed, bar.update)
+        found = judge(torch.stack(made), real, loaded.stems, seed, bar.update, given if task == "accompany" else ())
     words = ["msdm-lite", "evaluate", "--task", task, "--model", str(model), "--n", str(n), "--seed", str(seed)]
     chosen = {"method": method, "steps": steps, "sketch": sketch} | settings
     for key, value in chosen.items():

@@ -16,12 +16,15 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from msdm_lite import evaluate, resources, weights
+from msdm_lite import corpus, evaluate, resources, weights
 from msdm_lite.errors import InputError
 
 SEPARATE = "msdm-lite evaluate --method"
 ONE = "--model lite --clips band --steps 20 --seed 0 --churn 5.0"  # one sample of the posterior
 SAMPLED = "--clips band --steps 50 --seed 0 --churn 10.0 --corrections 1"
+SONGS = "msdm-lite evaluate --songs"
+LENGTHS = (3, 6, 12, 30, 60, 120)  # seconds
+CORRECTED = SAMPLED.replace("--corrections 1", "--corrections 2")  # twice the evaluations
 COMMANDS = {
     "oracle-convergence": "python -m msdm_lite.convergence --count 10000",
     "context-lite": "python -m msdm_lite.context --model lite --clips 24 --seed 0",
@@ -32,14 +35,39 @@ COMMANDS = {
     "separation-mean-of-8": f"{SEPARATE} mixture-known {ONE} --samples 8",
     "separation-wiener": f"{SEPARATE} wiener --model lite --clips band --steps 50 --seed 0",
     "separation-drums-given": f"{SEPARATE} mixture-known --model lite --clips band --steps 1 --seed 0 --given drums",
+    "separation-dirac-corrected": f"{SEPARATE} dirac --model lite {CORRECTED}",
+    "separation-gaussian-corrected": f"{SEPARATE} gaussian --model lite {CORRECTED}",
+    "separation-independent-dirac": f"{SEPARATE} dirac --model lite-independent {SAMPLED}",
+    "separation-independent-gaussian": f"{SEPARATE} gaussian --model lite-independent {SAMPLED}",
+    "separation-supervised": f"{SEPARATE} mixture-known --model lite-supervised --clips band --steps 1 --seed 0",
+    "separation-guided": f"{SEPARATE} guided --model lite-guided --clips band --steps 20 --seed 0",
+    "separation-guided-strongly": f"{SEPARATE} guided --model lite-guided --clips band --steps 20 --seed 0 --weight 2",
+    "separation-guided-dirac": f"{SEPARATE} dirac --model lite-guided {SAMPLED}",
+    "bands-generate": "msdm-lite evaluate --task generate --model lite --sketch lite-sketch --n 24 --seed 0",
+    "bands-generate-prior": "msdm-lite evaluate --task generate --model lite --n 24 --seed 0",
+    "bands-accompany": "msdm-lite evaluate --task accompany --model lite --n 24 --seed 0 --given bass drums",
     "separation-tiny": f"{SEPARATE} mixture-known --model tiny --clips band --steps 1 --seed 0",
     "separation-tiny-wiener": f"{SEPARATE} wiener --model tiny --clips band --steps 50 --seed 0",
     "separation-tiny-wave": f"{SEPARATE} wiener --model tiny-wave --clips band --steps 50 --seed 0",
+    **{f"songs-{data}-{title}": f"{SONGS} {data} --seed 0 --seconds 12 --method {method}"
+       for data in ("band", "composed")
+       for title, method in (("mixture-known", "mixture-known --model lite --steps 1"),
+                             ("supervised", "mixture-known --model lite-supervised --steps 1"),
+                             ("guided", "guided --model lite-guided --steps 20"), ("ideal-mask", "ideal-mask"))},
+    **{f"length-{model}-{seconds}": f"{SONGS} band --seed 0 --seconds {seconds} --method mixture-known --model {model} "
+                                    "--steps 1"
+       for model in ("lite", "lite-supervised") for seconds in LENGTHS},
     "quality-evaluations": "python benchmarks/quality.py --clips 8 --most 50 --model lite --paper",
 }
 # What says where, when and how fast a result was made, and is not its content
 CIRCUMSTANCES = {"wall_seconds", "date", "commit", "version", "device", "processor", "command", "model_record"}
 TOLERANCE = 0.1  # of a number, where the result does not say otherwise: dB, most of them
+
+
+def possible(name: str) -> bool:
+    """Can it be made here? Those of whole songs need the corpus, rendered (`msdm-lite data build`)."""
+    needs = any(word in COMMANDS[name] for word in ("--songs", "msdm_lite.distance"))
+    return not needs or all(song.ready for song in corpus.songs("test"))
 
 
 def place(name: str) -> Path:
@@ -134,13 +162,13 @@ def check(count: int = 2, seconds: float = 300.0, seed: int | None = None, progr
 
     Args:
         count: how many, drawn at random.
-        seconds: only those that took no longer, by their record.
+        seconds: only those that took no longer, by their record; those of songs only where the corpus is rendered.
         seed: of the draw.
 
     Raises:
         InputError: no result is so cheap, or one cannot be made any more.
     """
-    cheap = [name for name in COMMANDS if place(name).exists()
+    cheap = [name for name in COMMANDS if place(name).exists() and possible(name)
              and evaluate.result(name).get("wall_seconds", math.inf) <= seconds]
     if not cheap or count < 1:
         raise InputError(f"no result on record took less than {seconds:.0f} s")

@@ -32,6 +32,14 @@ def test_noise_is_told_from_music(real):
         assert found[name]["difference"]["low"] < 0.02
 
 
+def test_of_accompaniments_only_the_new_players_are_dealt_anew(real):
+    """Guitar and piano of another song: what bass and drums agree in stays, so the difference is smaller than of all."""
+    some = judge.judge(real, real, STEMS, given=("bass", "drums"))
+    everyone = judge.judge(real, real, STEMS)
+    assert some["onsets"]["made"] == everyone["onsets"]["made"]
+    assert everyone["onsets"]["dealt"]["mean"] < some["onsets"]["dealt"]["mean"] < some["onsets"]["made"]["mean"]
+
+
 def test_what_is_not_there_has_no_mean(real):
     silent = real.clone()
     silent[:, [0, 2, 3]] = 0

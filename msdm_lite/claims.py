@@ -1,0 +1,157 @@
+"""Every claim of the paper and of those who sum it up, and what came of it here: read from results, never typed.
+
+A claim knows where it was made, which chapter tests it, and how to read its outcome off the recorded results. The
+outcomes: *reproduced*, when the interval lies on the claimed side; *not reproduced*, when it lies on the other;
+*undecided*, when it holds both; *cannot be tested here*, with the reason. Chapter: `book/10-measuring.ipynb`.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from msdm_lite import evaluate, metrics, published
+
+YES, NO, OPEN, NEVER = "reproduced", "not reproduced", "undecided", "cannot be tested here"
+Outcome = tuple[str, str]  # what came out, and the figure or the reason
+
+
+@dataclass(frozen=True)
+class Claim:
+    """What is claimed, where, the chapter (by the stem of its file) that tests it, and what came out."""
+
+    statement: str
+    where: str
+    chapter: str
+    outcome: Callable[[], Outcome]
+
+
+def clips(name: str) -> np.ndarray:
+    """Improvement of each clip, mean over its stems, of a recorded separation: (clips,)."""
+    return np.nanmean(np.array(list(evaluate.result(name)["clips"].values()), float), 1)
+
+
+def difference(one: str, other: str) -> tuple[float, float, float]:
+    """Mean and 95 % interval of the first result's advantage over the second, clip by clip, in dB."""
+    a, b = evaluate.result(one)["clips"], evaluate.result(other)["clips"]
+    both = [name for name in a if name in b]
+    return metrics.bootstrap(np.nanmean(np.array([a[n] for n in both], float), 1)
+                             - np.nanmean(np.array([b[n] for n in both], float), 1))
+
+
+def side(mean: float, low: float, high: float, over: float = 0.0, unit: str = " dB", digits: int = 2) -> Outcome:
+    """Reproduced if all of the interval is above `over`, not if all is below."""
+    outcome = YES if low > over else NO if high < over else OPEN
+    return outcome, f"{mean:+.{digits}f}{unit} [{low:+.{digits}f}, {high:+.{digits}f}]"
+
+
+def better(one: str, other: str, over: float = 0.0) -> Callable[[], Outcome]:
+    """A claim that the first result beats the second by more than `over` dB."""
+    return lambda: side(*difference(one, other), over)
+
+
+def never(reason: str) -> Callable[[], Outcome]:
+    """A claim that nothing here can decide."""
+    return lambda: (NEVER, reason)
+
+
+def one_model_does_both() -> Outcome:
+    separated = evaluate.result("separation-dirac")
+    heard = evaluate.result("bands-generate")["audible"]["all"]
+    words = (f"separates by {separated['mean']:.2f} dB [{separated['low']:.2f}, {separated['high']:.2f}]; all four "
+             f"players are heard in {heard:.0%} of its bands")
+    return YES if separated["low"] > 0 and heard >= 0.8 else NO, words
+
+
+def about_three_decibels() -> Outcome:
+    mean, low, high = difference("separation-dirac", "separation-gaussian")
+    pairs = [published.SEPARATION[model, "dirac", True] - published.SEPARATION[model, "gaussian", True]
+             for model in ("joint", "independent")]
+    words = side(mean, low, high)[1]
+    return YES if low <= 3 <= high else NO, (f"{words}; the paper's own table says {pairs[0]:.2f} (joint) and "
+                                             f"{pairs[1]:.2f} (independent)")
+
+
+def keeps_up_with_supervised() -> Outcome:
+    mean, low, high = difference("separation-dirac", "separation-supervised")
+    words = f"Dirac: {side(mean, low, high)[1]}"
+    best = difference("separation-mixture-known", "separation-supervised")
+    return YES if high >= 0 else NO, f"{words}; one evaluation of the joint model, told the mix: {side(*best)[1]}"
+
+
+def coheres(name: str) -> Callable[[], Outcome]:
+    """A claim that made stems belong together: in onsets and in pitch classes, better than dealt anew."""
+    def outcome() -> Outcome:
+        found = evaluate.result(name)
+        both = [found[kind]["difference"] for kind in ("onsets", "chroma")]
+        parts = [side(one["mean"], one["low"], one["high"], unit="", digits=3) for one in both]
+        verdicts = {verdict for verdict, _ in parts}
+        words = "; ".join(f"{kind} {said}" for kind, (_, said) in zip(("onsets", "pitch classes"), parts, strict=True))
+        return (verdicts.pop() if len(verdicts) == 1 else "partly " + YES if YES in verdicts else OPEN), words
+
+    return outcome
+
+
+def context_is_learned() -> Outcome:
+    rows = evaluate.result("context-lite")["rows"]
+    best = max(rows, key=lambda row: row["low"])
+    sure = sum(row["low"] > 0 for row in rows)
+    return YES if sure else NO, (f"in {sure} of {len(rows)} pairs of stem and noise level; most for the "
+                                 f"{best['stem']} at {best['sigma']:g}: {best['saved']:.1%} of its error")
+
+
+def summary() -> str:
+    """The results in one small table, as the README shows it: Markdown."""
+    lines = ["| on songs that it never heard | |", "|---|---|"]
+    for title, name in (("`lite`, told the mix, one evaluation", "separation-mixture-known"),
+                        ("`lite-supervised`, which does nothing else", "separation-supervised"),
+                        ("`lite` as a prior, the paper's Dirac", "separation-dirac"),
+                        ("`lite` as a prior, the paper's Gaussian", "separation-gaussian"),
+                        ("`lite-independent`, Dirac", "separation-independent-dirac")):
+        found = evaluate.result(name)
+        lines.append(f"| {title} | {found['mean']:.1f} dB [{found['low']:.1f}, {found['high']:.1f}] |")
+    made = evaluate.result("bands-generate")
+    lines += [f"| bands from noise: all four players heard | {made['audible']['all']:.0%} |",
+              f"| how regular their beat is, beside that of real bands | {made['beat']['ratio']:.0%} |"]
+    clips = evaluate.result("separation-dirac")["n"]
+    return "\n".join([*lines, "", f"SI-SDR improvement over the mix, {clips} clips, one a song, 95 % intervals."])
+
+
+PAPER, CARD = "paper", "summary"
+CLAIMS = [
+    Claim("one model generates and separates", f"{PAPER}, abstract", "06-total-generation", one_model_does_both),
+    Claim("the joint model learns context: what a stem does depends on the others", f"{PAPER}, section 3",
+          "09-does-context-matter", context_is_learned),
+    Claim("Dirac separates better than Gaussian", f"{PAPER}, table 1", "07-separation",
+          better("separation-dirac", "separation-gaussian")),
+    Claim("Dirac is about 3 dB better than Gaussian", CARD, "07-separation", about_three_decibels),
+    Claim("correction steps improve Dirac", f"{PAPER}, table 1", "07-separation",
+          better("separation-dirac-corrected", "separation-dirac")),
+    Claim("correction steps improve Gaussian", f"{PAPER}, table 1", "07-separation",
+          better("separation-gaussian-corrected", "separation-gaussian")),
+    Claim("independent models separate better than the joint one (Dirac)", f"{PAPER}, table 1",
+          "09-does-context-matter", better("separation-independent-dirac", "separation-dirac")),
+    Claim("independent models separate better than the joint one (Gaussian)", f"{PAPER}, table 1",
+          "09-does-context-matter", better("separation-independent-gaussian", "separation-gaussian")),
+    Claim("a prior separates as well as a supervised model", f"{PAPER}, table 1", "10-measuring",
+          keeps_up_with_supervised),
+    Claim("guidance by a likelihood beats telling a model the mix (classifier-free guidance)", f"{CARD}, next check 2",
+          "11-beyond-the-paper", better("separation-dirac", "separation-guided")),
+    Claim("generated players belong together", f"{PAPER}, listening test", "06-total-generation",
+          coheres("bands-generate")),
+    Claim("added players follow the given ones", f"{PAPER}, section 5", "08-imputation", coheres("bands-accompany")),
+    Claim("the joint model's mixes are as good as those of a model of mixes (FAD 6.55 and 6.67)",
+          f"{PAPER}, section 5", "10-measuring", never("there is no model of mixes here to compare with")),
+    Claim("listeners prefer its quality and coherence to a model of mixes", f"{PAPER}, listening test",
+          "06-total-generation", never("it takes listeners")),
+    Claim("the first single model of both tasks", CARD, "06-total-generation", never("a matter of history")),
+]
+
+
+def rows(link: Callable[[str], str] = lambda chapter: f"[{chapter[:2]}]({chapter}.ipynb)") -> list[list[str]]:
+    """The table: claim, where it was made, the chapter that tests it, what came out, the figure."""
+    found = []
+    for claim in CLAIMS:
+        outcome, figure = claim.outcome()
+        found.append([claim.statement, claim.where, link(claim.chapter), outcome, figure])
+    return found

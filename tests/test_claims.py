@@ -1,0 +1,59 @@
+import pytest
+
+from msdm_lite import claims, evaluate
+from msdm_lite.resources import data_folder
+
+
+@pytest.mark.parametrize("interval, outcome", [((1.0, 0.5, 1.5), claims.YES), ((-1.0, -1.5, -0.5), claims.NO),
+                                               ((0.1, -0.5, 0.7), claims.OPEN)])
+def test_an_interval_decides_or_does_not(interval, outcome):
+    said, figure = claims.side(*interval)
+    assert said == outcome and figure == "{:+.2f} dB [{:+.2f}, {:+.2f}]".format(*interval)
+
+
+@pytest.fixture
+def recorded(monkeypatch):
+    """Results with ten clips each, in which one is always three decibels better than the other."""
+    values = {"good": 8.0, "bad": 5.0}
+
+    def result(name):
+        extra = {"third": [0.0, 0.0]} if name == "bad" else {}  # only clips that both have are compared
+        return {"clips": {f"{i}": [values[name] + i, float("nan")] for i in range(10)} | extra}
+
+    monkeypatch.setattr(evaluate, "result", result)
+
+
+def test_differences_are_taken_clip_by_clip(recorded):
+    assert claims.difference("good", "bad") == pytest.approx((3, 3, 3))  # the clips differ by 9 dB, their pairs do not
+    assert claims.better("good", "bad")()[0] == claims.YES and claims.better("bad", "good")()[0] == claims.NO
+    assert claims.better("good", "bad", over=3.5)()[0] == claims.NO
+
+
+@pytest.mark.parametrize("onsets, chroma, outcome", [
+    ((0.2, 0.1, 0.3), (0.2, 0.1, 0.3), claims.YES), ((0.2, 0.1, 0.3), (0.0, -0.1, 0.1), "partly reproduced"),
+    ((0.0, -0.1, 0.1), (-0.2, -0.3, -0.1), claims.OPEN), ((-0.2, -0.3, -0.1), (-0.2, -0.3, -0.1), claims.NO)])
+def test_coherence_is_judged_by_onsets_and_pitch_classes(monkeypatch, onsets, chroma, outcome):
+    found = {kind: {"difference": dict(zip(("mean", "low", "high"), values, strict=True))}
+             for kind, values in (("onsets", onsets), ("chroma", chroma))}
+    monkeypatch.setattr(evaluate, "result", lambda name: found)
+    assert claims.coheres("any")()[0] == outcome
+
+
+def test_the_readme_shows_the_results_of_now():
+    readme = data_folder().parent / "README.md"
+    if not readme.exists():
+        pytest.skip("an installation without the repository")
+    block = readme.read_text(encoding="utf-8").split("<!-- results: msdm-lite results --table -->\n")[1]
+    assert block.split("\n<!-- end of results -->")[0] == claims.summary(), "msdm-lite results --table prints it anew"
+
+
+def test_every_claim_has_an_outcome_and_a_chapter():
+    table = claims.rows()
+    assert len(table) == len(claims.CLAIMS) >= 15
+    known = {claims.YES, claims.NO, claims.OPEN, claims.NEVER, "partly reproduced"}
+    for claim, (statement, where, link, outcome, figure) in zip(claims.CLAIMS, table, strict=True):
+        assert outcome in known and figure and where and statement == claim.statement
+        assert claim.chapter in link
+        chapters = data_folder().parent / "book"
+        assert not chapters.is_dir() or (chapters / f"{claim.chapter}.ipynb").exists()
+    assert len({claim.statement for claim in claims.CLAIMS}) == len(claims.CLAIMS)
