@@ -58,7 +58,6 @@ ARMS = {
     "no mask head": Arm(always=without_gains),
     "the paper's noise levels": Arm({"sigma_free": (-3.0, 1.0), "sigma_known": (-3.0, 1.0)}),
     "no gain augmentation": Arm({"gain_db": 0.0}),
-    "no detuning": Arm({"detune": 0.0}),
 }
 
 
@@ -87,12 +86,10 @@ def main(out: Path, steps: int = 250, preset: str = "lite", data: str = "all", s
     deviation = train.deviations(reference, songs_of(data, "train"))
     songs, samples = songs_of(data, "val"), crop_samples(reference)
     sets = {"balanced": cut(reference, Crops(songs, samples, 48, seed=3)),
-            "unbalanced": cut(reference, Crops(songs, samples, 48, seed=3, augmentation=Augmentation(gain_db=6.0))),
-            "detuned": cut(reference, Crops(songs, samples, 48, seed=3, augmentation=Augmentation(detune=50.0)))}
+            "unbalanced": cut(reference, Crops(songs, samples, 48, seed=3, augmentation=Augmentation(gain_db=6.0)))}
     found: dict[str, Any] = {
         "what": "paired short runs: one choice changed in each, same crops and same noise; which learns sooner",
-        "data": "48 fixed crops of validation songs; unbalanced: each stem's gain drawn with 6 dB deviation; "
-                "detuned: half of them out of tune by up to 50 cents",
+        "data": "48 fixed crops of validation songs; unbalanced: each stem's gain drawn with 6 dB deviation",
         "errors": "1 is what the Wiener filter leaves; si_sdr_improvement: dB, mixture known, one evaluation",
         "steps": steps, "batch": base.batch, "n": f"one run each, seed {seed}", "arms": {}, "device": "cpu",
         "processor": device.processor(), "commit": train.commit(), "version": __version__,
