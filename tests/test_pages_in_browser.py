@@ -57,6 +57,7 @@ def page(request, browser):
     browser.get(request.param.as_uri())
     browser.execute_async_script("const done = arguments[0]; window.MathJax && MathJax.startup"
                                  " ? MathJax.startup.promise.then(() => done()) : done()")
+    browser.execute_script("document.querySelectorAll('details').forEach(d => d.open = true)")  # solutions, answers
     yield browser
     assert [entry["message"] for entry in browser.get_log("browser") if entry["level"] == "SEVERE"] == []
 
