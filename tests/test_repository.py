@@ -1,6 +1,7 @@
 """What stands around the package: workflows, citation, templates. They name things that must be there."""
 
 import re
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -57,3 +58,8 @@ def test_files_named_in_the_guides_are_there():
         text = (ROOT / name).read_text(encoding="utf-8")
         for path in re.findall(r"`((?:msdm_lite|book|data|tests|benchmarks)/[\w./-]+)`", text):
             assert (ROOT / path).exists(), f"{name} names {path}"
+
+
+def test_the_wheel_carries_the_data_where_the_package_looks_for_them():
+    wheel = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["hatch"]["build"]["targets"]["wheel"]
+    assert wheel["only-include"] == ["msdm_lite", "data"] and wheel["sources"] == {"data": "msdm_lite/_data"}
