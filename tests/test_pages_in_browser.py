@@ -7,7 +7,6 @@ its driver, unless MSDM_LITE_BROWSER says that they are required.
 """
 
 import os
-import shutil
 from pathlib import Path
 
 import pytest
@@ -16,33 +15,26 @@ REQUIRED = os.environ.get("MSDM_LITE_BROWSER") == "required"
 if not REQUIRED:
     pytest.importorskip("selenium", reason="needs selenium")
 
-from selenium.webdriver import Chrome, ChromeOptions, ChromeService, Keys  # noqa: E402
+from selenium.webdriver import Keys  # noqa: E402
 from selenium.webdriver.common.by import By  # noqa: E402
 from selenium.webdriver.support.ui import WebDriverWait  # noqa: E402
 
+from tests.browser import BROWSER, DRIVER, start  # noqa: E402
+
 SITE = Path(__file__).resolve().parent.parent / "build" / "_build" / "html" / "book"
 PAGES = sorted(path for path in SITE.glob("*.html"))
-BROWSER = shutil.which("chromium") or shutil.which("google-chrome")
-DRIVER = shutil.which("chromedriver")
 pytestmark = [] if REQUIRED else [
     pytest.mark.skipif(not PAGES, reason="the site is not built: make book"),
     pytest.mark.skipif(not (BROWSER and DRIVER), reason="needs Chromium and chromedriver")]
 # Every name leads nowhere: whatever a page asks of the network fails, and is on record as an error
-FLAGS = ["--headless=new", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking",
-         "--disable-component-update", "--disable-sync", "--autoplay-policy=no-user-gesture-required",
-         "--host-resolver-rules=MAP * ~NOTFOUND", "--force-prefers-reduced-motion"]
+OFFLINE = "--host-resolver-rules=MAP * ~NOTFOUND"
 DESK, PHONE = (1280, 900), (390, 844)
 
 
 @pytest.fixture(scope="module")
 def browser(tmp_path_factory):
     assert BROWSER and DRIVER, "Chromium and its driver are required: on Debian, apt-get install chromium-driver"
-    options = ChromeOptions()
-    options.binary_location = BROWSER
-    for flag in [*FLAGS, f"--user-data-dir={tmp_path_factory.mktemp('profile')}"]:
-        options.add_argument(flag)
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
-    driver = Chrome(options=options, service=ChromeService(DRIVER))
+    driver = start(tmp_path_factory.mktemp("profile"), OFFLINE, "--force-prefers-reduced-motion")
     driver.set_script_timeout(60)
     yield driver
     driver.quit()

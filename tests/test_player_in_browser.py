@@ -4,7 +4,6 @@ Runs where selenium, Chromium and its driver are installed, and is skipped elsew
 """
 
 import os
-import shutil
 import time
 
 import numpy as np
@@ -12,22 +11,18 @@ import pytest
 
 selenium = pytest.importorskip("selenium")
 
-from selenium.webdriver import Chrome, ChromeOptions, ChromeService, Keys  # noqa: E402
+from selenium.webdriver import Keys  # noqa: E402
 from selenium.webdriver.common.by import By  # noqa: E402
 from selenium.webdriver.support.ui import WebDriverWait  # noqa: E402
 
 from msdm_lite.listen import mixer, slider  # noqa: E402
+from tests.browser import BROWSER, DRIVER, start  # noqa: E402
 from tests.test_listen import RATE, band, picture  # noqa: E402
 
-BROWSER = shutil.which("chromium") or shutil.which("google-chrome")
-DRIVER = shutil.which("chromedriver")
 pytestmark = [
     pytest.mark.skipif(not (BROWSER and DRIVER), reason="needs Chromium and chromedriver"),
     pytest.mark.skipif(bool(os.environ.get("CI")), reason="continuous integration has no sound device to count on"),
 ]
-FLAGS = ["--headless=new", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
-         "--disable-background-networking", "--disable-component-update", "--disable-sync",
-         "--autoplay-policy=no-user-gesture-required"]
 SHELL = ("<!doctype html><html lang='en'><meta charset='utf-8'><meta name='viewport' content='width=device-width'>"
          "<title>test</title><body>{}</body></html>")
 
@@ -38,12 +33,7 @@ def sine(pitch, level, seconds=2):
 
 @pytest.fixture(scope="module")
 def browser(tmp_path_factory):
-    options = ChromeOptions()
-    options.binary_location = BROWSER
-    for flag in [*FLAGS, f"--user-data-dir={tmp_path_factory.mktemp('profile')}"]:
-        options.add_argument(flag)
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
-    driver = Chrome(options=options, service=ChromeService(DRIVER))
+    driver = start(tmp_path_factory.mktemp("profile"), "--disable-quic")
     yield driver
     driver.quit()
 
