@@ -114,18 +114,11 @@ def imputed(model: StemModel, bands: Tensor, styles: Sequence[str], wanted: Sequ
             "strangers": fad.frechet(cloud(strange).flatten(0, 1), truth),
             "heard": coherence.audible(made)[:, new].float().mean().item(), "played": playing.float().mean().item(),
             "level_db": level[playing].mean().item(),
-            **{name: interval(values) for name, values in difference.items()}}
+            **{name: metrics.interval(values) for name, values in difference.items()}}
     each = np.nanmean(np.stack(onsets), 0)  # of a band, over all choices: one value for an interval over bands
     where = np.array(styles)
-    return {"subsets": found, "by_style": {style: interval(each[where == style]) for style in sorted(set(styles))}}
-
-
-def interval(values: np.ndarray) -> dict:
-    """Mean and interval of what was measured; no interval of fewer than eight."""
-    values = values[np.isfinite(values)]
-    mean, low, high = metrics.bootstrap(values) if len(values) >= 8 else (
-        float(values.mean()) if len(values) else None, None, None)
-    return {"mean": mean, "low": low, "high": high, "n": len(values)}
+    by_style = {style: metrics.interval(each[where == style]) for style in sorted(set(styles))}
+    return {"subsets": found, "by_style": by_style}
 
 
 def main(out: Path, task: Literal["generate", "accompany"] = "generate", model: str = "lite",

@@ -7,7 +7,6 @@ import shlex
 import time
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 from tqdm import tqdm
@@ -114,10 +113,5 @@ def grouped(table: Tensor, groups: list[str]) -> dict:
 
 def summary(table: Tensor, stems: tuple[str, ...]) -> dict:
     """Mean and interval over songs of a table (songs, S): of each stem, and over all; no interval under 8 songs."""
-    found = {}
-    for name, column in [*zip(stems, table.T, strict=True), ("all", table.nanmean(1))]:
-        values = column[~column.isnan()].tolist()
-        mean, low, high = metrics.bootstrap(values) if len(values) >= 8 else (
-            float(np.mean(values)) if values else None, None, None)
-        found[name] = {"mean": mean, "low": low, "high": high, "n": len(values)}
-    return found
+    columns = [*zip(stems, table.T, strict=True), ("all", table.nanmean(1))]
+    return {name: metrics.interval(column) for name, column in columns}

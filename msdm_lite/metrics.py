@@ -49,3 +49,12 @@ def bootstrap(values, confidence: float = 0.95, draws: int = 10000, seed: int = 
     means = rng.choice(values, (draws, len(values))).mean(1)
     low, high = np.quantile(means, [(1 - confidence) / 2, (1 + confidence) / 2])
     return float(values.mean()), float(low), float(high)
+
+
+def interval(values) -> dict:
+    """Mean, interval (low, high) and number n of what was measured, NaN skipped; no interval of fewer than eight."""
+    values = np.asarray(values, dtype=float)
+    values = values[np.isfinite(values)]
+    mean, low, high = bootstrap(values) if len(values) >= 8 else (
+        float(values.mean()) if len(values) else None, None, None)
+    return {"mean": mean, "low": low, "high": high, "n": len(values)}

@@ -33,7 +33,7 @@ def test_noise_is_told_from_music(real):
 
 
 def test_of_accompaniments_only_the_new_players_are_dealt_anew(real):
-    """Guitar and piano of another song: what bass and drums agree in stays, so the difference is smaller than of all."""
+    """Guitar and piano of another song: what bass and drums agree in stays, so less is lost."""
     some = judge.judge(real, real, STEMS, given=("bass", "drums"))
     everyone = judge.judge(real, real, STEMS)
     assert some["onsets"]["made"] == everyone["onsets"]["made"]
