@@ -56,8 +56,9 @@ def separate(file: tyro.conf.Positional[Path], out: Path, model: str = "lite", m
 
 
 def generate(out: Path, model: str = "lite", sketch: str | None = None, seconds: float = 6.0, n: int = 1,
-             method: str = "ode", steps: int | None = None, churn: float | None = None, high: float | None = None,
-             low: float | None = None, sampler: str | None = None, seed: int = 0, device: str = "auto") -> None:
+             tempo: float | None = None, metre: int = 4, method: str = "ode", steps: int | None = None,
+             churn: float | None = None, high: float | None = None, low: float | None = None,
+             sampler: str | None = None, seed: int = 0, device: str = "auto") -> None:
     """Make bands from noise: for each its stems and their mix.
 
     Args:
@@ -66,6 +67,9 @@ def generate(out: Path, model: str = "lite", sketch: str | None = None, seconds:
         sketch: a model that makes a sketch of each band first, by name or path; without one the prior is alone.
         seconds: length of each.
         n: how many.
+        tempo: beats per minute, for a sketch that hears a click (lite-sketch does); that of a training song, another
+            for each band, if not given; 0 for no click.
+        metre: beats in a bar.
         method: ode (no fresh noise on the way) or paper (as published).
         steps: noise levels to sample at; more is slower. Each method has its own default.
         churn: fresh noise added on the way (S_churn); the method's own if not given.
@@ -81,7 +85,8 @@ def generate(out: Path, model: str = "lite", sketch: str | None = None, seconds:
     loaded = weights.load(model, device)
     sketcher = generation.pair(sketch, loaded)
     with audio.claimed(out) as folder:
-        bands = generation.generate(loaded, seconds, n, seed, method, steps, sys.stderr.isatty(), sketcher, **settings)
+        bands = generation.generate(loaded, seconds, n, seed, method, steps, sys.stderr.isatty(), sketcher, tempo,
+                                    metre, **settings)
         for number, band in enumerate(bands, 1):
             place = folder / f"{number:02d}"
             generation.save_band(place, band, loaded)

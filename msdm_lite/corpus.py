@@ -21,7 +21,8 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from msdm_lite import composed, variation
+from msdm_lite import click, composed, variation
+from msdm_lite import midi as midi_files
 from msdm_lite.audio import SAMPLE_RATE, STEMS
 from msdm_lite.errors import InputError, MachineError
 from msdm_lite.resources import cache, data, whole
@@ -35,6 +36,12 @@ log = logging.getLogger("msdm_lite")
 def _stems(path: str) -> np.ndarray:
     """A song's samples, mapped and not read: (S, T) int16. One map a process, however many crops are taken."""
     return np.load(path, mmap_mode="r")
+
+
+@lru_cache(maxsize=4096)
+def _grid(path: Path) -> np.ndarray:
+    """The click of a MIDI file, read once a process."""
+    return click.grid(midi_files.read(path))
 
 
 @dataclass(frozen=True)
@@ -81,6 +88,10 @@ class Song:
         found = stems[:, start : start + count].astype(np.float32) / 32767
         found = np.pad(found, ((0, 0), (0, count - found.shape[1])))
         return found * self._gains()[:, None] if self.balance == "loudness" else found
+
+    def click(self, seconds: np.ndarray) -> np.ndarray:
+        """Where such times (L,) lie in beat and bar, (4, L), as `msdm_lite.click` says it."""
+        return click.phases(_grid(self.midi()), seconds)
 
     def _gains_file(self) -> Path:
         return self.audio().with_suffix(".loudness.json")

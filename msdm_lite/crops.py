@@ -15,7 +15,10 @@ import torch
 from torch.utils.data import Dataset
 
 from msdm_lite.audio import SAMPLE_RATE, STEM_RMS, STEMS
+from msdm_lite.click import ROWS
 from msdm_lite.errors import InputError
+
+CLICK_HOP = 1024  # samples between two places of a crop's click
 
 
 class Track(Protocol):
@@ -50,21 +53,23 @@ class Crops(Dataset):
     """Random crops of tracks: a map-style dataset of dictionaries.
 
     `stems` is (S, T) float32; `name` and `source` say which track, `start` where in it (samples), `gains` (S,) what
-    each stem was multiplied by. Tracks are drawn in proportion to their length. Item `i` of epoch `e` depends on
-    (seed, e, i) alone, so any number of workers gives the same crops in the same order.
+    each stem was multiplied by. If asked for, `click` (4, T / 1024) says where samples 0, 1024, ... lie in beat and
+    bar; it is zero for tracks without a method `click(seconds)`. Tracks are drawn in proportion to their length. Item
+    `i` of epoch `e` depends on (seed, e, i) alone, so any number of workers gives the same crops in the same order.
 
     Args:
         tracks: where crops come from.
         samples: crop length T.
         length: how many crops make an epoch.
         augmentation: random changes; none if not given. Test tracks are never augmented.
+        clicks: items come with their click.
 
     Raises:
         InputError: no tracks, a song that is not rendered, or augmentation of test tracks.
     """
 
     def __init__(self, tracks: Sequence[Track], samples: int, length: int, seed: int = 0,
-                 augmentation: Augmentation | None = None):
+                 augmentation: Augmentation | None = None, clicks: bool = False):
         if not tracks:
             raise InputError("no songs to draw crops from")
         for track in tracks:
@@ -74,7 +79,7 @@ class Crops(Dataset):
         if self.augmentation != Augmentation() and any(track.split == "test" for track in tracks):
             raise InputError("test songs are heard as they are: no augmentation for them")
         self.tracks = list(tracks)
-        self.samples, self.length, self.seed, self.epoch = samples, length, seed, 0
+        self.samples, self.length, self.seed, self.epoch, self.clicks = samples, length, seed, 0, clicks
         self.lengths = np.array([track.samples for track in self.tracks])
         weights = np.maximum(self.lengths - samples, 1).astype(float)
         self.cumulative = np.cumsum(weights / weights.sum())
@@ -104,13 +109,21 @@ class Crops(Dataset):
         crop = self._read(track, start, cents)
         gains = 10 ** (change.gain_db * rng.standard_normal(len(STEMS)) / 20)
         gains[rng.random(len(STEMS)) < change.silence] = 0
-        if rng.random() < change.remix:
+        remixed = rng.random() < change.remix
+        if remixed:
             for row in range(1, len(STEMS)):
                 other, place = self._draw(rng)
                 crop[row] = self._read(other, place, cents)[row]
         stems = crop * gains[:, None].astype(np.float32)
-        return {"stems": torch.from_numpy(stems), "name": track.name, "source": track.source, "start": start,
+        item = {"stems": torch.from_numpy(stems), "name": track.name, "source": track.source, "start": start,
                 "gains": torch.from_numpy(gains.astype(np.float32))}
+        return item | {"click": torch.from_numpy(self._click(track, start, cents, remixed))} if self.clicks else item
+
+    def _click(self, track: Track, start: int, cents: float, remixed: bool) -> np.ndarray:
+        """(4, places): zeros for what has none, and for strangers who were put together."""
+        seconds = (start + np.arange(0, self.samples, CLICK_HOP) * 2 ** (cents / 1200)) / SAMPLE_RATE
+        counted = getattr(track, "click", None)
+        return counted(seconds) if counted and not remixed else np.zeros((ROWS, len(seconds)), np.float32)
 
 
 def window(track: Track, seconds: float, seed: int = 0, active: float = 0.5) -> int:

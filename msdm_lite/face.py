@@ -25,6 +25,7 @@ class StemModel(nn.Module):
     takes_mixture = False  # can be told the mixture while all stems are noisy, as `denoise(..., mixture=y)`
     makes_sound = True  # or only sketches of it
     sketched = 0.0  # share of training crops, the mixture unknown, that come with their sketch
+    clicked = 0.0  # share of training crops that come with their click
     levels = (-1.2, 1.4)  # mean and deviation of ln sigma in training, where the mixture is unknown
     shares = (1.0, 0.0, 0.0, 0.0)  # of training crops in which nothing, the mixture, stems, both are known
     denoiser: Any  # a module; its parts are those of the kind of model
@@ -58,6 +59,11 @@ class StemModel(nn.Module):
     def takes_sketch(self) -> bool:
         """Was it trained to paint sketches, as `denoise(..., sketch=drawn)`?"""
         return self.record.get("recipe", {}).get("sketched", self.sketched) > 0
+
+    @property
+    def takes_click(self) -> bool:
+        """Was it trained to hear a click, as `denoise(..., click=count)`?"""
+        return self.record.get("recipe", {}).get("clicked", self.clicked) > 0
 
     @property
     def stems(self) -> tuple[str, ...]:

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from msdm_lite import audio, methods, sampling, weights
+from msdm_lite import audio, click, corpus, methods, sampling, weights
 from msdm_lite.device import large_blocks_returned
 from msdm_lite.errors import InputError
 from msdm_lite.face import StemModel
@@ -31,7 +31,7 @@ LOG = logging.getLogger("msdm_lite")
 @large_blocks_returned()
 def generate(model: StemModel | str = "lite", seconds: float = 6.0, n: int = 1, seed: int = 0, method: str = "ode",
              steps: int | None = None, progress: bool = False, sketcher: StemModel | str | None = None,
-             **settings) -> Tensor:
+             tempo: float | None = None, metre: int = 4, **settings) -> Tensor:
     """n bands from noise: (n, S, T).
 
     Args:
@@ -41,10 +41,14 @@ def generate(model: StemModel | str = "lite", seconds: float = 6.0, n: int = 1, 
         method: a name in `msdm_lite.methods.GENERATIONS`.
         steps: noise levels; the method's own number if None.
         sketcher: a model, or its name, that makes a sketch of each band first; the model then paints it.
+        tempo: beats per minute of the click that a sketcher hears, if it hears one; that of a training song, another
+            for each band, if None; 0 if nobody is to count. The first beat of a bar is at the start.
+        metre: beats in a bar of that click.
         settings: any other field of `msdm_lite.methods.Method`.
 
     Raises:
-        InputError: no time or no bands, an unknown model or method, or settings that make no sense.
+        InputError: no time or no bands, an unknown model or method, settings that make no sense, or a tempo for a model
+            that hears no click.
     """
     if n < 1 or seed < 0 or not 0.1 <= seconds < float("inf"):
         raise InputError(f"{n} bands of {seconds} s with seed {seed} cannot be made: at least one, of a tenth of a "
@@ -54,6 +58,8 @@ def generate(model: StemModel | str = "lite", seconds: float = 6.0, n: int = 1, 
     model.must_sound()
     chosen = methods.named(method, GENERATIONS, steps=steps, **settings)
     sketcher = pair(sketcher, model)
+    if tempo is not None and not (sketcher and sketcher.takes_click):
+        raise InputError("nobody would hear the tempo: it is for a sketcher that was trained with a click")
     S, T = len(model.stems), round(seconds * model.sample_rate)
     shape = (1, S, *picture_shape(model, T))
     bands = torch.empty(n, S, T)
@@ -67,7 +73,10 @@ def generate(model: StemModel | str = "lite", seconds: float = 6.0, n: int = 1, 
         for i in range(n):
             own = int(np.random.SeedSequence((seed, i)).generate_state(1, np.uint64)[0] >> np.uint64(1))
             generator = torch.Generator().manual_seed(own)
-            told = partial(denoise, sketch=draw(sketching, shape[-1], generator)) if sketching else denoise
+            told: Denoise = denoise
+            if sketching:
+                count = counted(sketching.model, shape[-1], generator, tempo, metre)
+                told = partial(denoise, sketch=draw(sketching, shape[-1], generator, count))
             states = methods.conditional(told, shape, chosen, generator=generator, device=model.device)
             bands[i] = from_picture(sampling.end(states)[0], model, T)
     return bands
@@ -93,12 +102,31 @@ def pair(sketcher: StemModel | str | None, model: StemModel) -> StemModel | None
     return sketcher
 
 
-def draw(sketching: Windowed, frames: int, generator: torch.Generator, given: Tensor | None = None,
-         stems: Sequence[int] = (), weight: float = 1.0) -> Tensor:
-    """A sketch (1, S, bands, frames) from noise, or around the stems that are given, by number, and how strictly."""
+def counted(sketcher: StemModel, frames: int, generator: torch.Generator, tempo: float | None = None,
+            metre: int = 4) -> Tensor | None:
+    """The click (1, 4, frames) that a band plays to; None if its sketcher hears none, or the tempo is 0.
+
+    At the tempo of a training song if none is said: the model's first draw.
+    """
+    if not sketcher.takes_click or tempo == 0:
+        return None
+    if tempo is None:
+        tempi = [float(row["tempo"]) for row in corpus.table("band") if row["split"] == "train"]
+        tempo = tempi[int(torch.randint(len(tempi), (), generator=generator))]
+    hop = sketcher.config.bins / sketcher.sample_rate  # a picture begins a hop before the sound does
+    return click.steady(frames, hop, tempo, metre, hop)[None].to(sketcher.device)
+
+
+def draw(sketching: Windowed, frames: int, generator: torch.Generator, count: Tensor | None = None,
+         given: Tensor | None = None, stems: Sequence[int] = (), weight: float = 1.0) -> Tensor:
+    """A sketch (1, S, bands, frames) from noise, or around the stems that are given, by number, and how strictly.
+
+    To a click (1, 4, frames), or to none.
+    """
     model = sketching.model
+    denoise: Denoise = sketching if count is None else partial(sketching, click=count)
     shape = (1, len(model.stems), *model.denoiser.deviation.shape[1:], frames)
-    states = methods.conditional(sketching, shape, SKETCHES["ode"].but(weight=weight), given=given, stems=stems,
+    states = methods.conditional(denoise, shape, SKETCHES["ode"].but(weight=weight), given=given, stems=stems,
                                  generator=generator, device=model.device)
     return sampling.end(states)
 
@@ -196,7 +224,7 @@ def accompany(given: Mapping[str, str | Path | Tensor], model: StemModel | str =
         if sketching:
             sketching.tick = bar.update
             heard = sketch(clean, model.config.sketch)
-            drawn = draw(sketching, clean.shape[-1], generator, heard, numbers, chosen.weight)
+            drawn = draw(sketching, clean.shape[-1], generator, None, heard, numbers, chosen.weight)
             told = partial(denoise, sketch=drawn)
         states = methods.conditional(told, clean.shape, chosen, given=clean, stems=numbers, generator=generator)
         del clean  # the sampler has what it needs of it

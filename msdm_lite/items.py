@@ -57,6 +57,12 @@ def noise_of(items: Tensor, x: Tensor, recipe: Recipe) -> tuple[Tensor, Known, T
             sketched.to(x.device))
 
 
+def clicks_of(click: Tensor, items: Tensor, recipe: Recipe) -> Tensor:
+    """Clicks (B, 4, L) of items (B,): silent for those that do not hear theirs."""
+    hears = items.double() * 3**0.5 % 1 < (recipe.clicked or 0)  # a third irrational number
+    return click * hears[:, None, None]
+
+
 def shapes_of(items: Tensor, shares: tuple[float, ...]) -> Tensor:
     """Which shape of noise each item (B,) has: 0 nothing known, 1 the mixture, 2 some stems, 3 both.
 

@@ -34,6 +34,7 @@ class Config:
     task: str = "denoise"  # or "separate" (supervised), "guided" (can be told the mixture), "sketch"
     sketch: tuple[tuple[int, int], ...] = ()  # (bins, how many make a band) of sketches that it can be told, or makes
     fold_frames: int = 1  # how many frames make a column of the net
+    click: bool = False  # a sketcher that can hear one
 
     def to_dict(self) -> dict:
         return asdict(self)
@@ -48,7 +49,7 @@ class Config:
 PRESETS = {
     "lite": Config("lite", sketch=GROUPS),
     "lite-sketch": Config("lite-sketch", frames=128, bands=((96, 2),), widths=(64, 128, 192), blocks=(2, 2, 2),
-                          task="sketch", sketch=GROUPS, fold_frames=4),
+                          task="sketch", sketch=GROUPS, fold_frames=4, click=True),
     "lite-single": Config("lite-single", widths=(32, 48, 64, 96), told=128),  # four of these are as large as one lite
     "lite-supervised": Config("lite-supervised", task="separate"),
     "lite-guided": Config("lite-guided", task="guided"),

@@ -32,6 +32,7 @@ class Recipe:
     weight_decay: float = 0.01
     shapes: tuple[float, ...] | None = None  # shares of the crops with nothing, the mixture, stems, both known
     sketched: float | None = None  # share of the crops, mixture unknown, that come with their sketch
+    clicked: float | None = None  # share of the crops that come with their click, for a model that can hear one
     sigma_free: tuple[float, float] | None = None  # mean and deviation of ln sigma, mixture unknown
     sigma_known: tuple[float, float] = (0.2, 1.5)  # the same, mixture known
     gain_db: float = 2.0
@@ -54,6 +55,7 @@ class Recipe:
         rate = 1e-4 if not pictures else 3e-3 if optimizer == "muon" else 1e-3
         return replace(self, optimizer=optimizer, lr=self.lr or rate,
                        sigma_free=self.sigma_free or model.levels,
+                       clicked=model.clicked if self.clicked is None else self.clicked,
                        sketched=model.sketched if self.sketched is None else self.sketched,
                        shapes=self.shapes if self.shapes and len(model.stems) > 1 and model.shares[3] else shares)
 

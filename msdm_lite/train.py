@@ -34,7 +34,7 @@ from msdm_lite import optimizer as optimizers
 from msdm_lite.crops import Augmentation, Crops, Track
 from msdm_lite.errors import InputError
 from msdm_lite.face import StemModel
-from msdm_lite.items import Order, noise_of
+from msdm_lite.items import Order, clicks_of, noise_of
 from msdm_lite.journal import Journal
 from msdm_lite.known import Known
 from msdm_lite.model import build, preset
@@ -60,8 +60,9 @@ class Objective(nn.Module):
         super().__init__()
         self.model = model
 
-    def forward(self, x: Tensor, sigma: Tensor, known: Known, noise: Tensor, sketched: Tensor) -> Tensor:
-        return self.model.loss(x, sigma, known, noise, sketched).mean()
+    def forward(self, x: Tensor, sigma: Tensor, known: Known, noise: Tensor, sketched: Tensor,
+                **told: Tensor) -> Tensor:
+        return self.model.loss(x, sigma, known, noise, sketched, **told).mean()
 
 
 def commit() -> str:
@@ -168,7 +169,7 @@ def train(recipe: Recipe, out: str | Path, resume: bool = False, on: str = "auto
     objective, prepared = accelerator.prepare(Objective(model), optimizer)
 
     crops = Crops(songs, crop_samples(model), 2**62, recipe.seed,
-                  Augmentation(recipe.gain_db, recipe.silence, recipe.remix, recipe.detune))
+                  Augmentation(recipe.gain_db, recipe.silence, recipe.remix, recipe.detune), bool(recipe.clicked))
     # Processes beside this one: the crops are there when the step wants them
     loader = DataLoader(crops, recipe.batch, sampler=Order(step, recipe, accelerator.process_index, world),
                         num_workers=workers, prefetch_factor=8, pin_memory=where.type == "cuda",
@@ -231,9 +232,12 @@ def train(recipe: Recipe, out: str | Path, resume: bool = False, on: str = "auto
                                                                       strict=True)]
                 x = pictures(model, batch["stems"].to(where, non_blocking=True))  # (B, S, bins, frames)
                 first = ((step * recipe.accumulate + turn) * world + accelerator.process_index) * recipe.batch
-                sigma, known, noise, sketched = noise_of(torch.arange(first, first + recipe.batch), x, recipe)
+                items = torch.arange(first, first + recipe.batch)
+                sigma, known, noise, sketched = noise_of(items, x, recipe)
+                told = {"click": clicks_of(batch["click"], items, recipe).to(x)[..., : x.shape[-1]]
+                        } if recipe.clicked else {}
                 with accelerator.accumulate(objective):
-                    mean = objective(x, sigma, known, noise, sketched)
+                    mean = objective(x, sigma, known, noise, sketched, **told)
                     accelerator.backward(mean)
                     value += mean.detach() / recipe.accumulate
                     if accelerator.sync_gradients:

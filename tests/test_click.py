@@ -1,0 +1,185 @@
+"""The click: against pretty_midi's beats, and against what is heard in a crop."""
+
+import mido
+import numpy as np
+import pretty_midi
+import pytest
+import torch
+
+from msdm_lite import click, corpus, generation
+from msdm_lite.crops import CLICK_HOP, Augmentation, Crops
+from msdm_lite.errors import InputError
+from msdm_lite.items import clicks_of
+from msdm_lite.recipe import Recipe
+
+
+def written(path, *changes) -> mido.MidiFile:
+    """A song of one note, eight minutes long at most, with (ticks, message) on the way."""
+    song = mido.MidiFile(ticks_per_beat=96)
+    track = mido.MidiTrack([mido.MetaMessage("time_signature", numerator=4, denominator=4, time=0)])
+    now = 0
+    for at, message in changes:
+        track.append(message.copy(time=at - now))
+        now = at
+    track += [mido.Message("note_on", note=60, velocity=64, time=0), mido.Message("note_off", note=60, time=96 * 64)]
+    song.tracks.append(track)
+    song.save(path)
+    return mido.MidiFile(path)
+
+
+def turns(rows: np.ndarray) -> np.ndarray:
+    """Place in the beat, or the bar, from sine and cosine (2, L): -0.5 to 0.5, 0 on the beat."""
+    return np.arctan2(*rows) / (2 * np.pi)
+
+
+CHANGES = (
+    (0, mido.MetaMessage("set_tempo", tempo=600000)), (96 * 8, mido.MetaMessage("set_tempo", tempo=431000)),
+    (96 * 16, mido.MetaMessage("time_signature", numerator=3, denominator=4)),
+    (96 * 28, mido.MetaMessage("set_tempo", tempo=900000)))
+
+
+def test_beats_and_bars_are_where_pretty_midi_finds_them(tmp_path):
+    """Tempo and metre change on the way; its beats and downbeats are our zeros, to a thousandth of a beat."""
+    grid = click.grid(written(tmp_path / "song.mid", *CHANGES))
+    other = pretty_midi.PrettyMIDI(str(tmp_path / "song.mid"))
+    beats, bars = other.get_beats(), other.get_downbeats()
+    assert len(beats) > 80 and len(bars) > 20
+    assert np.abs(turns(click.phases(grid, beats)[:2])).max() < 1e-3
+    assert np.abs(turns(click.phases(grid, bars)[2:])).max() < 1e-3
+    between = click.phases(grid, (beats[:-1] + beats[1:]) / 2)  # and nowhere else
+    assert np.abs(turns(between[:2])).min() > 0.49
+
+
+def test_the_last_tempo_goes_on_after_the_end(tmp_path):
+    grid = click.grid(written(tmp_path / "song.mid"))
+    assert np.abs(turns(click.phases(grid, np.array([1000.0, 1000.5]))[:2])).max() < 1e-3  # 120 beats a minute
+    assert np.abs(turns(click.phases(grid, np.array([1000.25]))[:2])).min() > 0.49
+
+
+def test_a_steady_click_is_that_of_a_song_of_one_tempo(tmp_path):
+    song = written(tmp_path / "song.mid", (0, mido.MetaMessage("set_tempo", tempo=500000)),
+                   (0, mido.MetaMessage("time_signature", numerator=3, denominator=4)))
+    want = click.phases(click.grid(song), np.arange(40) * 0.05)
+    got = click.steady(45, 0.05, 120, metre=3, start=0.25)[:, 5:]  # the first beat is at the sixth frame
+    torch.testing.assert_close(got, torch.from_numpy(want), rtol=0, atol=1e-4)
+
+
+@pytest.mark.parametrize("tempo, metre", [(0, 4), (1000, 4), (float("nan"), 4), (120, 0)])
+def test_clicks_that_are_none(tempo, metre):
+    with pytest.raises(InputError, match="click"):
+        click.steady(10, 0.05, tempo, metre)
+
+
+def test_every_band_song_counts_at_its_tempo():
+    """The table's tempo and the MIDI's: a whole beat later, at the same place in the beat."""
+    rows = [row for row in corpus.table("band")][::50]
+    for row in rows:
+        song = next(song for song in corpus.songs(source="band") if song.name == row["name"])
+        seconds = np.arange(20.0) + 0.123
+        later = seconds + 60 / float(row["tempo"])
+        np.testing.assert_allclose(song.click(seconds)[:2], song.click(later)[:2], atol=0.02)
+
+
+class Metronome:
+    """A track whose stems are one sample of 1 at every beat, 100 a minute, four to a bar."""
+
+    name, source, split, samples = "metronome", "test", "train", 22050 * 60
+
+    def read(self, start=0, count=None):
+        where = np.arange(start, start + (count or self.samples))
+        beat = where % 13230 == 0
+        return np.broadcast_to(beat.astype(np.float32), (4, len(where))).copy()
+
+    def click(self, seconds):
+        return click.phases(np.array([[0, 0, 0], [600, 1000, 250]]), seconds)
+
+
+@pytest.mark.parametrize("detune", [0.0, 100.0])
+def test_what_is_heard_is_on_the_beat(detune):
+    """Also when the tape runs fast or slow; to one place of the click, a twelfth of a beat."""
+    crops = Crops([Metronome()], 128 * CLICK_HOP, 12, augmentation=Augmentation(detune=detune), clicks=True)
+    changed = 0
+    for i in range(len(crops)):
+        item = crops[i]
+        assert item["click"].shape == (4, 128)
+        onsets = np.flatnonzero(item["stems"][0].numpy() > 0.3)
+        onsets = onsets[(onsets > CLICK_HOP) & (onsets < 126 * CLICK_HOP)]
+        at = np.interp(onsets / CLICK_HOP, np.arange(128), np.unwrap(2 * np.pi * turns(item["click"][:2].numpy())))
+        assert len(onsets) > 6 and np.abs(np.sin(at / 2)).max() < 0.05
+        changed += abs(np.diff(onsets).max() - 13230) > 20
+    assert (changed > 2) == (detune > 0)
+
+
+def test_nobody_counts_for_strangers_or_where_there_is_no_click():
+    remixed = Crops([Metronome()], 20 * CLICK_HOP, 3, augmentation=Augmentation(remix=1.0), clicks=True)
+    assert not any(remixed[i]["click"].any() for i in range(3))
+
+    class Plain(Metronome):
+        click = None
+
+    assert not Crops([Plain()], 20 * CLICK_HOP, 3, clicks=True)[0]["click"].any()
+    assert "click" not in Crops([Metronome()], 20 * CLICK_HOP, 3)[0]
+
+
+def test_a_share_of_the_items_hears_its_click():
+    count = torch.ones(3000, 4, 2)
+    for share in (0.0, 2 / 3, 1.0):
+        heard = clicks_of(count, torch.arange(3000), Recipe(clicked=share))[:, 0, 0]
+        assert abs(heard.mean().item() - share) < 0.01
+
+
+def test_the_click_reaches_a_sketch(sketcher):
+    """An untrained model ignores it; with weights that are not zero it changes the answer, and silence is nobody's."""
+    import copy
+
+    x, sigma = torch.randn(2, 4, 96, 30), torch.tensor([0.5, 2.0])
+    count = click.steady(30, 0.05, 120)[None].expand(2, -1, -1)
+    torch.testing.assert_close(sketcher.denoise(x, sigma, click=count), sketcher.denoise(x, sigma))
+    moved = copy.deepcopy(sketcher)
+    torch.manual_seed(1)
+    for layer in moved.denoiser.net.folding.leave:
+        layer.weight.data.add_(0.05 * torch.randn_like(layer.weight))
+    nobody = moved.denoise(x, sigma)
+    assert (moved.denoise(x, sigma, click=count) - nobody).abs().max() > 1e-3
+    torch.testing.assert_close(moved.denoise(x, sigma, click=click.silent(x)), nobody)
+
+
+def test_a_model_without_a_click_refuses_one():
+    from dataclasses import replace
+
+    from msdm_lite.model import PRESETS, build
+    deaf = build(replace(PRESETS["lite-sketch"], widths=(16, 24), blocks=(1, 1), told=16, click=False))
+    assert not deaf.takes_click and generation.counted(deaf, 10, torch.Generator()) is None
+    with pytest.raises(InputError, match="hear a click"):
+        deaf.denoise(torch.zeros(1, 4, 96, 8), torch.ones(1), click=torch.zeros(1, 4, 8))
+
+
+def test_a_band_plays_to_the_tempo_that_is_asked_for(painter, sketcher, monkeypatch):
+    """The sketcher hears a click whose first beat is where the sound begins, one hop into the picture."""
+    seen = []
+    denoise = type(sketcher).denoise
+
+    def spy(self, x, sigma, known=None, click=None):
+        seen.append(click)
+        return denoise(self, x, sigma, known, click)
+
+    monkeypatch.setattr(type(sketcher), "denoise", spy)
+    hop = 1024 / 22050
+
+    def heard(**settings):
+        seen.clear()
+        generation.generate(painter, 1.0, 1, steps=2, sketcher=sketcher, **settings)
+        assert all(one is seen[0] or torch.equal(one, seen[0]) for one in seen)
+        return seen[0]
+
+    count = heard(tempo=90, metre=3)
+    torch.testing.assert_close(count[0], click.steady(count.shape[-1], hop, 90, 3, hop))
+    torch.testing.assert_close(count[0, :, 1], torch.tensor([0.0, 1.0, 0.0, 1.0]))
+    assert heard(tempo=0) is None
+    drawn = heard(seed=1)
+    assert torch.equal(drawn, heard(seed=1)) and not torch.equal(drawn, heard(seed=2))
+    for settings, says in (({"tempo": 1000}, "20 to 400"), ({"tempo": 90, "metre": 0}, "20 to 400")):
+        with pytest.raises(InputError, match=says):
+            heard(**settings)
+    with pytest.raises(InputError, match="nobody would hear"):
+        generation.generate(painter, 1.0, 1, steps=2, tempo=90)
