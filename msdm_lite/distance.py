@@ -19,7 +19,7 @@ import tyro
 from torch import Tensor
 from tqdm import tqdm
 
-from msdm_lite import coherence, evaluate, fad, generation, judge, metrics, musicnn, weights
+from msdm_lite import coherence, evaluate, fad, generation, judge, metrics, musicnn, vggish, weights
 from msdm_lite.audio import SAMPLE_RATE, STEMS
 from msdm_lite.crops import Crops
 from msdm_lite.errors import InputError
@@ -44,9 +44,12 @@ def real(data: str, split: str, n: int, seconds: float, seed: int = 0) -> tuple[
     raise InputError(f"{data} has too little music of two players or more for {n} crops of {seconds:g} s")
 
 
-def cloud(bands: Tensor) -> Tensor:
-    """Embeddings of the mixtures of bands (n, S, T): (n, W, 200), W windows of three seconds."""
-    return torch.cat([musicnn.embed(some.sum(1)) for some in bands.split(16)])
+EMBEDDINGS = {"musicnn": musicnn.embed, "vggish": vggish.embed}
+
+
+def cloud(bands: Tensor, embedding: str = "musicnn") -> Tensor:
+    """Embeddings of the mixtures of bands (n, S, T): (n, W, d), W windows of three seconds, or of one (VGGish)."""
+    return torch.cat([EMBEDDINGS[embedding](some.sum(1)) for some in bands.split(16)])
 
 
 def apart(made: Tensor, other: Tensor, seed: int = 0) -> dict:
@@ -59,7 +62,8 @@ def apart(made: Tensor, other: Tensor, seed: int = 0) -> dict:
 
 
 def generated(model: StemModel, n: int, seconds: float, data: str, seed: int = 0,
-              sketcher: StemModel | None = None, steps: int | None = None, progress: bool = True) -> dict:
+              sketcher: StemModel | None = None, steps: int | None = None, progress: bool = True,
+              embedding: str = "musicnn") -> dict:
     """Bands from noise beside bands of the training and of the test songs, n each.
 
     `copies` is how near a sound is to the nearest training sound, over how near a test sound is: well under 1, and the
@@ -68,8 +72,8 @@ def generated(model: StemModel, n: int, seconds: float, data: str, seed: int = 0
     """
     made = torch.cat([generation.generate(model, seconds, 1, seed + i, steps=steps, sketcher=sketcher)
                       for i in tqdm(range(n), desc="generating", unit="band", disable=not progress)])
-    learned, test = (cloud(real(data, split, n, seconds, seed)[0]) for split in ("train", "test"))
-    own = cloud(made)
+    learned, test = (cloud(real(data, split, n, seconds, seed)[0], embedding) for split in ("train", "test"))
+    own = cloud(made, embedding)
     train, held = learned.flatten(0, 1), test.flatten(0, 1)
     flat = own.flatten(0, 1)
     two = torch.stack([fad.nearest(cloud, train).median() for cloud in (flat, held)])
@@ -86,12 +90,13 @@ def subsets(stems: Sequence[str] = STEMS) -> list[tuple[str, ...]]:
 
 
 def imputed(model: StemModel, bands: Tensor, styles: Sequence[str], wanted: Sequence[tuple[str, ...]], seed: int = 0,
-            sketcher: StemModel | None = None, steps: int | None = None, progress: bool = True) -> dict:
+            sketcher: StemModel | None = None, steps: int | None = None, progress: bool = True,
+            embedding: str = "musicnn") -> dict:
     """For each choice of players to add to bands (n, 4, T): sub-FAD, density, and whether the new players follow.
 
     Each stands beside the same of real players from another song: where they are no worse, the model is not listening.
     """
-    truth = cloud(bands).flatten(0, 1)
+    truth = cloud(bands, embedding).flatten(0, 1)
     found: dict[str, dict] = {}
     onsets = []
     order = torch.arange(len(bands)).roll(1)
@@ -110,8 +115,8 @@ def imputed(model: StemModel, bands: Tensor, styles: Sequence[str], wanted: Sequ
                       / bands[:, new].square().mean(-1).clamp(min=1e-10)).log10()
         playing = coherence.audible(bands)[:, new]
         found[", ".join(some)] = {
-            "fad": fad.frechet(cloud(made).flatten(0, 1), truth),
-            "strangers": fad.frechet(cloud(strange).flatten(0, 1), truth),
+            "fad": fad.frechet(cloud(made, embedding).flatten(0, 1), truth),
+            "strangers": fad.frechet(cloud(strange, embedding).flatten(0, 1), truth),
             "heard": coherence.audible(made)[:, new].float().mean().item(), "played": playing.float().mean().item(),
             "level_db": level[playing].mean().item(),
             **{name: metrics.interval(values) for name, values in difference.items()}}
@@ -123,7 +128,7 @@ def imputed(model: StemModel, bands: Tensor, styles: Sequence[str], wanted: Sequ
 
 def main(out: Path, task: Literal["generate", "accompany"] = "generate", model: str = "lite",
          sketch: str | None = None, n: int = 300, seconds: float = 6.0, data: str = "band", steps: int | None = None,
-         seed: int = 0) -> None:
+         embedding: Literal["musicnn", "vggish"] = "musicnn", seed: int = 0) -> None:
     """Measure it and write one JSON file.
 
     Args:
@@ -135,6 +140,7 @@ def main(out: Path, task: Literal["generate", "accompany"] = "generate", model: 
         seconds: of each, three or more.
         data: band, composed or all: whose test songs they are held to, and given players come from.
         steps: noise levels; the method's own number if not given.
+        embedding: musicnn, or vggish, which published distances use; it needs `torchvggish` and, once, the network.
         seed: of everything random.
     """
     if n < 8 or seconds < 3:
@@ -142,13 +148,15 @@ def main(out: Path, task: Literal["generate", "accompany"] = "generate", model: 
     loaded, begun = weights.load(model), time.perf_counter()
     sketcher = generation.pair(sketch, loaded)
     if task == "generate":
-        found = generated(loaded, n, seconds, data, seed, sketcher, steps)
+        found = generated(loaded, n, seconds, data, seed, sketcher, steps, embedding=embedding)
     else:
-        found = imputed(loaded, *real(data, "test", n, seconds, seed), subsets(), seed, sketcher, steps)
+        found = imputed(loaded, *real(data, "test", n, seconds, seed), subsets(), seed, sketcher, steps,
+                        embedding=embedding)
     words = f"--task {task} --model {model} --n {n} --seconds {seconds:g} --data {data} --seed {seed}"
     words += "".join(f" --{key} {value}" for key, value in (("sketch", sketch), ("steps", steps)) if value is not None)
-    evaluate.save({"what": "Frechet distance of musicnn embeddings of mixtures, windows of 3 s, to songs of the test "
-                           "split; of accompaniments, given and new players together",
+    words += f" --embedding {embedding}" if embedding != "musicnn" else ""
+    evaluate.save({"what": f"Frechet distance of {embedding} embeddings of mixtures to songs of the test split; of "
+                           "accompaniments, given and new players together",
                    "task": task, "model": model, "settings": {"sketch": sketch, "steps": steps, "seconds": seconds},
                    "data": data, "n": n, "interval": "95 % percentile bootstrap over bands", **found, "seed": seed,
                    **evaluate.circumstances(loaded, begun),
