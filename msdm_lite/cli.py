@@ -202,11 +202,11 @@ def evaluate(task: Literal["separate", "generate", "accompany"] = "separate", me
         says = "; ".join(f"{kind} {made[kind]['all']['mean']:.2f} dB" for kind in ("published", "active"))
         says += f", n = {made['n']} songs"
     elif task == "separate":
-        made = ev.evaluate(method or "mixture-known", model, clips, steps, seed, device, shown, given or (), **chosen)
+        made = ev.evaluate(method, model, clips, steps, seed, device, shown, given or (), **chosen)
         says = f"{made['method']}: {made['mean']:.2f} dB [{made['low']:.2f}, {made['high']:.2f}], n = {made['n']}"
     else:
-        made = judge.evaluate_bands(task, model, n or 24, method, steps, given or ("bass", "drums"), seed, device,
-                                    shown, sketch, **chosen)
+        made = judge.evaluate_bands(task, model, 24 if n is None else n, method, steps, given or ("bass", "drums"),
+                                    seed, device, shown, sketch, **chosen)
         says = f"{task}: all stems heard in {100 * made['audible']['all']:.0f} %, n = {made['n']}"
     if out is not None:
         print(ev.save(made, out))

@@ -21,9 +21,9 @@ def train(out: Path, preset: str = "lite", data: str = "all", minutes: float | N
 
     Args:
         out: folder for the checkpoint, the log (JSON lines and TensorBoard) and, at the end, the weights.
-        preset: lite or tiny; lite-single, for one stem; lite-supervised, which separates and does nothing else;
-            lite-guided, for classifier-free guidance; lite-sketch; tiny-wave, of waveforms; base or
-            paper too, which want a GPU.
+        preset: lite or tiny; lite-single, for one stem, and lite-small, as large and for all; lite-supervised, which
+            separates and does nothing else; lite-guided, for classifier-free guidance; lite-sketch; tiny-wave, of
+            waveforms; base or paper too, which want a GPU.
         data: band, composed or all training songs; or a folder of stems, Slakh2100 among them.
         minutes: how long to train, validation not counted; or say --steps.
         steps: how many steps to train.
@@ -56,8 +56,8 @@ def train(out: Path, preset: str = "lite", data: str = "all", minutes: float | N
 
     recipe = Recipe(preset=preset, data=data, minutes=minutes, steps=steps, start=start, stems=stems or None,
                     batch=batch, accumulate=accumulate, optimizer=optimizer, lr=lr, seed=seed, gain_db=gain_db,
-                    silence=silence, remix=remix, variations=variations, programs=programs, transpose=transpose,
-                    soundfonts=soundfonts, balance=balance, log_every=log_every)
+                    silence=silence, remix=remix, detune=detune, variations=variations, programs=programs,
+                    transpose=transpose, soundfonts=soundfonts, balance=balance, log_every=log_every)
     path = run(recipe, out, resume, device, sys.stderr.isatty(), checkpoint_minutes, compile, workers)
     if os.environ.get("RANK", "0") == "0":  # of several processes the first writes, and says so
         print(path)

@@ -6,19 +6,23 @@ where nobody counts. Chapter: `book/06-total-generation.ipynb`.
 """
 
 import math
+from typing import TYPE_CHECKING
 
-import mido
 import numpy as np
 import torch
 from torch import Tensor
 
+from msdm_lite import resources
 from msdm_lite.errors import InputError
+
+if TYPE_CHECKING:
+    import mido
 
 ROWS = 4  # sine and cosine, of beat and bar
 FOREVER = 1e5  # seconds: the last tempo of a song goes on
 
 
-def grid(song: mido.MidiFile) -> np.ndarray:
+def grid(song: "mido.MidiFile") -> np.ndarray:
     """(n, 3): seconds, beats and bars since the start wherever tempo or metre change, and at a far end.
 
     A beat is what the metre counts: a quarter in 3/4, an eighth in 6/8.
@@ -32,7 +36,7 @@ def grid(song: mido.MidiFile) -> np.ndarray:
         beats = quarters * metre[1] / 4
         return second + quarters * tempo / 1e6, beat + beats, bar + beats / metre[0]
 
-    for message in mido.merge_tracks(song.tracks):
+    for message in resources.library("mido").merge_tracks(song.tracks):
         second, beat, bar = on(message.time)
         if message.type == "set_tempo":
             tempo = message.tempo

@@ -22,7 +22,7 @@ from tqdm import tqdm
 
 from msdm_lite import debian, midi
 from msdm_lite.audio import STEMS
-from msdm_lite.errors import InputError
+from msdm_lite.errors import InputError, MachineError
 
 # Degrees of the scale and chord types. Common pop, rock, blues and jazz turns; eight bars each.
 MAJOR = {"I": (0, ""), "ii": (2, "m"), "iii": (4, "m"), "IV": (5, ""), "V": (7, ""), "V7": (7, "7"), "vi": (9, "m"),
@@ -124,7 +124,6 @@ def play(song: Song) -> mido.MidiFile | None:
             return None
         played = midi.read(Path(scratch, "song.mid"))
     out = mido.MidiFile(ticks_per_beat=played.ticks_per_beat)
-    program = 0
     for track in played.tracks:
         kept, waited, program = mido.MidiTrack(), 0, 0
         for message in track:
@@ -170,6 +169,8 @@ def songs(count: int, seed: int = 0, least: float = 0.6) -> Iterator[tuple[Song,
         active = midi.activity(played) if played else {}
         if min(active.get(stem, 0.0) for stem in STEMS) < least:
             hopeless.add(groove)
+            if len(hopeless) == sum(len(set(some)) for some in choice.values()):
+                raise MachineError("MMA plays none of its grooves with all four stems: is its package whole?")
             continue
         made += 1
         yield song, played

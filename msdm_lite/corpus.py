@@ -22,7 +22,6 @@ import numpy as np
 from tqdm import tqdm
 
 from msdm_lite import click, composed, variation
-from msdm_lite import midi as midi_files
 from msdm_lite.audio import SAMPLE_RATE, STEMS
 from msdm_lite.errors import InputError, MachineError
 from msdm_lite.resources import cache, data, whole
@@ -41,7 +40,9 @@ def _stems(path: str) -> np.ndarray:
 @lru_cache(maxsize=4096)
 def _grid(path: Path) -> np.ndarray:
     """The click of a MIDI file, read once a process."""
-    return click.grid(midi_files.read(path))
+    from msdm_lite import midi  # which needs mido
+
+    return click.grid(midi.read(path))
 
 
 @dataclass(frozen=True)
@@ -190,6 +191,10 @@ def build(wanted: list[Song] | None = None, workers: int | None = None, skip: bo
             missing = [song for song in missing if song.source != source]
     if not missing:
         return 0
+    from msdm_lite import render
+
+    for font in sorted({song.changes.soundfont for song in missing if not song.audio().exists()}):
+        render.soundfont(font)  # fetched here, once, like the songs
     root = cache("corpus")
     root.mkdir(parents=True, exist_ok=True)
     for scrap in root.rglob("*.part"):  # of a run that was killed; an hour: not of one beside us

@@ -5,7 +5,7 @@ import subprocess
 import tempfile
 from pathlib import Path
 
-from msdm_lite.errors import InputError
+from msdm_lite.errors import MachineError
 from msdm_lite.resources import cache
 
 
@@ -13,13 +13,13 @@ def fetch(package: str) -> Path:
     """The root of an unpacked Debian package; it is downloaded on the first call only.
 
     Raises:
-        InputError: there is no `apt-get` here, or it cannot get the package.
+        MachineError: there is no `apt-get` here, or it cannot get the package.
     """
     folder = cache("debian", package)
     if folder.is_dir():
         return folder
     if not (shutil.which("apt-get") and shutil.which("dpkg-deb")):
-        raise InputError(
+        raise MachineError(
             f"the package {package} comes from Debian, and this machine has no apt-get; "
             f"unpack it by hand into {folder}"
         )
@@ -30,7 +30,13 @@ def fetch(package: str) -> Path:
         files = list(Path(scratch).glob("*.deb"))
         if got.returncode or not files:
             why = (got.stderr.strip().splitlines() or ["no reason given"])[-1]
-            raise InputError(f"apt-get cannot download {package} ({why}); `apt-get update` may help")
-        subprocess.run(["dpkg-deb", "-x", str(files[0]), f"{scratch}/root"], check=True)
-        Path(scratch, "root").rename(folder)
+            raise MachineError(f"apt-get cannot download {package} ({why}); `apt-get update` may help")
+        opened = subprocess.run(["dpkg-deb", "-x", str(files[0]), f"{scratch}/root"], capture_output=True, text=True)
+        if opened.returncode:
+            raise MachineError(f"the package {package} cannot be unpacked ({opened.stderr.strip()})")
+        try:
+            Path(scratch, "root").rename(folder)
+        except OSError:
+            if not folder.is_dir():  # or else another process was quicker
+                raise
     return folder

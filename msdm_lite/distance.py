@@ -159,7 +159,7 @@ def main(out: Path, task: Literal["generate", "accompany"] = "generate", model: 
                            "accompaniments, given and new players together",
                    "task": task, "model": model, "settings": {"sketch": sketch, "steps": steps, "seconds": seconds},
                    "data": data, "n": n, "interval": "95 % percentile bootstrap over bands", **found, "seed": seed,
-                   **evaluate.circumstances(loaded, begun),
+                   **evaluate.circumstances(loaded, begun, sketcher),
                    "command": f"python -m msdm_lite.distance {words} --out {out}"}, out)
 
 

@@ -13,10 +13,11 @@ from tqdm import tqdm
 
 import msdm_lite
 from msdm_lite import audio, device, metrics, resources, weights
+from msdm_lite.audio import STEMS
 from msdm_lite.errors import InputError
 from msdm_lite.face import StemModel
 from msdm_lite.methods import METHODS, named
-from msdm_lite.separation import separate
+from msdm_lite.separation import separate, suits
 from msdm_lite.train import commit
 
 
@@ -38,21 +39,24 @@ def clip(name: str) -> Tensor:
     return audio.load(resources.data("clips", f"{name}.flac"), mono=False)
 
 
-def evaluate(method: str = "mixture-known", model: str = "lite", kind: str = "band", steps: int | None = None,
+def evaluate(method: str | None = None, model: str = "lite", kind: str = "band", steps: int | None = None,
              seed: int = 0, on: str = "auto", progress: bool = True, given: Sequence[str] = (), **settings) -> dict:
     """SI-SDR improvement of a method on the shipped clips, as a result that can be written and made again.
 
     Args:
+        method: what suits the model, if None.
         given: stems that the method is given besides the mixture; the others are scored.
 
     Raises:
-        InputError: an unknown method, model, stem or kind of clip.
+        InputError: an unknown method, model, stem or kind of clip, or a model of other stems than the clips'.
     """
-    named(method)
+    if method:
+        named(method)
     loaded = weights.load(model, on)
-    if unknown := set(given) - set(loaded.stems):
-        raise InputError(f"the model has no stem {sorted(unknown)[0]!r}: it has {', '.join(loaded.stems)}")
-    numbers = [loaded.stems.index(name) for name in given]
+    if tuple(loaded.stems) != STEMS:
+        raise InputError(f"clips of {', '.join(STEMS)} cannot be scored with a model of {', '.join(loaded.stems)}")
+    method = method or suits(loaded, bool(given))
+    numbers = [loaded.number(name) for name in given]
     begun = time.perf_counter()
     names, gains = [], []
     for entry in tqdm(clips(kind), desc=method, unit="clip", disable=not progress):
@@ -90,15 +94,19 @@ def evaluate(method: str = "mixture-known", model: str = "lite", kind: str = "ba
     }
 
 
-def circumstances(model: StemModel | None, begun: float) -> dict:
+def circumstances(model: StemModel | None, begun: float, sketcher: StemModel | None = None) -> dict:
     """Where, when, by which code and with which weights a result is made that was begun at `time.perf_counter()`.
 
     Weights of None are those of no model.
     """
+    def brief(model: StemModel) -> dict:
+        return {k: model.record.get(k) for k in ("steps", "minutes", "commit")}
+
     return {"device": model.device.type if model else "cpu", "processor": device.processor(),
             "wall_seconds": round(time.perf_counter() - begun, 1),
             "version": msdm_lite.__version__, "commit": commit(), "date": date.today().isoformat(),
-            "model_record": {k: model.record.get(k) for k in ("steps", "minutes", "commit")} if model else {}}
+            "model_record": brief(model) if model else {},
+            **({"sketch_record": brief(sketcher)} if sketcher else {})}
 
 
 def save(result: dict, path: str | Path) -> Path:

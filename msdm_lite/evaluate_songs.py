@@ -61,6 +61,8 @@ def evaluate_songs(data: str = "band", model: str = "lite", method: str | None =
     Raises:
         InputError: no test songs, an unknown method or model, or songs shorter than what is asked.
     """
+    if (n is not None and n < 1) or (seconds is not None and not 0 < seconds < float("inf")):
+        raise InputError(f"{n} songs of {seconds} s cannot be scored: one song or more, and some of it")
     baseline = BASELINES.get(method or "")
     if method and not baseline:
         named(method)

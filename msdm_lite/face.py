@@ -69,6 +69,16 @@ class StemModel(nn.Module):
     def stems(self) -> tuple[str, ...]:
         return self.config.stems
 
+    def number(self, name: str) -> int:
+        """The number of a stem by its name, counted from 0.
+
+        Raises:
+            InputError: the model has no such stem.
+        """
+        if name not in self.stems:
+            raise InputError(f"the model has no stem {name!r}: it has {', '.join(self.stems)}")
+        return self.stems.index(name)
+
     @property
     def sample_rate(self) -> int:
         return self.config.sample_rate

@@ -159,15 +159,14 @@ def collect(given: Mapping[str, str | Path | Tensor], model: StemModel) -> dict[
         InputError: a file that cannot be used, a stem that the model does not have, none, or all of them.
     """
     for name in given:
-        if name not in model.stems:
-            raise InputError(f"the model has no stem {name!r}: it has {', '.join(model.stems)}")
+        model.number(name)
     if not given:
         raise InputError("no stem is given: name at least one, or generate a whole band")
     if len(given) == len(model.stems):
         raise InputError("all stems are given: there is no player to add")
     waves = {}
     for name, source in given.items():
-        waves[name] = source if isinstance(source, Tensor) else audio.load(source, model.sample_rate)
+        waves[name] = source.detach().cpu() if isinstance(source, Tensor) else audio.load(source, model.sample_rate)
         if waves[name].ndim != 1:
             raise InputError(f"{name} is mono, (T,), and not of shape {tuple(waves[name].shape)}")
         check(waves[name], model, name)

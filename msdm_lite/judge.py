@@ -105,6 +105,7 @@ def evaluate_bands(task: str = "generate", model: str = "lite", n: int = 24, met
         raise InputError(f"{n} bands: eight are the least, and of accompaniments {len(clips)} the most")
     loaded = weights.load(model, on)
     sketcher = generation.pair(sketch, loaded)
+    numbers = {name: loaded.number(name) for name in given}
     begun = time.perf_counter()
     real = torch.stack([evaluate.clip(entry["name"]) for entry in clips])
     with tqdm(total=3 * n + len(real), desc=task, unit="band", disable=not progress) as bar:
@@ -114,7 +115,7 @@ def evaluate_bands(task: str = "generate", model: str = "lite", n: int = 24, met
                 band = generation.generate(loaded, real.shape[-1] / loaded.sample_rate, 1, seed + i,
                                            method or "ode", steps, sketcher=sketcher, **settings)[0]
             else:
-                stems = {name: real[i, loaded.stems.index(name)] for name in given}
+                stems = {name: real[i, number] for name, number in numbers.items()}
                 band = generation.accompany(stems, loaded, seed + i, method, steps, sketcher=sketcher, **settings)
             made.append(band)
             bar.update()
@@ -128,5 +129,5 @@ def evaluate_bands(task: str = "generate", model: str = "lite", n: int = 24, met
     return {"what": "made bands beside real ones: measures of msdm_lite.coherence", "task": task, "model": str(model),
             "settings": chosen, "given": list(given) if task == "accompany" else [], "n": n, "real": len(real),
             "data": "shipped band clips", "interval": "95 % percentile bootstrap over bands", **found,
-            "seed": seed, **evaluate.circumstances(loaded, begun),
+            "seed": seed, **evaluate.circumstances(loaded, begun, sketcher),
             "command": shlex.join(words)}

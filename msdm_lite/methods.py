@@ -167,14 +167,14 @@ def conditional(denoise: Denoise, shape: Sequence[int], method: Method, y: Tenso
             where[list(stems)] = True
             hold = (Replacement(given[:, list(stems)], where[list(stems)], list(stems)) if mask is None else
                     Replacement(given, where | mask))  # of a long song only what is needed
-        guide = _guide(method, rest, among, others, variance, denoise)
+        guide = _guide(method, rest, y, among, others, variance, denoise)
     return sampling.SAMPLERS[method.sampler](x, sigmas, guide, denoise, method.churn, method.corrections, known, hold,
                                              generator)
 
 
-def _guide(method: Method, y: Tensor | None, among: list[int] | None, others: list[int], variance: Tensor | None,
-           denoise: Denoise) -> guidance.Guidance:
-    """The guidance of a method for models of noise on all stems."""
+def _guide(method: Method, y: Tensor | None, whole: Tensor | None, among: list[int] | None, others: list[int],
+           variance: Tensor | None, denoise: Denoise) -> guidance.Guidance:
+    """The guidance of a method for models of noise on all stems: y is what the unknown stems sum to, whole what all."""
     kind = method.guidance
     if (kind == "prior") != (y is None):
         raise InputError("a mixture needs a method of separation" if kind == "prior" else "there is no mixture to meet")
@@ -185,7 +185,7 @@ def _guide(method: Method, y: Tensor | None, among: list[int] | None, others: li
     if kind == "gaussian":
         return guidance.gaussian(y, method.c, among)
     if kind == "guided":
-        return guidance.classifier_free(lambda x, sigma: denoise(x, sigma, mixture=y), method.weight)
+        return guidance.classifier_free(lambda x, sigma: denoise(x, sigma, mixture=whole), method.weight)
     if variance is None:
         raise InputError(f"the method {kind} needs the variance of the stems")
     return (guidance.wiener(y, variance, among) if kind == "wiener" else

@@ -16,10 +16,15 @@ stem and is left out of the mix.
 import io
 import re
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import mido
-
+from msdm_lite import resources
 from msdm_lite.errors import InputError
+
+if TYPE_CHECKING:
+    import mido
+else:
+    mido = resources.library("mido")  # or a line that says what to install
 
 DRUM_CHANNEL = 9
 FAMILIES = {"bass": range(32, 40), "guitar": range(24, 32), "piano": range(0, 8)}

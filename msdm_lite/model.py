@@ -51,6 +51,7 @@ PRESETS = {
     "lite-sketch": Config("lite-sketch", frames=128, bands=((96, 2),), widths=(64, 128, 192), blocks=(2, 2, 2),
                           task="sketch", sketch=GROUPS, fold_frames=4, click=True),
     "lite-single": Config("lite-single", widths=(32, 48, 64, 96), told=128),  # four of these are as large as one lite
+    "lite-small": Config("lite-small", widths=(32, 48, 64, 96), told=128),  # of all stems, as large as one of them
     "lite-supervised": Config("lite-supervised", task="separate"),
     "lite-guided": Config("lite-guided", task="guided"),
     "tiny": Config("tiny", widths=(32, 48, 64), blocks=(1, 1, 1), told=64, frames=48),

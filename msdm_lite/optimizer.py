@@ -30,7 +30,7 @@ def optimizer(name: str, model: nn.Module, lr: float, weight_decay: float) -> to
         return torch.optim.AdamW([{"params": decayed, "weight_decay": weight_decay},
                                   {"params": plain, "weight_decay": 0.0}], lr, betas=(0.9, 0.99))
     Muon = _muon()
-    edge = ("folding.", "place.", "embed.", "to_in.", "to_out.")
+    edge = ("folding.", "place.", "embed.", "net.enter.", "net.leave.", "net.time.")
     named = [(n, p) for n, p in model.named_parameters() if p.ndim > 1]
     inner = [p for n, p in named if not any(word in n for word in edge)]
     outer = [p for n, p in named if any(word in n for word in edge)]

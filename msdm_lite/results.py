@@ -60,7 +60,8 @@ COMMANDS = {
     "quality-evaluations": "python benchmarks/quality.py --clips 8 --most 50 --model lite --paper",
 }
 # What says where, when and how fast a result was made, and is not its content
-CIRCUMSTANCES = {"wall_seconds", "date", "commit", "version", "device", "processor", "command", "model_record"}
+CIRCUMSTANCES = {"wall_seconds", "date", "commit", "version", "device", "processor", "command", "model_record",
+                 "sketch_record"}
 TOLERANCE = 0.1  # of a number, where the result does not say otherwise: dB, most of them
 
 
@@ -80,11 +81,12 @@ def state(name: str) -> str:
     if not place(name).exists():
         return "missing"
     record = evaluate.result(name)
-    model = record.get("model")
-    if model in weights.shipped():
-        now = weights.load(model, "cpu").record
-        if any(now.get(key) != value for key, value in record.get("model_record", {}).items()):
-            return "stale"
+    for model, kept in ((record.get("model"), "model_record"),
+                        (record.get("settings", {}).get("sketch"), "sketch_record")):
+        if model in weights.shipped():
+            now = weights.load(model, "cpu").record
+            if any(now.get(key) != value for key, value in record.get(kept, {"steps": None}).items()):
+                return "stale"
     return "up to date"
 
 

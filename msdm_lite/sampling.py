@@ -50,7 +50,8 @@ def karras(steps: int, low: float, high: float, rho: float = 7.0) -> list[float]
 
 def exponential(steps: int, low: float, high: float) -> list[float]:
     """`steps` noise levels from high to low, each the same share of the one before, and a final 0. Raises as karras."""
-    levels = torch.exp(math.log(high or 1) + _ramp(steps, low, high) * (math.log(low) - math.log(high)))
+    ramp = _ramp(steps, low, high)
+    levels = torch.exp(math.log(high) + ramp * (math.log(low) - math.log(high)))
     return [*levels.tolist(), 0.0]
 
 

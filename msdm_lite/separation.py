@@ -29,8 +29,7 @@ def method_for(model: StemModel, name: str | None = None, given: bool = False, *
     """
     model.must_sound()
     learned = model.learned(mixture=True, stems=given)
-    if name is None:
-        name = "guided" if model.takes_mixture else "mixture-known" if learned else "dirac"
+    name = suits(model, given) if name is None else name
     method = methods.named(name, METHODS, **settings)
     if method.needs_shapes and not learned:
         raise InputError(f"this model was not trained with {'both mixture and stems' if given else 'a mixture'} known: "
@@ -39,6 +38,13 @@ def method_for(model: StemModel, name: str | None = None, given: bool = False, *
         raise InputError("this model cannot be told the mixture: guided is not for it")
     sampling.SCHEDULES[method.schedule](method.steps, method.low, method.high)  # whatever is wrong is said first
     return method
+
+
+def suits(model: StemModel, given: bool = False) -> str:
+    """The name of the method of separation that suits a model; `given`: some stems are known beside the mixture."""
+    if model.takes_mixture:
+        return "guided"
+    return "mixture-known" if model.learned(mixture=True, stems=given) else "dirac"
 
 
 def separate_pictures(y: Tensor, denoise, stems: int, method: str = "mixture-known", steps: int | None = None,
@@ -88,7 +94,8 @@ def separate(source: str | Path | Tensor, model: StemModel | str = "lite", metho
     chosen = method_for(model, method, bool(given), steps=steps, **settings)
     if samples < 1:
         raise InputError(f"the mean of {samples} samples cannot be taken: 1 or more")
-    wave = source if isinstance(source, Tensor) else audio.load(source, model.sample_rate, mono=not keep_stereo)
+    wave = (source.detach().cpu() if isinstance(source, Tensor)
+            else audio.load(source, model.sample_rate, mono=not keep_stereo))
     if keep_stereo:
         if wave.ndim != 2 or wave.shape[0] > 2 or given:
             raise InputError("stereo means a mixture (2, T), of which no stem is given"
@@ -134,15 +141,14 @@ def _given(given: Mapping[str, str | Path | Tensor], model: StemModel, samples: 
     """Stems by number, (T,) each, as long as the mixture."""
     waves = {}
     for name, source in given.items():
-        if name not in model.stems:
-            raise InputError(f"the model has no stem {name!r}: it has {', '.join(model.stems)}")
-        wave = source if isinstance(source, Tensor) else audio.load(source, model.sample_rate)
+        model.number(name)
+        wave = source.detach().cpu() if isinstance(source, Tensor) else audio.load(source, model.sample_rate)
         check(wave, model, name)
         if wave.ndim != 1 or abs(len(wave) - samples) > 0.05 * model.sample_rate:
             raise InputError(f"{name} must be as long as the mixture, ({samples},) samples, and is {tuple(wave.shape)}")
         if len(wave) != samples:
             wave = torch.nn.functional.pad(wave[:samples], (0, max(0, samples - len(wave))))
-        waves[model.stems.index(name)] = wave
+        waves[model.number(name)] = wave
     if len(waves) == len(model.stems):
         raise InputError("all stems are given: there is nothing to find")
     return waves

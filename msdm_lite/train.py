@@ -109,6 +109,11 @@ def train(recipe: Recipe, out: str | Path, resume: bool = False, on: str = "auto
         raise InputError("say how long to train: either --minutes or --steps")
     if min(recipe.batch, recipe.accumulate, workers, recipe.log_every) < 1:
         raise InputError("batch, accumulate, workers and log-every must be 1 or more")
+    length = recipe.steps if recipe.minutes is None else recipe.minutes
+    if length is None or not 0 < length < math.inf or (recipe.lr is not None and not 0 < recipe.lr < math.inf):
+        raise InputError("minutes, steps and lr must be above 0")
+    if min(recipe.gain_db, recipe.detune) < 0 or not all(0 <= p <= 1 for p in (recipe.silence, recipe.remix)):
+        raise InputError("gain-db and detune are 0 or more, silence and remix are probabilities")
     out = Path(out)
     saved = out / "checkpoint.pt"
     if resume and not saved.exists():
@@ -172,8 +177,8 @@ def train(recipe: Recipe, out: str | Path, resume: bool = False, on: str = "auto
                   Augmentation(recipe.gain_db, recipe.silence, recipe.remix, recipe.detune), bool(recipe.clicked))
     # Processes beside this one: the crops are there when the step wants them
     loader = DataLoader(crops, recipe.batch, sampler=Order(step, recipe, accelerator.process_index, world),
-                        num_workers=workers, prefetch_factor=8, pin_memory=where.type == "cuda",
-                        persistent_workers=True)
+                        num_workers=workers, prefetch_factor=8, worker_init_fn=_deaf_to_interrupts,
+                        pin_memory=where.type == "cuda", persistent_workers=True)
     validate = Validation(model, recipe.data, recipe.balance) if main else None
     journal = Journal(out, step) if main else None
 
@@ -281,6 +286,11 @@ def train(recipe: Recipe, out: str | Path, resume: bool = False, on: str = "auto
         journal.close()
     accelerator.wait_for_everyone()
     return path
+
+
+def _deaf_to_interrupts(_number: int) -> None:
+    """Ctrl-C on a terminal reaches the processes that read crops, too; the one that trains stops them."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def _ramped(decay: float):

@@ -42,11 +42,19 @@ def save(model: StemModel, path: str | Path, record: dict) -> Path:
 
 
 def official(path: Path) -> WaveModel:
-    """A checkpoint of the official code (arXiv 2302.02257) as a model; nothing that the file carries is run."""
+    """A checkpoint of the official code (arXiv 2302.02257) as a model; nothing that the file carries is run.
+
+    Raises:
+        InputError: no such checkpoint; of one stem and its file is not called by it; or of another number than 1 or 4.
+    """
     denoiser = checkpoint.load_official(path)
+    count = denoiser.net.config.stems
+    if count not in (1, len(STEMS)) or (count == 1 and path.stem not in STEMS):
+        raise InputError(f"{path} holds a model of {count} stem(s): of {len(STEMS)} they are {', '.join(STEMS)}; of "
+                         "one, name the file after it, as in drums.ckpt")
     own = [name for name, config in PRESETS.items() if config.net == denoiser.net.config]
-    model = WaveModel(WaveConfig(own[0] if own else path.stem, net=denoiser.net.config,
-                                 sigma_data=denoiser.sigma_data), denoiser)
+    model = WaveModel(WaveConfig(own[0] if own else path.stem, STEMS if count > 1 else (path.stem,),
+                                 net=denoiser.net.config, sigma_data=denoiser.sigma_data), denoiser)
     model.record = {"source": f"{path.name}, a checkpoint of the official code of arXiv 2302.02257"}
     return model
 
@@ -64,7 +72,7 @@ def load(name: str | Path = "lite", device: str = "auto") -> StemModel:
     path = place / f"{name}.safetensors"
     if not path.is_file():
         path = place / name if str(name) in shipped() else Path(name)
-    if path.is_dir() and (files := sorted(path.glob("*.safetensors"))):
+    if path.is_dir() and (files := sorted(file for file in path.iterdir() if file.suffix in (".safetensors", ".ckpt"))):
         models = [load(file, device) for file in files]
         order = {name: n for n, name in enumerate(STEMS)}
         return Bundle(sorted(models, key=lambda model: order.get(model.stems[0], len(order)))).eval()

@@ -383,3 +383,18 @@ def test_a_bad_ckpt_is_one_line(tmp_path):
     (tmp_path / "x.ckpt").write_bytes(b"no checkpoint")
     with pytest.raises(InputError, match="not a checkpoint"):
         msdm_lite.load(tmp_path / "x.ckpt")
+
+
+def test_a_checkpoint_of_one_stem_is_called_by_its_file(tmp_path):
+    """The paper's independent models: a folder of them is one model of all."""
+    from dataclasses import replace
+    single = UNet1d(replace(TINY, stems=1))
+    content = {"epoch": 3, "hyper_parameters": dict(HYPER), "state_dict": official_state(single)}
+    for name in ("drums", "bass"):
+        torch.save(content, tmp_path / f"{name}.ckpt")
+    one = weights.official(tmp_path / "drums.ckpt")
+    assert one.stems == ("drums",)
+    assert one.denoise(torch.zeros(1, 1, 1, 4 * TINY.downsampling), torch.ones(1)).shape[1] == 1
+    torch.save(content, tmp_path / "last.ckpt")
+    with pytest.raises(InputError, match=r"name the file after it, as in drums\.ckpt"):
+        weights.official(tmp_path / "last.ckpt")

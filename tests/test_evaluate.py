@@ -51,3 +51,17 @@ def test_stems_that_are_given_are_not_scored(few, model):
     assert told["mean"] != alone["mean"]
     with pytest.raises(InputError, match="no stem 'flute'"):
         evaluate.evaluate("mixture-known", model, given=["flute"])
+
+
+def test_what_suits_a_model_is_asked_if_no_method_is_named(few, model, tmp_path):
+    from dataclasses import replace
+
+    from msdm_lite.model import PRESETS, build
+
+    assert evaluate.evaluate(None, model, progress=False)["method"] == "mixture-known"
+    small = replace(PRESETS["lite-guided"], widths=(16, 24), blocks=(1, 1), told=16)
+    path = weights.save(build(small), tmp_path / "guided.safetensors", {})
+    assert evaluate.evaluate(None, str(path), steps=1, progress=False)["method"] == "guided"
+    alone = weights.save(build(replace(small, task="denoise", stems=("bass",))), tmp_path / "bass.safetensors", {})
+    with pytest.raises(InputError, match="cannot be scored with a model of bass"):
+        evaluate.evaluate(None, str(alone))

@@ -72,3 +72,9 @@ def test_too_few_bands(tiny, real):
                           ("dance", 8, "not by 'dance'")):
         with pytest.raises(InputError, match=says):
             judge.evaluate_bands(task, "lite", n)
+
+
+def test_a_stem_that_there_is_not_is_named(tiny, tmp_path):
+    path = str(weights.save(tiny, tmp_path / "tiny.safetensors", {}))
+    with pytest.raises(InputError, match="no stem 'flute'"):
+        judge.evaluate_bands("accompany", path, 8, given=("flute",), progress=False)

@@ -127,3 +127,18 @@ def test_evaluations_are_counted(oracle):
         sampling.last(methods.conditional(denoise, (2, 3), method, variance=VARIANCE, **task))
         assert len(calls) == method.evaluations, method
     assert METHODS["dirac"].evaluations == 300  # the paper's
+
+
+def test_guided_with_a_given_stem_is_told_the_whole_mixture(oracle):
+    """What the model is told is what all stems sum to, the given one among them; and that comes back as it was."""
+    seen = []
+
+    def denoise(x, sigma, mixture=None):
+        seen.append(mixture)
+        return oracle.denoise(x, sigma)
+
+    y = POINT.sum(1)
+    states = conditional(denoise, (len(POINT), 3), named("guided", steps=3), y=y, given=POINT, stems=(1,))
+    end = sampling.end(states)
+    assert len(seen) == 3 and all(torch.equal(one, y) for one in seen)
+    assert torch.equal(end[:, 1], POINT[:, 1])

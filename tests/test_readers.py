@@ -468,3 +468,15 @@ def test_a_bar_for_many_songs_on_a_terminal(tmp_path, monkeypatch, capsys, songs
     monkeypatch.setattr(sys.stderr, "isatty", lambda: tty, raising=False)
     assert len(readers.find(tmp_path)) == songs
     assert ("looking at stems" in capsys.readouterr().err) is shown
+
+
+def test_a_folder_without_splits_gives_all_of_it_for_a_test_and_says_so(tmp_path, said):
+    from msdm_lite.recipe import songs_of
+
+    for n in range(12):
+        band(tmp_path / f"song{n:02d}")
+    found = {split: {track.name for track in songs_of(str(tmp_path), split)} for split in ("train", "val")}
+    assert len(found["val"]) == 1 and len(found["train"]) == 11 and not found["val"] & found["train"]
+    assert not said()
+    assert {track.name for track in songs_of(str(tmp_path), "test")} == found["val"] | found["train"]
+    assert "names no test songs" in said()[0]

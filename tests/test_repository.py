@@ -1,6 +1,8 @@
 """What stands around the package: workflows, citation, templates. They name things that must be there."""
 
 import re
+import subprocess
+import sys
 import tomllib
 from pathlib import Path
 
@@ -63,3 +65,31 @@ def test_files_named_in_the_guides_are_there():
 def test_the_wheel_carries_the_data_where_the_package_looks_for_them():
     wheel = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["hatch"]["build"]["targets"]["wheel"]
     assert wheel["only-include"] == ["msdm_lite", "data"] and wheel["sources"] == {"data": "msdm_lite/_data"}
+
+
+def test_the_package_works_without_what_only_some_parts_need():
+    """The extras are blocked in a process of its own; it separates, generates to a tempo, and says what is missing."""
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    names = {re.split(r"[><=\[]", word)[0] for some in extras.values() for word in some}
+    modules = {"pyyaml": "yaml", "pyfluidsynth": "fluidsynth"}
+    blocked = sorted({modules.get(name, name.replace("-", "_")) for name in names} - {"scipy"})  # torch may use scipy
+    assert {"mido", "librosa", "torchaudio", "accelerate"} <= set(blocked)
+    program = f"""
+import sys
+for name in {blocked!r}:
+    sys.modules[name] = None  # importing it fails
+import torch, msdm_lite
+from msdm_lite.errors import InputError
+model = msdm_lite.load("tiny", "cpu")
+assert msdm_lite.separate(torch.randn(5000), model).shape == (4, 5000)
+assert msdm_lite.generate("lite", 0.2, steps=1, sketcher="lite-sketch").shape == (1, 4, 4410)
+from msdm_lite import corpus
+try:
+    corpus.songs("train", "band")[0].click([0.0])
+except InputError as problem:
+    assert "mido" in str(problem), problem
+else:
+    raise SystemExit("the click of a song needs mido")
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, cwd=ROOT)
+    assert done.returncode == 0, done.stderr

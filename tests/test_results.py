@@ -2,7 +2,7 @@ import json
 
 import pytest
 
-from msdm_lite import evaluate, results
+from msdm_lite import evaluate, results, weights
 from msdm_lite.cli import main
 from msdm_lite.errors import InputError
 from msdm_lite.resources import data_folder
@@ -54,6 +54,16 @@ def test_other_weights_make_a_result_stale(folder):
     record = json.loads(path.read_text()) | {"model": "lite", "model_record": {"steps": -1}}
     path.write_text(json.dumps(record))
     assert results.state("one") == "stale"
+
+
+@pytest.mark.parametrize("kept, state", [(None, "stale"), ({"steps": -1}, "stale"), ("as it is", "up to date")])
+def test_another_sketcher_makes_a_result_stale(folder, kept, state):
+    results.make()
+    path = results.place("one")
+    now = {"steps": weights.load("lite", "cpu").record["steps"]}
+    more = {} if kept is None else {"sketch_record": now if kept == "as it is" else kept}
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"settings": {"sketch": "lite"}} | more))
+    assert results.state("one") == state
 
 
 def test_a_check_finds_what_differs(folder, capsys):

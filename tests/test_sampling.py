@@ -7,7 +7,7 @@ from msdm_lite.errors import InputError
 from msdm_lite.imputation import Replacement
 from msdm_lite.known import Known, project
 from msdm_lite.oracle import GaussianMixture
-from msdm_lite.sampling import SAMPLERS, dpm_solver, end, euler, exponential, heun, karras, last, linear
+from msdm_lite.sampling import SAMPLERS, SCHEDULES, dpm_solver, end, euler, exponential, heun, karras, last, linear
 
 
 @pytest.fixture
@@ -207,3 +207,10 @@ def test_nan_from_the_denoiser_stops_and_names_the_level(sampler):
 
     with pytest.raises(FloatingPointError, match=r"sigma = 0\.5"):
         last(sampler(torch.zeros(1, 2), [1.0, 0.5, 0.0], guidance.unconditional(), broken))
+
+
+@pytest.mark.parametrize("schedule", sorted(SCHEDULES))
+@pytest.mark.parametrize("steps, low, high", [(5, 0.1, -1.0), (5, -0.1, 1.0), (0, 0.1, 1.0), (5, 1.0, 0.1)])
+def test_levels_that_make_no_schedule_are_refused_by_all(schedule, steps, low, high):
+    with pytest.raises(InputError, match="no schedule"):
+        SCHEDULES[schedule](steps, low, high)

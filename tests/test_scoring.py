@@ -125,3 +125,12 @@ def test_no_test_songs(tmp_path):
 def test_songs_take_no_given_stems(slakh, capsys):
     assert main(["evaluate", "--songs", str(slakh), "--model", "tiny", "--given", "drums"]) == 2
     assert "--songs goes without" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("settings", [{"n": 0}, {"n": -1}, {"seconds": 0.0}, {"seconds": -3.0},
+                                      {"seconds": float("nan")}])
+def test_no_songs_or_nothing_of_them(settings):
+    from msdm_lite.evaluate_songs import evaluate_songs
+
+    with pytest.raises(InputError, match="one song or more"):
+        evaluate_songs("band", method="mixture", **settings)
