@@ -1,5 +1,6 @@
 """What a training run does: everything that decides it, and the songs that it names."""
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -9,6 +10,8 @@ from msdm_lite.crops import Track
 from msdm_lite.errors import InputError
 from msdm_lite.face import StemModel
 from msdm_lite.wave import WaveModel
+
+LOG = logging.getLogger("msdm_lite")
 
 
 @dataclass(frozen=True)
@@ -48,7 +51,10 @@ class Recipe:
     log_every: int = 50  # steps
 
     def for_model(self, model: StemModel) -> "Recipe":
-        """With nothing left open. The waveforms' values are the paper's (arXiv 2302.02257)."""
+        """With nothing left open. Noise levels and rate for waveforms are the paper's (arXiv 2302.02257).
+
+        The paper trains with plain Adam: no weight decay, warm-up, cool-down, average or clipping, and shifts alone.
+        """
         pictures = not isinstance(model, WaveModel)
         shares = model.shares if len(model.stems) > 1 else StemModel.shares
         optimizer = self.optimizer or ("muon" if pictures else "adamw")
@@ -84,7 +90,8 @@ def songs_of(data: str, split: str, variations: int = 0, balance: str = "rms",
              **switches: bool) -> Sequence[Track]:
     """The songs of a split that a recipe's `data` names: "band", "composed", "all", or a folder of stems.
 
-    A folder without splits is all training; a tenth of its songs, at least one, by name, then is for validation.
+    A folder without splits is all training; a tenth of its songs, at least one, by name, then is for validation. Asked
+    for test songs it gives all, with a warning.
 
     Raises:
         InputError: `data` is neither, or the folder has no such songs.
@@ -98,7 +105,9 @@ def songs_of(data: str, split: str, variations: int = 0, balance: str = "rms",
         found = [track for track in tracks if track.split == split]
     else:
         held = max(1, len(tracks) // 10)
-        found = tracks[:held] if split == "val" else tracks[held:] or tracks
+        if split == "test":
+            LOG.warning("%s names no test songs: all of it is taken; what a model learned from it knows already", data)
+        found = tracks if split == "test" else tracks[:held] if split == "val" else tracks[held:] or tracks
     if not found:
         raise InputError(f"{data} has no songs of the split {split!r}")
     return found
