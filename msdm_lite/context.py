@@ -77,7 +77,7 @@ def main(out: Path, model: str = "lite", clips: int = 24, seed: int = 0) -> None
     Args:
         out: where.
         model: a shipped name or a path.
-        clips: how many, from 8.
+        clips: how many; from 8 on there are intervals.
     """
     loaded, begun = weights.load(model), time.perf_counter()
     span = loaded.config.frames * loaded.config.bins

@@ -22,10 +22,10 @@ from msdm_lite.train import commit
 
 
 def clips(kind: str = "band") -> list[dict]:
-    """The shipped clips of held-out songs: name, song, style, start in seconds, and the rule that drew them.
+    """The shipped clips of held-out songs: name, song, style, start in seconds.
 
     Args:
-        kind: "band", or "composed" for music written by people.
+        kind: "band"; "composed" for music written by people; "recording" for music that people play.
     """
     with open(resources.data("clips", "clips.json")) as file:
         found = [clip for clip in json.load(file)["clips"] if clip["kind"] == kind]

@@ -49,7 +49,9 @@ class StemModel(nn.Module):
         return shares[mixture + 2 * stems] > 0
 
     def must_sound(self) -> None:
-        """Raises:
+        """Says at once if it cannot.
+
+        Raises:
             InputError: it makes sketches and no sound.
         """
         if not self.makes_sound:

@@ -52,6 +52,14 @@ class Method:
         """Only for models trained on all shapes of noise."""
         return self.guidance == "inside"
 
+    @property
+    def unread(self) -> tuple[str, ...]:
+        """Settings that its guidance makes no use of."""
+        own = {"gaussian": ("c",), "dirac": ("constrained",), "pigdm": ("trust",), "projdiff": ("rounds",),
+               "guided": ("weight",), "inside": ("weight",)}.get(self.guidance, ())
+        ways = ("churn", "corrections", "sampler") if self.guidance == "projdiff" else ()
+        return (*(name for name in ("c", "constrained", "trust", "rounds", "weight") if name not in own), *ways)
+
     def but(self, **settings) -> "Method":
         """With other settings, those that are not None.
 
@@ -131,6 +139,8 @@ def conditional(denoise: Denoise, shape: Sequence[int], method: Method, y: Tenso
         raise InputError(f"of {S} stems, {list(stems)} cannot be the known ones: some must be left to find")
     if (given is None) != (not stems and mask is None):
         raise InputError("known stems need their sound, and the other way round")
+    if unread := [name for name in method.unread if getattr(method, name) != getattr(Method, name)]:
+        raise InputError(f"the method's guidance, {method.guidance}, makes no use of {unread[0]}")
     others = [n for n in range(S) if n not in stems]
     like = given if given is not None else y
     sigmas = sampling.SCHEDULES[method.schedule](method.steps, method.low, method.high)
@@ -166,7 +176,7 @@ def conditional(denoise: Denoise, shape: Sequence[int], method: Method, y: Tenso
             where = torch.zeros(S, *[1] * (x.ndim - 2), dtype=torch.bool, device=x.device)
             where[list(stems)] = True
             hold = (Replacement(given[:, list(stems)], where[list(stems)], list(stems)) if mask is None else
-                    Replacement(given, where | mask))  # of a long song only what is needed
+                    Replacement(given, where | mask.to(x.device)))  # of a long song only what is needed
         guide = _guide(method, rest, y, among, others, variance, denoise)
     return sampling.SAMPLERS[method.sampler](x, sigmas, guide, denoise, method.churn, method.corrections, known, hold,
                                              generator)

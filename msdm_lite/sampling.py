@@ -87,6 +87,7 @@ def euler(x: Tensor, sigmas: list[float], guidance: Guidance, denoise: Denoise, 
         InputError: levels that do not fall, churn below 0, or R < 1.
         FloatingPointError: the denoiser returned something not finite; the message names the level.
     """
+    _check(sigmas, corrections, churn)
     return _churned(1, x, sigmas, guidance, denoise, churn, corrections, known, hold, generator)
 
 
@@ -94,13 +95,13 @@ def heun(x: Tensor, sigmas: list[float], guidance: Guidance, denoise: Denoise, c
          corrections: int = 1, known: Known | None = None, hold: Replacement | None = None,
          generator: torch.Generator | None = None) -> Generator[State, None, Tensor]:
     """As `euler`, with a second evaluation at the end of each step, whose drift is averaged in: second order."""
+    _check(sigmas, corrections, churn)
     return _churned(2, x, sigmas, guidance, denoise, churn, corrections, known, hold, generator)
 
 
 def _churned(order: int, x: Tensor, sigmas: list[float], guidance: Guidance, denoise: Denoise, churn: float,
              corrections: int, known: Known | None, hold: Replacement | None,
              generator: torch.Generator | None) -> Generator[State, None, Tensor]:
-    _check(sigmas, corrections, churn)
     gamma = min(churn / (len(sigmas) - 1), 2**0.5 - 1)
     for sigma, following in pairwise(sigmas):
         n = hold.among(_fresh(x, known, generator)) if hold else None  # the same for all corrections

@@ -48,7 +48,9 @@ class Sketching:
         return sketch(self.mdct.forward(wave), self.groups)
 
     def inverse(self, picture: Tensor) -> Tensor:
-        """Raises:
+        """What other front ends have, and this one cannot.
+
+        Raises:
             InputError: always. A sketch has no sound of its own.
         """
         raise InputError("a sketch has no sound: a model that paints sketches makes one of it")

@@ -216,7 +216,7 @@ class Up(nn.Module):
 class UNet1d(nn.Module):
     """Waveforms (B, S, T) and the time, ln(sigma) / 4, (B,) -> (B, S, T). Source: arXiv 2302.02257.
 
-    T is in samples, a multiple of `config.downsampling` (8192 in both presets).
+    T is in samples, a multiple of `config.downsampling` (8192 for `base` and `paper`).
 
     Raises:
         InputError: another number of stems, or another length.

@@ -5,6 +5,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from msdm_lite.errors import InputError
 from msdm_lite.face import StemModel
 from msdm_lite.known import Known
 
@@ -20,10 +21,15 @@ class Windowed:
         overlap: share of a window that it has in common with the next.
         batch: windows that go through the network together; what suits the device if None.
         tick: called after each batch, for a progress bar.
+
+    Raises:
+        InputError: an overlap that is none.
     """
 
     def __init__(self, model: StemModel, overlap: float = 0.25, batch: int | None = None,
                  tick: Callable[[], object] | None = None):
+        if not 0 <= overlap < 1:
+            raise InputError(f"windows overlap by a share from 0 to less than 1, not {overlap}")
         self.model = model
         self.tick: Callable[[], object] = tick or (lambda: None)
         self.batch = batch or (3 if torch.device(getattr(model, "device", "cpu")).type == "cpu" else 32)

@@ -63,8 +63,9 @@ def test_spectrum_of_a_tone(monkeypatch):
     assert max(out["band piano"]) == -90  # silence, at the floor
 
 
-@pytest.mark.parametrize("args, says", [(("build", "--source", "nope"), "nope"), (("build", "--variations", "-1"), ""),
-                                        (("compose", "--songs", "0"), "")])
+@pytest.mark.parametrize("args, says", [(("build", "--source", "nope"), "nope"),
+                                        (("build", "--variations", "-1"), "from 0"),
+                                        (("compose", "--songs", "0"), "at least one song")])
 def test_bad_requests_are_one_line(args, says, tmp_path, capsys, monkeypatch):
     monkeypatch.setenv("MSDM_LITE_CACHE", str(tmp_path))
     assert cli.main(["data", *args, "--out", str(tmp_path / "o")]) != 0

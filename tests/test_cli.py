@@ -207,7 +207,8 @@ def test_two_runs_into_one_folder(tmp_path, model, capsys):
     assert "another run" in capsys.readouterr().err and (out / "bass.wav").read_bytes() == first
 
 
-@pytest.mark.parametrize("command", ["separate", "generate", "accompany", "train", "evaluate", "data"])
+@pytest.mark.parametrize("command", ["separate", "generate", "accompany", "train", "evaluate", "data", "models",
+                                     "results"])
 def test_every_command_has_help(command, capsys):
     with pytest.raises(SystemExit) as stop:
         cli.main([command, "--help"])

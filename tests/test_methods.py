@@ -142,3 +142,11 @@ def test_guided_with_a_given_stem_is_told_the_whole_mixture(oracle):
     end = sampling.end(states)
     assert len(seen) == 3 and all(torch.equal(one, y) for one in seen)
     assert torch.equal(end[:, 1], POINT[:, 1])
+
+
+@pytest.mark.parametrize("name, settings", [("projdiff", {"churn": 3.0}), ("projdiff", {"sampler": "heun"}),
+                                            ("dirac", {"weight": 2.0}), ("gaussian", {"constrained": 1}),
+                                            ("wiener", {"trust": 2.0}), ("mixture-known", {"c": 2.0})])
+def test_settings_that_a_guidance_does_not_read_are_refused(oracle, name, settings):
+    with pytest.raises(InputError, match=f"makes no use of {next(iter(settings))}"):
+        run(oracle, named(name, **settings), y=POINT.sum(1))

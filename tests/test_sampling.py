@@ -142,7 +142,7 @@ def test_levels_that_rise_are_refused(correlated):
             with pytest.raises(InputError, match="must fall"):
                 next(sampler(x, levels, guidance.unconditional(), correlated.denoise))
     with pytest.raises(InputError, match="churn must be"):
-        next(euler(x, [1.0, 0.0], guidance.unconditional(), correlated.denoise, churn=-1.0))
+        euler(x, [1.0, 0.0], guidance.unconditional(), correlated.denoise, churn=-1.0)  # said before the first step
     with pytest.raises(InputError, match="R must be"):
         next(euler(x, [1.0, 0.0], guidance.unconditional(), correlated.denoise, corrections=0))
 

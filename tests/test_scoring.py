@@ -118,7 +118,7 @@ def test_songs_are_grouped_by_how_many_play(slakh):
 
 
 def test_no_test_songs(tmp_path):
-    with pytest.raises(InputError):
+    with pytest.raises(InputError, match="folder of stems"):
         es.evaluate_songs(str(tmp_path / "nowhere"), "tiny", progress=False)
 
 
