@@ -17,6 +17,7 @@ PURPOSES = {
     "lite-sketch": "draws sketches of a band, which lite paints; makes no sound of its own",
     "lite-single": "one stem without the others: four of them are the independent models that a joint one is "
                    "compared with",
+    "lite-small": "a joint model that cost as much as a single one of the independent models, for comparison",
     "lite-supervised": "the same network taught to separate and nothing else: what a prior is measured against",
     "lite-guided": "all stems noisy, the mixture an extra input: for classifier-free guidance",
     "tiny": "small enough to be trained while one waits: for tests and the chapter on training",
@@ -25,10 +26,11 @@ PURPOSES = {
     "paper": "waveforms, as large as published",
 }
 LIMITS = """\
-All of them learned from rendered MIDI (the data card, `../README.md`, says which): instruments of two soundfonts,
+All of them learned from rendered MIDI (the data card, `../README.md`, says which): instruments of one soundfont,
 without singers, effects or a room. On recordings they do worse, and what is neither bass, drums, guitar nor piano goes
 to whichever of these it is most like. Stems are mono at 22 050 Hz: nothing above 11 kHz is in them. They are made for
-teaching and research. The weights are under the MIT licence, as the code is."""
+teaching and research. The weights are under the MIT licence, as the code is. Part of what they learned from is under
+GPL 2, the Artistic License, BSD and Creative Commons Attribution: the data card names it."""
 
 
 def files(name: str) -> list[Path]:
@@ -91,6 +93,12 @@ def overview() -> list[str]:
     return lines
 
 
+def made_by(run: dict) -> str:
+    """The command of a training run, by what its options mean today."""
+    before_detuning = " --detune 0" if "detune" not in run["recipe"] else ""
+    return f"{run['command']}{before_detuning} --out runs/{run['recipe']['preset']}"
+
+
 def section(name: str) -> list[str]:
     """The part of the card that tells of one model."""
     lines = [f"## {name}", ""]
@@ -103,7 +111,8 @@ def section(name: str) -> list[str]:
                   "| steps | minutes | batch | optimizer | learning rate | nothing / mixture / stems / both known | "
                   "songs | machine | commit | before it |", "|---|---|---|---|---|---|---|---|---|---|"]
         lines += [row(run, before) for run, before in zip(runs, [None, *runs], strict=False)]
-        lines += ["", "Made by, one after the other:", "", "```", *(run["command"] for run in runs), "```", ""]
+        lines += ["", "Made by, one after the other:" if len(runs) > 1 else "Made by:", "", "```",
+                  *(made_by(run) for run in runs), "```", ""]
     if found := results(name):
         lines += ["| method | SI-SDR improvement, dB [95 %] | songs | command |", "|---|---|---|---|", *found, ""]
     if curves(name):

@@ -12,6 +12,11 @@ SEPARATION = {
     ("independent", "dirac", True): 17.27, ("independent", "dirac", False): 16.30,
     ("independent", "gaussian", True): 14.58, ("independent", "gaussian", False): 13.67,
 }
+# The same by instrument: bass, drums, guitar, piano
+STEMS = {
+    ("joint", "dirac", True): (17.12, 18.68, 15.38, 14.73),
+    ("independent", "dirac", True): (19.36, 20.90, 14.70, 14.13),
+}
 SUPERVISED = {"Demucs": 16.11, "Demucs + Gibbs (512 steps)": 17.73}
 FAD = {"joint model": 6.55, "model of mixtures": 6.67}  # of generated mixtures, VGGish
 # 32 listeners, scale to 10: (quality, coherence)
