@@ -13,7 +13,7 @@ PAGE := build/_build/html/index.html
 CHAPTERS := $(patsubst book/%,build/chapters/%,$(wildcard book/[0-9]*.ipynb))
 PACKAGE := $(wildcard msdm_lite/*.py msdm_lite/*.html)
 SHIPPED := $(wildcard data/clips/* data/results/* data/weights/*)
-CARD := data/README.md $(wildcard data/pictures/*)
+CARD := data/README.md data/weights/README.md $(wildcard data/pictures/*)
 PROSE := $(wildcard book/*.md book/*.bib book/figures/* book/extensions/*.py)
 
 # The environment's own kernel, whatever other kernel is called python3 on this machine.
@@ -88,10 +88,10 @@ build/chapters/%.ipynb: book/%.ipynb $(PACKAGE) $(SHIPPED) | $(READY)
 $(PAGE): $(CHAPTERS) $(PROSE) $(CARD) _config.yml _toc.yml | $(READY)
 	@echo "Building the site: less than half a minute"
 	@rm -rf build/site build/_build
-	@mkdir -p build/site/book build/site/data/pictures
+	@mkdir -p build/site/book build/site/data/pictures build/site/data/weights
 	@cp _config.yml _toc.yml build/site
 	@echo '# Index' > build/site/genindex.md  # Sphinx fills it
-	@cp data/README.md build/site/data && cp data/pictures/* build/site/data/pictures
+	@cp data/README.md build/site/data && cp data/weights/README.md build/site/data/weights && cp data/pictures/* build/site/data/pictures
 	@cp -r $(wildcard book/*.md book/*.bib book/figures book/extensions) $(CHAPTERS) build/site/book
 	$(BIN)/python book/figures/separation.py build/site/book/figures
 	$(BIN)/jupyter-book build -W -n --keep-going --path-output build build/site
