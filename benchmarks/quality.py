@@ -30,7 +30,8 @@ ARMS: dict[str, tuple[str, dict, int]] = {
     "Gaussian": ("gaussian", {"corrections": 1}, 1),
 }
 LADDER = (1, 2, 5, 10, 20, 50)
-SHARE = 0.2  # of fresh noise in each step, where a method churns: more would blow up with few steps
+# Fresh noise in each step, as a share of its level, of those that more would blow up with few steps
+SHARES = {"dirac": 0.2, "gaussian": 0.2, "pigdm": 0.2}
 
 
 def score(model, stems: list[Tensor], method: str, steps: int, samples: int, settings: dict) -> Tensor:
@@ -69,8 +70,8 @@ def main(out: Path | None = None, clips: int = 8, most: int = 50, paper: bool = 
         each = METHODS[method].but(**settings | {"steps": 2}).evaluations / 2 * samples
         steps = round(number / each)
         evaluations = METHODS[method].but(**settings | {"steps": max(1, steps)}).evaluations * samples
-        if METHODS[method].churn and "published" not in arm:
-            settings = settings | {"churn": SHARE * steps}
+        if method in SHARES and "published" not in arm:
+            settings = settings | {"churn": SHARES[method] * steps}
         if steps < 1 or (evaluations > most and "published" not in arm):
             continue
         begin = time.perf_counter()
