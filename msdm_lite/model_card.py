@@ -96,7 +96,7 @@ def overview() -> list[str]:
 def made_by(run: dict) -> str:
     """The command of a training run, by what its options mean today."""
     before_detuning = " --detune 0" if "detune" not in run["recipe"] else ""
-    return f"{run['command']}{before_detuning} --out runs/{run['recipe']['preset']}"
+    return f"{run['command']}{before_detuning} --out runs/{run['recipe'].get('preset', 'lite')}"
 
 
 def section(name: str) -> list[str]:
