@@ -28,6 +28,11 @@ SUBTYPES = {".wav": "FLOAT", ".flac": "PCM_24", ".ogg": "VORBIS"}  # what is wri
 LOG = logging.getLogger("msdm_lite")
 
 
+def samples(source: str | Path | Tensor, sample_rate: int = SAMPLE_RATE, mono: bool = True) -> Tensor:
+    """What was given as sound, on the CPU: samples as they are, or those of a file. Arguments and errors as `load`."""
+    return source.detach().cpu() if isinstance(source, Tensor) else load(source, sample_rate, mono)
+
+
 def load(path: str | Path, sample_rate: int = SAMPLE_RATE, mono: bool = True) -> Tensor:
     """A sound file as float32 samples: (T,), or (C, T) with its channels if not `mono`.
 

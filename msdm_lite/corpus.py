@@ -11,7 +11,6 @@ import json
 import logging
 import os
 import shutil
-import signal
 import time
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass, replace
@@ -24,7 +23,7 @@ from tqdm import tqdm
 from msdm_lite import click, composed, variation
 from msdm_lite.audio import SAMPLE_RATE, STEMS
 from msdm_lite.errors import InputError, MachineError
-from msdm_lite.resources import cache, data, whole
+from msdm_lite.resources import cache, data, ignore_interrupts, whole
 
 RENDERING = 3  # raised when the renderer changes, so that no cached audio of an older one is used
 BYTES_A_SECOND = 2 * len(STEMS) * SAMPLE_RATE
@@ -156,10 +155,6 @@ def _render(song: Song) -> None:
             scratch.write_text(json.dumps(gains.tolist()))
 
 
-def _worker() -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent, which stops them all
-
-
 def build(wanted: list[Song] | None = None, workers: int | None = None, skip: bool = False,
           progress: bool = True) -> int:
     """Render what is missing; returns how many songs were rendered. It can be stopped and called again.
@@ -206,7 +201,7 @@ def build(wanted: list[Song] | None = None, workers: int | None = None, skip: bo
         raise InputError(f"the songs need {need / 1e9:.1f} GB in {root}, and {free / 1e9:.1f} GB are free; "
                          "$MSDM_LITE_CACHE names another place")
     failed: list[str] = []
-    with ProcessPoolExecutor(workers or os.cpu_count(), initializer=_worker) as pool:
+    with ProcessPoolExecutor(workers or os.cpu_count(), initializer=ignore_interrupts) as pool:
         jobs = {pool.submit(_render, song): song for song in sorted(missing, key=lambda s: -s.seconds)}
         try:
             for job in tqdm(as_completed(jobs), total=len(jobs), desc="rendering", unit="song", disable=not progress):

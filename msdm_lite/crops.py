@@ -18,8 +18,6 @@ from msdm_lite.audio import SAMPLE_RATE, STEM_RMS, STEMS
 from msdm_lite.click import ROWS
 from msdm_lite.errors import InputError
 
-CLICK_HOP = 1024  # samples between two places of a crop's click
-
 
 class Track(Protocol):
     """Stems that can be read piece by piece."""
@@ -53,7 +51,7 @@ class Crops(Dataset):
     """Random crops of tracks: a map-style dataset of dictionaries.
 
     `stems` is (S, T) float32; `name` and `source` say which track, `start` where in it (samples), `gains` (S,) what
-    each stem was multiplied by. If asked for, `click` (4, T / 1024) says where samples 0, 1024, ... lie in beat and
+    each stem was multiplied by. If asked for, `click` (4, T / hop) says where every so many samples lie in beat and
     bar; it is zero for tracks without a method `click(seconds)`. Tracks are drawn in proportion to their length. Item
     `i` of epoch `e` depends on (seed, e, i) alone, so any number of workers gives the same crops in the same order.
 
@@ -62,14 +60,14 @@ class Crops(Dataset):
         samples: crop length T.
         length: how many crops make an epoch.
         augmentation: random changes; none if not given. Test tracks are never augmented.
-        clicks: items come with their click.
+        click_hop: items come with their click, once in so many samples; 0 for none.
 
     Raises:
         InputError: no tracks, a song that is not rendered, or augmentation of test tracks.
     """
 
     def __init__(self, tracks: Sequence[Track], samples: int, length: int, seed: int = 0,
-                 augmentation: Augmentation | None = None, clicks: bool = False):
+                 augmentation: Augmentation | None = None, click_hop: int = 0):
         if not tracks:
             raise InputError("no songs to draw crops from")
         for track in tracks:
@@ -79,7 +77,7 @@ class Crops(Dataset):
         if self.augmentation != Augmentation() and any(track.split == "test" for track in tracks):
             raise InputError("test songs are heard as they are: no augmentation for them")
         self.tracks = list(tracks)
-        self.samples, self.length, self.seed, self.epoch, self.clicks = samples, length, seed, 0, clicks
+        self.samples, self.length, self.seed, self.epoch, self.click_hop = samples, length, seed, 0, click_hop
         self.lengths = np.array([track.samples for track in self.tracks])
         weights = np.maximum(self.lengths - samples, 1).astype(float)
         self.cumulative = np.cumsum(weights / weights.sum())
@@ -117,11 +115,11 @@ class Crops(Dataset):
         stems = crop * gains[:, None].astype(np.float32)
         item = {"stems": torch.from_numpy(stems), "name": track.name, "source": track.source, "start": start,
                 "gains": torch.from_numpy(gains.astype(np.float32))}
-        return item | {"click": torch.from_numpy(self._click(track, start, cents, remixed))} if self.clicks else item
+        return item | {"click": torch.from_numpy(self._click(track, start, cents, remixed))} if self.click_hop else item
 
     def _click(self, track: Track, start: int, cents: float, remixed: bool) -> np.ndarray:
         """(4, places): zeros for what has none, and for strangers who were put together."""
-        seconds = (start + np.arange(0, self.samples, CLICK_HOP) * 2 ** (cents / 1200)) / SAMPLE_RATE
+        seconds = (start + np.arange(0, self.samples, self.click_hop) * 2 ** (cents / 1200)) / SAMPLE_RATE
         counted = getattr(track, "click", None)
         return counted(seconds) if counted and not remixed else np.zeros((ROWS, len(seconds)), np.float32)
 

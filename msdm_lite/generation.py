@@ -6,7 +6,7 @@ Source: Mariani et al., arXiv 2302.02257, total generation and partial generatio
 
 import logging
 from collections.abc import Mapping, Sequence
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 
 import numpy as np
@@ -102,6 +102,12 @@ def pair(sketcher: StemModel | str | None, model: StemModel) -> StemModel | None
     return sketcher
 
 
+@cache
+def _tempi() -> list[float]:
+    """Beats per minute of every training song by the program."""
+    return [float(row["tempo"]) for row in corpus.table("band") if row["split"] == "train"]
+
+
 def counted(sketcher: StemModel, frames: int, generator: torch.Generator, tempo: float | None = None,
             metre: int = 4) -> Tensor | None:
     """The click (1, 4, frames) that a band plays to; None if its sketcher hears none, or the tempo is 0.
@@ -111,8 +117,7 @@ def counted(sketcher: StemModel, frames: int, generator: torch.Generator, tempo:
     if not sketcher.takes_click or tempo == 0:
         return None
     if tempo is None:
-        tempi = [float(row["tempo"]) for row in corpus.table("band") if row["split"] == "train"]
-        tempo = tempi[int(torch.randint(len(tempi), (), generator=generator))]
+        tempo = _tempi()[int(torch.randint(len(_tempi()), (), generator=generator))]
     hop = sketcher.config.bins / sketcher.sample_rate  # a picture begins a hop before the sound does
     return click.steady(frames, hop, tempo, metre, hop)[None].to(sketcher.device)
 
@@ -166,7 +171,7 @@ def collect(given: Mapping[str, str | Path | Tensor], model: StemModel) -> dict[
         raise InputError("all stems are given: there is no player to add")
     waves = {}
     for name, source in given.items():
-        waves[name] = source.detach().cpu() if isinstance(source, Tensor) else audio.load(source, model.sample_rate)
+        waves[name] = audio.samples(source, model.sample_rate)
         if waves[name].ndim != 1:
             raise InputError(f"{name} is mono, (T,), and not of shape {tuple(waves[name].shape)}")
         check(waves[name], model, name)

@@ -93,10 +93,11 @@ def overview() -> list[str]:
     return lines
 
 
-def made_by(run: dict) -> str:
-    """The command of a training run, by what its options mean today."""
+def made_by(run: dict, number: int = 1) -> str:
+    """The command of a model's training run, by what its options mean today, into a folder of its own."""
     before_detuning = " --detune 0" if "detune" not in run["recipe"] else ""
-    return f"{run['command']}{before_detuning} --out runs/{run['recipe'].get('preset', 'lite')}"
+    words = [run["recipe"].get("preset", "lite"), *(run["recipe"].get("stems") or ()), *([str(number)] * (number > 1))]
+    return f"{run['command']}{before_detuning} --out runs/{'-'.join(words)}"
 
 
 def section(name: str) -> list[str]:
@@ -112,7 +113,7 @@ def section(name: str) -> list[str]:
                   "songs | machine | commit | before it |", "|---|---|---|---|---|---|---|---|---|---|"]
         lines += [row(run, before) for run, before in zip(runs, [None, *runs], strict=False)]
         lines += ["", "Made by, one after the other:" if len(runs) > 1 else "Made by:", "", "```",
-                  *(made_by(run) for run in runs), "```", ""]
+                  *(made_by(run, n) for n, run in enumerate(runs, 1)), "```", ""]
     if found := results(name):
         lines += ["| method | SI-SDR improvement, dB [95 %] | songs | command |", "|---|---|---|---|", *found, ""]
     if curves(name):

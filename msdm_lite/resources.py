@@ -8,6 +8,7 @@ in a cache.
 import errno
 import importlib
 import os
+import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -61,6 +62,11 @@ def whole(path: Path) -> Iterator[Path]:
         raise
     finally:
         scratch.unlink(missing_ok=True)
+
+
+def ignore_interrupts(*_: object) -> None:
+    """For processes that work for another one: Ctrl-C on a terminal reaches all, and only that one answers it."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def library(name: str) -> ModuleType:

@@ -94,8 +94,7 @@ def separate(source: str | Path | Tensor, model: StemModel | str = "lite", metho
     chosen = method_for(model, method, bool(given), steps=steps, **settings)
     if samples < 1:
         raise InputError(f"the mean of {samples} samples cannot be taken: 1 or more")
-    wave = (source.detach().cpu() if isinstance(source, Tensor)
-            else audio.load(source, model.sample_rate, mono=not keep_stereo))
+    wave = audio.samples(source, model.sample_rate, mono=not keep_stereo)
     if keep_stereo:
         if wave.ndim != 2 or wave.shape[0] > 2 or given:
             raise InputError("stereo means a mixture (2, T), of which no stem is given"
@@ -142,7 +141,7 @@ def _given(given: Mapping[str, str | Path | Tensor], model: StemModel, samples: 
     waves = {}
     for name, source in given.items():
         model.number(name)
-        wave = source.detach().cpu() if isinstance(source, Tensor) else audio.load(source, model.sample_rate)
+        wave = audio.samples(source, model.sample_rate)
         check(wave, model, name)
         if wave.ndim != 1 or abs(len(wave) - samples) > 0.05 * model.sample_rate:
             raise InputError(f"{name} must be as long as the mixture, ({samples},) samples, and is {tuple(wave.shape)}")

@@ -39,7 +39,7 @@ from msdm_lite.journal import Journal
 from msdm_lite.known import Known
 from msdm_lite.model import build, preset
 from msdm_lite.recipe import Recipe, songs_of
-from msdm_lite.resources import whole
+from msdm_lite.resources import ignore_interrupts, whole
 from msdm_lite.start import begin_with, continued
 from msdm_lite.validation import Validation, crop_samples, pictures
 from msdm_lite.wave import WaveModel
@@ -174,10 +174,11 @@ def train(recipe: Recipe, out: str | Path, resume: bool = False, on: str = "auto
     objective, prepared = accelerator.prepare(Objective(model), optimizer)
 
     crops = Crops(songs, crop_samples(model), 2**62, recipe.seed,
-                  Augmentation(recipe.gain_db, recipe.silence, recipe.remix, recipe.detune), bool(recipe.clicked))
+                  Augmentation(recipe.gain_db, recipe.silence, recipe.remix, recipe.detune),
+                  model.config.bins if recipe.clicked else 0)
     # Processes beside this one: the crops are there when the step wants them
     loader = DataLoader(crops, recipe.batch, sampler=Order(step, recipe, accelerator.process_index, world),
-                        num_workers=workers, prefetch_factor=8, worker_init_fn=_deaf_to_interrupts,
+                        num_workers=workers, prefetch_factor=8, worker_init_fn=ignore_interrupts,
                         pin_memory=where.type == "cuda", persistent_workers=True)
     validate = Validation(model, recipe.data, recipe.balance) if main else None
     journal = Journal(out, step) if main else None
@@ -286,11 +287,6 @@ def train(recipe: Recipe, out: str | Path, resume: bool = False, on: str = "auto
         journal.close()
     accelerator.wait_for_everyone()
     return path
-
-
-def _deaf_to_interrupts(_number: int) -> None:
-    """Ctrl-C on a terminal reaches the processes that read crops, too; the one that trains stops them."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def _ramped(decay: float):

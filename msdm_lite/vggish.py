@@ -15,7 +15,6 @@ from msdm_lite import audio
 from msdm_lite.errors import InputError, MachineError
 
 SAMPLE_RATE = 16000
-SECONDS = 0.96  # of a window; they do not overlap
 
 
 @cache

@@ -44,6 +44,23 @@ def painter(tiny) -> Model:
     return model.eval().requires_grad_(False)
 
 
+@pytest.fixture
+def told(monkeypatch):
+    """told(model, name): what models of this kind are told under that name from now on, one entry an evaluation."""
+    def listen(model, name: str) -> list:
+        seen: list = []
+        denoise = type(model).denoise
+
+        def spy(self, x, sigma, known=None, **pictures):
+            seen.append(pictures.get(name))
+            return denoise(self, x, sigma, known, **pictures)
+
+        monkeypatch.setattr(type(model), "denoise", spy)
+        return seen
+
+    return listen
+
+
 @pytest.fixture(scope="session")
 def sketcher() -> Sketcher:
     """A small untrained model of sketches."""

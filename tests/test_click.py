@@ -7,10 +7,12 @@ import pytest
 import torch
 
 from msdm_lite import click, corpus, generation
-from msdm_lite.crops import CLICK_HOP, Augmentation, Crops
+from msdm_lite.crops import Augmentation, Crops
 from msdm_lite.errors import InputError
 from msdm_lite.items import clicks_of
 from msdm_lite.recipe import Recipe
+
+HOP = 512  # samples; not that of any model
 
 
 def written(path, *changes) -> mido.MidiFile:
@@ -97,28 +99,28 @@ class Metronome:
 @pytest.mark.parametrize("detune", [0.0, 100.0])
 def test_what_is_heard_is_on_the_beat(detune):
     """Also when the tape runs fast or slow; to one place of the click, a twelfth of a beat."""
-    crops = Crops([Metronome()], 128 * CLICK_HOP, 12, augmentation=Augmentation(detune=detune), clicks=True)
+    crops = Crops([Metronome()], 256 * HOP, 12, augmentation=Augmentation(detune=detune), click_hop=HOP)
     changed = 0
     for i in range(len(crops)):
         item = crops[i]
-        assert item["click"].shape == (4, 128)
+        assert item["click"].shape == (4, 256)
         onsets = np.flatnonzero(item["stems"][0].numpy() > 0.3)
-        onsets = onsets[(onsets > CLICK_HOP) & (onsets < 126 * CLICK_HOP)]
-        at = np.interp(onsets / CLICK_HOP, np.arange(128), np.unwrap(2 * np.pi * turns(item["click"][:2].numpy())))
+        onsets = onsets[(onsets > HOP) & (onsets < 254 * HOP)]
+        at = np.interp(onsets / HOP, np.arange(256), np.unwrap(2 * np.pi * turns(item["click"][:2].numpy())))
         assert len(onsets) > 6 and np.abs(np.sin(at / 2)).max() < 0.05
         changed += abs(np.diff(onsets).max() - 13230) > 20
     assert (changed > 2) == (detune > 0)
 
 
 def test_nobody_counts_for_strangers_or_where_there_is_no_click():
-    remixed = Crops([Metronome()], 20 * CLICK_HOP, 3, augmentation=Augmentation(remix=1.0), clicks=True)
+    remixed = Crops([Metronome()], 20 * HOP, 3, augmentation=Augmentation(remix=1.0), click_hop=HOP)
     assert not any(remixed[i]["click"].any() for i in range(3))
 
     class Plain(Metronome):
         click = None
 
-    assert not Crops([Plain()], 20 * CLICK_HOP, 3, clicks=True)[0]["click"].any()
-    assert "click" not in Crops([Metronome()], 20 * CLICK_HOP, 3)[0]
+    assert not Crops([Plain()], 20 * HOP, 3, click_hop=HOP)[0]["click"].any()
+    assert "click" not in Crops([Metronome()], 20 * HOP, 3)[0]
 
 
 def test_a_share_of_the_items_hears_its_click():
@@ -154,16 +156,9 @@ def test_a_model_without_a_click_refuses_one():
         deaf.denoise(torch.zeros(1, 4, 96, 8), torch.ones(1), click=torch.zeros(1, 4, 8))
 
 
-def test_a_band_plays_to_the_tempo_that_is_asked_for(painter, sketcher, monkeypatch):
+def test_a_band_plays_to_the_tempo_that_is_asked_for(painter, sketcher, told):
     """The sketcher hears a click whose first beat is where the sound begins, one hop into the picture."""
-    seen = []
-    denoise = type(sketcher).denoise
-
-    def spy(self, x, sigma, known=None, click=None):
-        seen.append(click)
-        return denoise(self, x, sigma, known, click)
-
-    monkeypatch.setattr(type(sketcher), "denoise", spy)
+    seen = told(sketcher, "click")
     hop = 1024 / 22050
 
     def heard(**settings):

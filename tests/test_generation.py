@@ -113,16 +113,9 @@ def test_what_a_model_has_learned_is_on_its_record(tiny, monkeypatch):
                 msdm_lite.separate(torch.randn(9000), tiny, "mixture-known", given=given)
 
 
-def test_a_sketch_comes_first_and_the_model_paints_it(painter, sketcher, monkeypatch):
+def test_a_sketch_comes_first_and_the_model_paints_it(painter, sketcher, told):
     """The painter is told one and the same sketch at every level, of the players that the sketcher was given too."""
-    seen = []
-    denoise = type(painter).denoise
-
-    def spy(self, x, sigma, known=None, sketch=None):
-        seen.append(sketch)
-        return denoise(self, x, sigma, known, sketch)
-
-    monkeypatch.setattr(type(painter), "denoise", spy)
+    seen = told(painter, "sketch")
     bands = msdm_lite.generate(painter, 1.0, n=2, seed=3, steps=3, sketcher=sketcher)
     assert bands.shape == (2, 4, 22050) and torch.isfinite(bands).all()
     assert len(seen) == 6 and all(torch.equal(seen[0], one) for one in seen[:3])

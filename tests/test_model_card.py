@@ -64,3 +64,14 @@ def test_a_bundle_is_one_model(folder, capsys):
     assert text.count("**Preset** `tiny` (") == 2
     assert text.count("| dirac | 1.00 [0.50, 1.50] | 9 | `again` |") == 1
     assert (folder / "pictures" / "model-pair.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_every_command_has_a_folder_of_its_own():
+    """Or the second one would be refused: there is a checkpoint in the first one's."""
+    import re
+    text = model_card.card()
+    folders = re.findall(r"^msdm-lite train .* --out (\S+)$", text, re.M)
+    assert len(folders) >= 10 and len(set(folders)) == len(folders)
+    run = {"command": "msdm-lite train", "recipe": {"preset": "lite", "detune": 50.0}}
+    assert model_card.made_by(run) == "msdm-lite train --out runs/lite"
+    assert model_card.made_by(run, 2) == "msdm-lite train --out runs/lite-2"
