@@ -12,9 +12,8 @@ import tyro
 from torch import Tensor
 
 import msdm_lite
-from msdm_lite import evaluate, metrics
+from msdm_lite import evaluate, metrics, recorded
 from msdm_lite.methods import METHODS
-from msdm_lite.train import commit
 
 # Method, settings beside `steps`, and how many are averaged
 ARMS: dict[str, tuple[str, dict, int]] = {
@@ -58,7 +57,7 @@ def main(out: Path | None = None, clips: int = 8, most: int = 50, paper: bool = 
                    "data": f"the first {len(names)} shipped band clips", "n": len(names), "model": model,
                    "model_record": {k: loaded.record.get(k) for k in ("steps", "minutes", "commit")},
                    "interval": "95 % percentile bootstrap over songs", "seed": 0, "device": loaded.device.type,
-                   "version": msdm_lite.__version__, "commit": commit(),
+                   "version": msdm_lite.__version__, "commit": recorded.commit(),
                    "command": f"python benchmarks/quality.py --clips {clips} --most {most} --model {model}"
                               f"{' --paper' if paper else ''} --out {out}", "curves": {}}
     arms = [(arm, *ARMS[arm], number) for arm in ARMS for number in LADDER]
@@ -81,7 +80,7 @@ def main(out: Path | None = None, clips: int = 8, most: int = 50, paper: bool = 
         found["curves"].setdefault(arm, []).append({"evaluations": evaluations, "mean": mean, "low": low, "high": high})
         print(f"{arm:40s} {evaluations:4d}  {mean:6.2f} [{low:.2f}, {high:.2f}]  {pace:.3f}", flush=True)
         if out is not None:
-            evaluate.save(found, out)
+            recorded.save(found, out)
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ from pathlib import Path
 import tyro
 from tqdm import tqdm
 
-from msdm_lite import evaluate, weights
+from msdm_lite import evaluate, recorded, weights
 
 BASE = {"dirac": {"steps": 50, "churn": 10.0, "corrections": 1},
         "gaussian": {"steps": 50, "churn": 10.0, "corrections": 1}}
@@ -51,14 +51,14 @@ def main(out: Path, model: str = "lite", clips: str = "band", seed: int = 0) -> 
             "data": f"shipped {clips} clips", "interval": "95 % percentile bootstrap over songs", "model": model,
             "base": BASE, "seed": seed}
     before = json.loads(out.read_text()) if out.exists() else {}
-    made = evaluate.circumstances(loaded, begun)["model_record"]
+    made = recorded.circumstances(loaded, begun)["model_record"]
     kept = before.get("arms", {}) if before.get("model_record") == made and before.get("data") == head["data"] else {}
     arms: dict[str, dict] = {}
     for method, name in tqdm(SWEEPS, unit="setting"):
         for value in SWEEPS[method, name]:
             arm = f"{method}, {name} {value:g}"
             arms[arm] = kept.get(arm) or _arm(method, name, value, model, clips, seed)
-            evaluate.save(head | {"n": arms[arm]["n"], "arms": arms, **evaluate.circumstances(loaded, begun),
+            recorded.save(head | {"n": arms[arm]["n"], "arms": arms, **recorded.circumstances(loaded, begun),
                                   "command": f"python -m msdm_lite.ablations --model {model} --clips {clips} "
                                              f"--seed {seed} --out {out}"}, out)
 

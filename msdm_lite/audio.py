@@ -8,9 +8,8 @@ import logging
 import os
 import re
 import stat
-import tempfile
 import uuid
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +18,7 @@ import soxr
 import torch
 from torch import Tensor
 
+from msdm_lite import folders
 from msdm_lite.errors import InputError
 
 STEMS = ("bass", "drums", "guitar", "piano")
@@ -45,7 +45,7 @@ def load(path: str | Path, sample_rate: int = SAMPLE_RATE, mono: bool = True) ->
             not allowed to be read.
     """
     path = Path(path)
-    _can_be_opened(path)
+    must_open(path)
     try:
         file = soundfile.SoundFile(path)
     except (soundfile.LibsndfileError, TypeError) as problem:  # TypeError: .raw, which has no header
@@ -53,7 +53,7 @@ def load(path: str | Path, sample_rate: int = SAMPLE_RATE, mono: bool = True) ->
         raise InputError(f"{path} cannot be read as a sound file ({reason}); convert it to wav or flac") from None
     with file:
         promised, rate, kind = file.frames, file.samplerate, file.format
-        cut = _ogg_cut_short(path) if kind == "OGG" else _data_cut_short(file.extra_info)
+        cut = ogg_cut_short(path) if kind == "OGG" else _data_cut_short(file.extra_info)
         try:
             samples = torch.from_numpy(file.read(dtype="float32", always_2d=True))  # (T, C)
         except soundfile.LibsndfileError as problem:
@@ -82,8 +82,12 @@ def load(path: str | Path, sample_rate: int = SAMPLE_RATE, mono: bool = True) ->
     return samples
 
 
-def _can_be_opened(path: Path) -> None:
-    """Ask the system first: libsndfile calls whatever it refuses a "System error"."""
+def must_open(path: Path) -> None:
+    """Ask the system first: libsndfile calls whatever it refuses a "System error".
+
+    Raises:
+        InputError: missing, a folder, no file, empty, or not allowed to be read.
+    """
     try:
         mode = path.stat().st_mode
         empty = True
@@ -116,7 +120,7 @@ def _data_cut_short(log: str) -> bool:
     return any(int(held) < int(said) < 0x7FFFF000 for said, held in sizes)  # streams write that or more: not known
 
 
-def _ogg_cut_short(path: Path) -> bool:
+def ogg_cut_short(path: Path) -> bool:
     """An ogg file is a row of pages, and the last one is marked. libsndfile takes what is there for the whole."""
     ended, size = False, path.stat().st_size
     with path.open("rb") as file:
@@ -162,70 +166,6 @@ def mixture(stems: Tensor) -> Tensor:
     return stems.sum(-2)
 
 
-def writable_folder(folder: str | Path) -> Path:
-    """The folder, made if need be, and proven to take files, so that long work does not end in a refusal.
-
-    Raises:
-        InputError: it cannot be made or written to; what was made on the way is removed again.
-    """
-    folder = Path(folder)
-    new = [place for place in (folder, *folder.parents) if not os.path.lexists(place)]  # deepest first
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder) as file:
-            file.write(b"x")
-    except FileExistsError:
-        raise InputError(f"{folder} is a file, not a folder") from None
-    except OSError as problem:
-        for place in new:
-            with contextlib.suppress(OSError):
-                place.rmdir()
-        raise InputError(f"{folder} cannot be written to ({problem.strerror})") from None
-    return folder
-
-
-@contextlib.contextmanager
-def claimed(folder: str | Path) -> Iterator[Path]:
-    """A folder that results will go to, as `writable_folder`, kept from other runs until the work is done.
-
-    If the work fails or is interrupted, folders that were made for it and hold nothing are removed again.
-
-    Raises:
-        InputError: it cannot be written to, or another run is writing into it.
-    """
-    new = [place for place in (Path(folder), *Path(folder).parents) if not os.path.lexists(place)]  # deepest first
-    folder = writable_folder(folder)
-    handle = _lock(folder)
-    try:
-        yield folder
-    except BaseException:
-        for place in new:
-            with contextlib.suppress(OSError):
-                place.rmdir()
-        raise
-    finally:
-        if handle is not None:
-            os.close(handle)
-
-
-def _lock(folder: Path) -> int | None:
-    """A lock on a folder that the system lifts when the process ends, however it ends; None where there are none."""
-    try:
-        import fcntl
-    except ImportError:  # Windows
-        return None
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        os.close(handle)
-        raise InputError(f"another run is writing into {folder}; choose another folder, or wait for it") from None
-    except OSError:  # some network file systems have no locks
-        os.close(handle)
-        return None
-    return handle
-
-
 def save(path: str | Path, waveform: Tensor, sample_rate: int = SAMPLE_RATE) -> Path:
     """Write (T,) or (C, T) as .wav (32-bit float: nothing clips), .flac (24 bit) or .ogg; whole or not at all.
 
@@ -244,7 +184,7 @@ def save_stems(folder: str | Path, stems: Tensor, sample_rate: int = SAMPLE_RATE
     """
     if stems.ndim not in (2, 3) or len(set(names)) != len(names) or len(names) != len(stems):
         raise InputError(f"the names {', '.join(names)} do not fit stems of shape {tuple(stems.shape)}")
-    folder = writable_folder(folder)
+    folder = folders.writable_folder(folder)
     return save_all({folder / f"{name}{suffix}": stem for name, stem in zip(names, stems, strict=True)}, sample_rate)
 
 

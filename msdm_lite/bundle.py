@@ -56,7 +56,7 @@ class Bundle(StemModel):
         Raises:
             InputError: something is known; a model of one stem alone has no use for it.
         """
-        if known is not None and (known.mixture.any() or known.stems.any()):
+        if known is not None and known.anything():
             raise InputError("independent models know noise on every stem only")
         return torch.cat([model.denoise(x[:, n : n + 1], sigma) for n, model in enumerate(self.models)], 1)
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from msdm_lite import evaluate, metrics, published
+from msdm_lite import metrics, published, recorded
 
 YES, NO, OPEN, NEVER = "reproduced", "not reproduced", "undecided", "cannot be tested here"
 Outcome = tuple[str, str]  # what came out, and the figure or the reason
@@ -28,12 +28,12 @@ class Claim:
 
 def clips(name: str) -> np.ndarray:
     """Improvement of each clip, mean over its stems, of a recorded separation: (clips,)."""
-    return np.nanmean(np.array(list(evaluate.result(name)["clips"].values()), float), 1)
+    return np.nanmean(np.array(list(recorded.result(name)["clips"].values()), float), 1)
 
 
 def difference(one: str, other: str) -> tuple[float, float, float]:
     """Mean and 95 % interval of the first result's advantage over the second, clip by clip, in dB."""
-    a, b = evaluate.result(one)["clips"], evaluate.result(other)["clips"]
+    a, b = recorded.result(one)["clips"], recorded.result(other)["clips"]
     both = [name for name in a if name in b]
     return metrics.bootstrap(np.nanmean(np.array([a[n] for n in both], float), 1)
                              - np.nanmean(np.array([b[n] for n in both], float), 1))
@@ -65,7 +65,7 @@ def never(reason: str) -> Callable[[], Outcome]:
 
 
 def one_model_does_both() -> Outcome:
-    separated, made = evaluate.result("separation-dirac"), evaluate.result("bands-generate-prior")
+    separated, made = recorded.result("separation-dirac"), recorded.result("bands-generate-prior")
     heard, beat = made["audible"]["all"], made["beat"]["ratio"] or 0.0
     words = (f"separates by {separated['mean']:.2f} dB [{separated['low']:.2f}, {separated['high']:.2f}]; all four "
              f"players are heard in {heard:.0%} of its bands, and their beat is {beat:.0%} as regular as that of real "
@@ -87,7 +87,7 @@ def corrected(name: str) -> Callable[[], Outcome]:
     """A claim that sampling each level twice helps; tested with fewer levels than the paper's."""
     def outcome() -> Outcome:
         verdict, words = better(f"{name}-corrected", name)()
-        levels = evaluate.result(name)["settings"]["steps"]
+        levels = recorded.result(name)["settings"]["steps"]
         return verdict, f"{words} ({levels} levels; the paper has 150)"
 
     return outcome
@@ -114,7 +114,7 @@ def keeps_up_with_supervised() -> Outcome:
 def coheres(name: str) -> Callable[[], Outcome]:
     """A claim that made stems belong together: in onsets and in pitch classes, better than dealt anew."""
     def outcome() -> Outcome:
-        found = evaluate.result(name)
+        found = recorded.result(name)
         both = [found[kind]["difference"] for kind in ("onsets", "chroma")]
         parts = [side(one["mean"], one["low"], one["high"], unit="", digits=3) for one in both]
         verdicts = {verdict for verdict, _ in parts}
@@ -125,7 +125,7 @@ def coheres(name: str) -> Callable[[], Outcome]:
 
 
 def context_is_learned() -> Outcome:
-    rows = evaluate.result("context-lite")["rows"]
+    rows = recorded.result("context-lite")["rows"]
     best = max(rows, key=lambda row: row["low"])
     sure = sum(row["low"] > 0 for row in rows)
     return YES if sure > len(rows) / 2 else NO, (
@@ -141,12 +141,12 @@ def summary() -> str:
                         ("`lite` as a prior, Dirac", "separation-dirac"),
                         ("`lite` as a prior, Gaussian", "separation-gaussian"),
                         ("`lite-independent`, four models, Dirac", "separation-independent-dirac")):
-        found = evaluate.result(name)
+        found = recorded.result(name)
         steps, minutes = found["settings"]["steps"], found["model_record"]["minutes"]
         levels = f", {steps} levels" if steps > 1 else ""
         lines.append(f"| {title}{levels} ({minutes:.0f} min of training) | {_decibels(found)} |")
-    composed, made = evaluate.result("songs-composed-mixture-known"), evaluate.result("bands-generate")
-    alone = evaluate.result("bands-generate-prior")
+    composed, made = recorded.result("songs-composed-mixture-known"), recorded.result("bands-generate")
+    alone = recorded.result("bands-generate-prior")
     lines += [f"| `lite`, mixture known, {composed['n']} songs that people wrote for games | "
               f"{_decibels(composed['active']['all'])} |",
               "| the paper's Dirac: a model 65 times as large, other music, other scoring | "
@@ -155,7 +155,7 @@ def summary() -> str:
               f"{made['audible']['all']:.0%} |",
               f"| how regular their beat is, beside that of real bands (`lite` alone: {alone['beat']['ratio']:.0%}) | "
               f"{made['beat']['ratio']:.0%} |"]
-    clips = evaluate.result("separation-dirac")["n"]
+    clips = recorded.result("separation-dirac")["n"]
     note = f"SI-SDR improvement over the mix, of {clips} clips, one a song, if nothing else is said; 95 % intervals."
     return "\n".join([*lines, "", note])
 

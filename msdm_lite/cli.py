@@ -39,7 +39,7 @@ def separate(file: tyro.conf.Positional[Path], out: Path, model: str = "lite", m
         seed: the same seed gives the same stems.
         device: auto, cpu or cuda.
     """
-    from msdm_lite import audio, weights
+    from msdm_lite import audio, folders, weights
     from msdm_lite.separation import method_for
     from msdm_lite.separation import separate as run
 
@@ -49,7 +49,7 @@ def separate(file: tyro.conf.Positional[Path], out: Path, model: str = "lite", m
     method_for(loaded, method, bool(given), steps=steps, **settings)
     mix = audio.load(file, loaded.sample_rate, mono=not stereo)
     known = {name: audio.load(path, loaded.sample_rate) for name, path in named_files(given).items()}
-    with audio.claimed(out) as folder:
+    with folders.claimed(out) as folder:
         stems = run(mix, loaded, method, steps, seed, sys.stderr.isatty(), samples, known, stereo, **settings)
         for path in audio.save_stems(folder, stems, loaded.sample_rate, loaded.stems):
             print(path)
@@ -79,12 +79,12 @@ def generate(out: Path, model: str = "lite", sketch: str | None = None, seconds:
         seed: the same seed gives the same bands.
         device: auto, cpu or cuda.
     """
-    from msdm_lite import audio, generation, weights
+    from msdm_lite import folders, generation, weights
 
     settings = {"churn": churn, "high": high, "low": low, "sampler": sampler}
     loaded = weights.load(model, device)
     sketcher = generation.pair(sketch, loaded)
-    with audio.claimed(out) as folder:
+    with folders.claimed(out) as folder:
         bands = generation.generate(loaded, seconds, n, seed, method, steps, sys.stderr.isatty(), sketcher, tempo,
                                     metre, **settings)
         for number, band in enumerate(bands, 1):
@@ -116,7 +116,7 @@ def accompany(files: tyro.conf.Positional[tuple[str, ...]], out: Path, model: st
         seed: the same seed gives the same players.
         device: auto, cpu or cuda.
     """
-    from msdm_lite import audio, generation, weights
+    from msdm_lite import folders, generation, weights
 
     settings = {"churn": churn, "corrections": corrections, "high": high, "low": low, "weight": weight,
                 "sampler": sampler}
@@ -124,7 +124,7 @@ def accompany(files: tyro.conf.Positional[tuple[str, ...]], out: Path, model: st
     generation.method_for(loaded, method, steps=steps, **settings)
     sketcher = generation.pair(sketch, loaded)
     waves = generation.collect(named_files(files), loaded)
-    with audio.claimed(out) as folder:
+    with folders.claimed(out) as folder:
         band = generation.accompany(waves, loaded, seed, method, steps, sys.stderr.isatty(), sketcher, **settings)
         for path in generation.save_band(folder, band, loaded):
             print(path)
@@ -185,7 +185,7 @@ def evaluate(task: Literal["separate", "generate", "accompany"] = "separate", me
         out: the JSON file; printed only if not given.
     """
     from msdm_lite import evaluate as ev
-    from msdm_lite import judge
+    from msdm_lite import judge, recorded
 
     chosen = {"churn": churn, "corrections": corrections, "high": high, "c": c, "constrained": constrained,
               "weight": weight, "samples": samples}
@@ -209,7 +209,7 @@ def evaluate(task: Literal["separate", "generate", "accompany"] = "separate", me
                                     seed, device, shown, sketch, **chosen)
         says = f"{task}: all stems heard in {100 * made['audible']['all']:.0f} %, n = {made['n']}"
     if out is not None:
-        print(ev.save(made, out))
+        print(recorded.save(made, out))
     print(says)
 
 

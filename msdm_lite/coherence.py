@@ -22,7 +22,8 @@ PITCHED = ("bass", "guitar", "piano")
 def audible(stems: Tensor, floor_db: float = -30.0, share: float = 0.25, sample_rate: int = SAMPLE_RATE) -> Tensor:
     """Which stems (..., S, T) are heard, (..., S): within 30 dB of the usual level in a quarter of all half-seconds."""
     size = sample_rate // 2
-    blocks = stems[..., : max(size, stems.shape[-1] // size * size)].unfold(-1, size, size)
+    size = max(1, min(size, stems.shape[-1]))  # of less than half a second, all of it
+    blocks = stems[..., : stems.shape[-1] // size * size].unfold(-1, size, size)
     loud = blocks.square().mean(-1).sqrt() > 10 ** (floor_db / 20) * STEM_RMS
     return loud.float().mean(-1) >= share
 

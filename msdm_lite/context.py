@@ -15,7 +15,7 @@ import tyro
 from torch import Tensor
 from tqdm import tqdm
 
-from msdm_lite import evaluate, metrics, weights
+from msdm_lite import evaluate, metrics, recorded, weights
 from msdm_lite.diffusion import add_noise, error
 from msdm_lite.errors import InputError
 from msdm_lite.face import StemModel
@@ -86,9 +86,9 @@ def main(out: Path, model: str = "lite", clips: int = 24, seed: int = 0) -> None
     found = {"what": "error of a denoised stem, over a Wiener filter's, in true company and in that of another song",
              "data": "shipped band clips, one segment each", "n": len(names), "model": model,
              "interval": "95 % percentile bootstrap over songs", "rows": measure(loaded, x, seed=seed), "seed": seed,
-             **evaluate.circumstances(loaded, begun),
+             **recorded.circumstances(loaded, begun),
              "command": f"python -m msdm_lite.context --model {model} --clips {clips} --seed {seed} --out {out}"}
-    evaluate.save(found, out)
+    recorded.save(found, out)
 
 
 if __name__ == "__main__":

@@ -16,11 +16,10 @@ import tyro
 from torch import Tensor
 from tqdm import tqdm
 
-from msdm_lite import __version__, evaluate, guidance, methods, sampling
+from msdm_lite import __version__, guidance, methods, recorded, sampling
 from msdm_lite.known import Known, project
 from msdm_lite.methods import Method
 from msdm_lite.oracle import GaussianMixture, gaussian
-from msdm_lite.train import commit
 
 DOUBLE: Any = {"dtype": torch.float64}
 POINT = torch.tensor([0.9, -0.4, 0.6], **DOUBLE)  # the band behind the mixture, and the given stem
@@ -192,7 +191,8 @@ def main(out: Path, count: int = 20000) -> None:
     """
     evaluations = [10, 20, 40, 80, 160, 320]
     found: dict = {"what": "distance of samples to the exact posterior, in units of its deviation, as evaluations grow",
-                   "n": count, "evaluations": evaluations, "version": __version__, "commit": commit(), "device": "cpu",
+                   "n": count, "evaluations": evaluations, "version": __version__,
+                   "commit": recorded.commit(), "device": "cpu",
                    "orders": orders(), "command": f"python -m msdm_lite.convergence --out {out} --count {count}",
                    "sources": {}}
     with tqdm(total=len(SOURCES) * len(ARMS) * len(evaluations), unit="run") as bar:
@@ -202,7 +202,7 @@ def main(out: Path, count: int = 20000) -> None:
                 count, torch.Generator().manual_seed(4)), target(oracle, ARMS["mixture known: Dirac"]))
             found["sources"][name] = {"exact samples: chance alone": [chance] * len(evaluations)} | {
                 arm: curve(oracle, ARMS[arm], evaluations, count, bar.update) for arm in ARMS}
-    evaluate.save(found, out)
+    recorded.save(found, out)
 
 
 if __name__ == "__main__":

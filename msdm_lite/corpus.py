@@ -6,6 +6,7 @@ Two kinds of music. *Band songs* were written by a program (`msdm_lite.compose`)
 neither is a groove family of theirs.
 """
 
+import contextlib
 import csv
 import json
 import logging
@@ -193,8 +194,9 @@ def build(wanted: list[Song] | None = None, workers: int | None = None, skip: bo
     root = cache("corpus")
     root.mkdir(parents=True, exist_ok=True)
     for scrap in root.rglob("*.part"):  # of a run that was killed; an hour: not of one beside us
-        if time.time() - scrap.stat().st_mtime > 3600:
-            scrap.unlink(missing_ok=True)
+        with contextlib.suppress(FileNotFoundError):  # gone meanwhile
+            if time.time() - scrap.stat().st_mtime > 3600:
+                scrap.unlink()
     need = sum((song.seconds + 2) * BYTES_A_SECOND for song in missing if not song.audio().exists())
     free = shutil.disk_usage(root).free
     if need > free:

@@ -19,7 +19,7 @@ import tyro
 from torch import Tensor
 from tqdm import tqdm
 
-from msdm_lite import coherence, evaluate, fad, generation, judge, metrics, musicnn, vggish, weights
+from msdm_lite import coherence, fad, generation, judge, metrics, musicnn, recorded, vggish, weights
 from msdm_lite.audio import SAMPLE_RATE, STEMS
 from msdm_lite.crops import Crops
 from msdm_lite.errors import InputError
@@ -152,15 +152,14 @@ def main(out: Path, task: Literal["generate", "accompany"] = "generate", model: 
     else:
         found = imputed(loaded, *real(data, "test", n, seconds, seed), subsets(), seed, sketcher, steps,
                         embedding=embedding)
-    words = f"--task {task} --model {model} --n {n} --seconds {seconds:g} --data {data} --seed {seed}"
-    words += "".join(f" --{key} {value}" for key, value in (("sketch", sketch), ("steps", steps)) if value is not None)
-    words += f" --embedding {embedding}" if embedding != "musicnn" else ""
-    evaluate.save({"what": f"Frechet distance of {embedding} embeddings of mixtures to songs of the test split; of "
+    command = recorded.command("python", "-m", "msdm_lite.distance", task=task, model=model, n=n, seconds=seconds,
+                               data=data, seed=seed, sketch=sketch, steps=steps,
+                               embedding=embedding if embedding != "musicnn" else None, out=out)
+    recorded.save({"what": f"Frechet distance of {embedding} embeddings of mixtures to songs of the test split; of "
                            "accompaniments, given and new players together",
                    "task": task, "model": model, "settings": {"sketch": sketch, "steps": steps, "seconds": seconds},
                    "data": data, "n": n, "interval": "95 % percentile bootstrap over bands", **found, "seed": seed,
-                   **evaluate.circumstances(loaded, begun, sketcher),
-                   "command": f"python -m msdm_lite.distance {words} --out {out}"}, out)
+                   **recorded.circumstances(loaded, begun, sketcher), "command": command}, out)
 
 
 if __name__ == "__main__":

@@ -34,7 +34,7 @@ class Denoiser1d(nn.Module):
         Raises:
             InputError: something is known, or the network cannot take that shape.
         """
-        if known is not None and (known.mixture.any() or known.stems.any()):
+        if known is not None and known.anything():
             raise InputError("this model was trained on noise on all stems only: it cannot be told what is known "
                              "(to separate with it, use the method dirac or gaussian)")
         total = (sigma.square() + self.sigma_data**2)[:, None, None]           # (B, 1, 1)

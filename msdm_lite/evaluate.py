@@ -1,24 +1,18 @@
-"""Results on record: a method scored on the shipped clips, written as one JSON file into data/results/."""
+"""A method scored on the shipped clips, as a result that can be kept on record."""
 
 import json
-import shlex
 import time
 from collections.abc import Sequence
-from datetime import date
-from pathlib import Path
 
 import torch
 from torch import Tensor
 from tqdm import tqdm
 
-import msdm_lite
-from msdm_lite import audio, device, metrics, resources, weights
+from msdm_lite import audio, metrics, recorded, resources, weights
 from msdm_lite.audio import STEMS
 from msdm_lite.errors import InputError
-from msdm_lite.face import StemModel
 from msdm_lite.methods import METHODS, named
 from msdm_lite.separation import separate, suits
-from msdm_lite.train import commit
 
 
 def clips(kind: str = "band") -> list[dict]:
@@ -30,7 +24,7 @@ def clips(kind: str = "band") -> list[dict]:
     with open(resources.data("clips", "clips.json")) as file:
         found = [clip for clip in json.load(file)["clips"] if clip["kind"] == kind]
     if not found:
-        raise InputError(f"there are no clips of kind {kind!r}: band or composed")
+        raise InputError(f"there are no clips of kind {kind!r}: band, composed or recording")
     return found
 
 
@@ -77,11 +71,7 @@ def evaluate(method: str | None = None, model: str = "lite", kind: str = "band",
         if len(sounding) >= 8:
             m, a, b = metrics.bootstrap(sounding)
             per_stem[stem] = {"mean": m, "low": a, "high": b, "n": len(sounding)}
-    words = ["msdm-lite", "evaluate", "--method", method, "--model", str(model), "--clips", kind]
-    for key, value in options.items():
-        words += [f"--{key}", str(value)]
-    if given:
-        words += ["--given", *given]
+    words = recorded.command("msdm-lite", "evaluate", method=method, model=model, clips=kind, **options, given=given)
     return {
         "what": "SI-SDR improvement in dB over the mixture, mean over the stems that sound; one clip a song",
         "method": method, "model": str(model), "settings": options, "given": list(given),
@@ -89,34 +79,5 @@ def evaluate(method: str | None = None, model: str = "lite", kind: str = "band",
         "mean": mean, "low": low, "high": high, "interval": "95 % percentile bootstrap over songs",
         "stems": per_stem,
         "clips": {name: [round(v, 3) for v in row] for name, row in zip(names, table.tolist(), strict=True)},
-        **circumstances(loaded, begun),
-        "command": shlex.join(words),
+        **recorded.circumstances(loaded, begun), "command": words,
     }
-
-
-def circumstances(model: StemModel | None, begun: float, sketcher: StemModel | None = None) -> dict:
-    """Where, when, by which code and with which weights a result is made that was begun at `time.perf_counter()`.
-
-    Weights of None are those of no model.
-    """
-    def brief(model: StemModel) -> dict:
-        return {k: model.record.get(k) for k in ("steps", "minutes", "commit")}
-
-    return {"device": model.device.type if model else "cpu", "processor": device.processor(),
-            "wall_seconds": round(time.perf_counter() - begun, 1),
-            "version": msdm_lite.__version__, "commit": commit(), "date": date.today().isoformat(),
-            "model_record": brief(model) if model else {},
-            **({"sketch_record": brief(sketcher)} if sketcher else {})}
-
-
-def save(result: dict, path: str | Path) -> Path:
-    """Write a result as JSON, whole or not at all."""
-    path = Path(path)
-    with resources.whole(path) as scratch:
-        scratch.write_text(json.dumps(result, indent=1, allow_nan=True) + "\n")
-    return path
-
-
-def result(name: str) -> dict:
-    """A recorded result by its name, such as "separation-dirac"."""
-    return json.loads(resources.data("results", f"{name}.json").read_text())

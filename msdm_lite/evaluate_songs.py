@@ -3,7 +3,6 @@
 Chapter: `book/10-measuring.ipynb`. Source of the published way: the code of Mariani et al., arXiv 2302.02257.
 """
 
-import shlex
 import time
 from typing import Any
 
@@ -11,12 +10,11 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from msdm_lite import metrics, scoring, weights
+from msdm_lite import metrics, recorded, scoring, weights
 from msdm_lite.audio import SAMPLE_RATE, STEMS
 from msdm_lite.baselines import BASELINES
 from msdm_lite.crops import Track
 from msdm_lite.errors import InputError
-from msdm_lite.evaluate import circumstances
 from msdm_lite.face import StemModel
 from msdm_lite.methods import named
 from msdm_lite.recipe import songs_of
@@ -88,13 +86,10 @@ def evaluate_songs(data: str = "band", model: str = "lite", method: str | None =
         raise InputError(f"{data} has no test song in which two stems play at once")
     tables = {"published": torch.stack(published), "active": torch.stack(active)}  # (songs, S)
     styles = [getattr(track, "style", "") for track in kept]
-    words = ["msdm-lite", "evaluate", "--songs", data, "--seed", str(seed)]
-    words += ["--model", str(model)] if loaded else []
-    words += ["--seconds", f"{seconds:g}"] if seconds is not None else ["--whole"]
     chosen = {"method": method, "steps": steps, "n": n} | settings
-    for key, value in chosen.items():
-        words += [f"--{key}", str(value)] if value is not None else []
-    words += ["--chunks"] * chunks
+    flags = ["--whole"] * (seconds is None) + ["--chunks"] * chunks
+    command = recorded.command("msdm-lite", "evaluate", *flags, songs=data, seed=seed,
+                               model=model if loaded else None, seconds=seconds, **chosen)
     return {"what": "SI-SDR improvement in dB over the mixture on test songs: windows of 4 s every 2 s, mean of a song,"
                     " mean over songs; published: silent stems count; active: they do not",
             "data": data, "model": str(model) if loaded else None, "method": method,
@@ -105,7 +100,7 @@ def evaluate_songs(data: str = "band", model: str = "lite", method: str | None =
             "by_style": grouped(tables["active"], styles) if any(styles) else {},
             "songs": {name: [round(v, 3) for v in row]
                       for name, row in zip(names, tables["active"].tolist(), strict=True)},
-            "seed": seed, **circumstances(loaded, begun), "command": shlex.join(words)}
+            "seed": seed, **recorded.circumstances(loaded, begun), "command": command}
 
 
 def grouped(table: Tensor, groups: list[str]) -> dict:

@@ -49,7 +49,7 @@ class StemModel(nn.Module):
         return shares[mixture + 2 * stems] > 0
 
     def must_sound(self) -> None:
-        """Says at once if it cannot.
+        """Refuse, early, a model that makes no sound.
 
         Raises:
             InputError: it makes sketches and no sound.
@@ -69,6 +69,7 @@ class StemModel(nn.Module):
 
     @property
     def stems(self) -> tuple[str, ...]:
+        """Names of the stems, in their order."""
         return self.config.stems
 
     def number(self, name: str) -> int:
@@ -83,6 +84,7 @@ class StemModel(nn.Module):
 
     @property
     def sample_rate(self) -> int:
+        """Samples a second of its sound."""
         return self.config.sample_rate
 
     @property
@@ -92,6 +94,7 @@ class StemModel(nn.Module):
 
     @property
     def device(self) -> torch.device:
+        """Where its weights are."""
         return next(self.parameters()).device
 
     @property

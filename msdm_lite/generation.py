@@ -9,17 +9,17 @@ from collections.abc import Mapping, Sequence
 from functools import cache, partial
 from pathlib import Path
 
-import numpy as np
 import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from msdm_lite import audio, click, corpus, methods, sampling, weights
+from msdm_lite import audio, click, corpus, folders, methods, sampling, weights
 from msdm_lite.device import large_blocks_returned
 from msdm_lite.errors import InputError
 from msdm_lite.face import StemModel
 from msdm_lite.guidance import Denoise
 from msdm_lite.methods import GENERATIONS, IMPUTATIONS, SKETCHES, Method
+from msdm_lite.seeds import seed_of
 from msdm_lite.sketch import sketch
 from msdm_lite.song import check, from_picture, loudness, picture_shape, to_pictures
 from msdm_lite.windows import Windowed
@@ -71,8 +71,7 @@ def generate(model: StemModel | str = "lite", seconds: float = 6.0, n: int = 1, 
         if sketching:
             sketching.tick = bar.update
         for i in range(n):
-            own = int(np.random.SeedSequence((seed, i)).generate_state(1, np.uint64)[0] >> np.uint64(1))
-            generator = torch.Generator().manual_seed(own)
+            generator = torch.Generator().manual_seed(seed_of(seed, i))
             told: Denoise = denoise
             if sketching:
                 count = counted(sketching.model, shape[-1], generator, tempo, metre)
@@ -96,6 +95,8 @@ def pair(sketcher: StemModel | str | None, model: StemModel) -> StemModel | None
         raise InputError("a model of sound is no sketcher: its preset must be one of sketches, as lite-sketch")
     if not model.takes_sketch:
         raise InputError("this model was not trained to paint sketches")
+    if sketcher.device != model.device:
+        raise InputError(f"the sketcher is on {sketcher.device} and the model on {model.device}: load both to one")
     alike = ("stems", "sample_rate", "bins", "sketch")
     if any(getattr(sketcher.config, name) != getattr(model.config, name) for name in alike):
         raise InputError("the sketcher and the model do not agree on stems, rate, or bands of the sketch")
@@ -244,6 +245,6 @@ def save_band(folder: str | Path, band: Tensor, model: StemModel) -> list[Path]:
     Raises:
         InputError: they cannot be written there.
     """
-    folder = audio.writable_folder(folder)
+    folder = folders.writable_folder(folder)
     waves = {folder / f"{name}.wav": stem for name, stem in zip(model.stems, band, strict=True)}
     return audio.save_all(waves | {folder / "mix.wav": band.sum(0)}, model.sample_rate)

@@ -43,6 +43,9 @@ def gaussian(y: Tensor, c: float = 0.75 * 2**0.5, among: Sequence[int] | None = 
 
     Every stem is pulled towards closing the gap between the mixture y (B, ...) and the sum of the stems. The default is
     the paper's 0.75: its code divides by 2 gamma^2 where the likelihood as written divides by gamma^2.
+
+    Raises:
+        InputError: c is not a positive number; when called, `among` that are no stems.
     """
     if not 0 < c < float("inf"):
         raise InputError(f"gamma needs a positive factor c, not {c}")
@@ -62,6 +65,9 @@ def dirac(y: Tensor, k: int | Sequence[int] = 0, among: Sequence[int] | None = N
 
     The drift of each other stem loses the drift of stem k, by the chain rule; stem k goes where the sum sends it.
     Several k take turns, from one evaluation to the next.
+
+    Raises:
+        InputError: when called: k, or `among`, that are no stems.
     """
     turns = cycle([k] if isinstance(k, int) else k)
 
@@ -135,6 +141,9 @@ def classifier_free(conditional: Denoise, weight: float = 1.0) -> Guidance:
     Args:
         conditional: (x, sigma) -> x0, with the mixture (or whatever it is told) inside.
         weight: 0 is the prior, 1 the conditional model itself, more exaggerates the difference and is no posterior.
+
+    Raises:
+        InputError: the weight is below 0, or infinite.
     """
     if not 0 <= weight < float("inf"):
         raise InputError(f"the weight of the guidance must be 0 or more, not {weight}")
@@ -173,6 +182,9 @@ def following(known: Known, n: Tensor, weight: float = 1.0) -> Guidance:
     Args:
         n: white noise like x, for the given stems as the second one hears them; the same at all levels.
         weight: 1 is `inside`, more exaggerates what the given stems say, and is no posterior.
+
+    Raises:
+        InputError: the weight is below 0, or infinite.
     """
     if not 0 <= weight < float("inf"):
         raise InputError(f"the weight of the guidance must be 0 or more, not {weight}")

@@ -26,7 +26,7 @@ class Guided(Model):
         Raises:
             InputError: noise of another shape than on all stems; the network was not trained on that.
         """
-        if known is not None and (known.mixture.any() or known.stems.any()):
+        if known is not None and known.anything():
             raise InputError("this model knows noise on all stems only: tell it the mixture with method guided")
         flags = Known.nothing(x) if mixture is None else Known.the_mixture(x)
         return self.denoiser(x, sigma, flags, mixture)

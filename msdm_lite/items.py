@@ -2,13 +2,13 @@
 
 from collections.abc import Iterator
 
-import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import Sampler
 
 from msdm_lite.known import Known
 from msdm_lite.recipe import Recipe
+from msdm_lite.seeds import seed_of
 
 
 class Order(Sampler):
@@ -39,7 +39,7 @@ def noise_of(items: Tensor, x: Tensor, recipe: Recipe) -> tuple[Tensor, Known, T
     z = torch.empty(len(items))
     generators = {kind: torch.Generator(kind) for kind in {"cpu", x.device.type}}
     for row, item in enumerate(items.tolist()):
-        seed = int(np.random.SeedSequence((recipe.seed, 1, item)).generate_state(1, np.uint64)[0] >> np.uint64(1))
+        seed = seed_of(recipe.seed, 1, item)
         for generator in generators.values():
             generator.manual_seed(seed)
         z[row] = torch.randn((), generator=generators["cpu"])

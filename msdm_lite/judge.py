@@ -5,7 +5,6 @@ belong together is asked twice: of the bands as they were made, and of the same 
 Chapter: `book/06-total-generation.ipynb`.
 """
 
-import shlex
 import time
 from collections.abc import Callable, Sequence
 
@@ -14,7 +13,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from msdm_lite import coherence, evaluate, generation, metrics, weights
+from msdm_lite import coherence, evaluate, generation, metrics, recorded, weights
 from msdm_lite.errors import InputError
 
 
@@ -120,14 +119,10 @@ def evaluate_bands(task: str = "generate", model: str = "lite", n: int = 24, met
             made.append(band)
             bar.update()
         found = judge(torch.stack(made), real, loaded.stems, seed, bar.update, given if task == "accompany" else ())
-    words = ["msdm-lite", "evaluate", "--task", task, "--model", str(model), "--n", str(n), "--seed", str(seed)]
     chosen = {"method": method, "steps": steps, "sketch": sketch} | settings
-    for key, value in chosen.items():
-        words += [f"--{key}", str(value)] if value is not None else []
-    if task == "accompany":
-        words += ["--given", *given]
+    given = given if task == "accompany" else ()
+    command = recorded.command("msdm-lite", "evaluate", task=task, model=model, n=n, seed=seed, **chosen, given=given)
     return {"what": "made bands beside real ones: measures of msdm_lite.coherence", "task": task, "model": str(model),
-            "settings": chosen, "given": list(given) if task == "accompany" else [], "n": n, "real": len(real),
+            "settings": chosen, "given": list(given), "n": n, "real": len(real),
             "data": "shipped band clips", "interval": "95 % percentile bootstrap over bands", **found,
-            "seed": seed, **evaluate.circumstances(loaded, begun, sketcher),
-            "command": shlex.join(words)}
+            "seed": seed, **recorded.circumstances(loaded, begun, sketcher), "command": command}

@@ -40,6 +40,10 @@ class Known:
         known.stems[:, list(stems)] = True
         return known
 
+    def anything(self) -> bool:
+        """Is anything known, of any item?"""
+        return bool(self.mixture.any() or self.stems.any())
+
     def flags(self) -> Tensor:
         """(B, 1 + S) float: the mixture's flag, then the stems'."""
         return torch.cat([self.mixture[:, None], self.stems], 1).float()
@@ -47,6 +51,15 @@ class Known:
     def unknown(self, like: Tensor) -> Tensor:
         """1 where a stem is unknown, 0 where it is known: (B, S, 1, ...) with as many axes as `like`."""
         return (~self.stems).to(like).reshape(*self.stems.shape, *[1] * (like.ndim - 2))
+
+
+def white(like: Tensor, generator: torch.Generator | None = None) -> Tensor:
+    """White noise of unit variance, shaped like a tensor and beside it, by a generator that may be of another device.
+
+    So the same seed gives the same noise on a GPU as on a CPU.
+    """
+    where = generator.device if generator else like.device
+    return torch.randn(like.shape, generator=generator, device=where, dtype=like.dtype).to(like.device)
 
 
 def project(noise: Tensor, known: Known | None) -> Tensor:

@@ -15,7 +15,7 @@ from msdm_lite import guidance, sampling
 from msdm_lite.errors import InputError
 from msdm_lite.guidance import Denoise
 from msdm_lite.imputation import Replacement
-from msdm_lite.known import Known, project
+from msdm_lite.known import Known, project, white
 from msdm_lite.projdiff import projdiff
 
 
@@ -139,14 +139,15 @@ def conditional(denoise: Denoise, shape: Sequence[int], method: Method, y: Tenso
         raise InputError(f"of {S} stems, {list(stems)} cannot be the known ones: some must be left to find")
     if (given is None) != (not stems and mask is None):
         raise InputError("known stems need their sound, and the other way round")
+    if mask is not None and y is not None:
+        raise InputError("a span of time is imputed by the prior alone: no mixture goes with a mask")
     if unread := [name for name in method.unread if getattr(method, name) != getattr(Method, name)]:
         raise InputError(f"the method's guidance, {method.guidance}, makes no use of {unread[0]}")
     others = [n for n in range(S) if n not in stems]
-    like = given if given is not None else y
+    like = given if given is not None else torch.empty((), device=device) if y is None else y
     sigmas = sampling.SCHEDULES[method.schedule](method.steps, method.low, method.high)
-    x = torch.randn(tuple(shape), generator=generator, device=generator.device if generator else device,
-                    dtype=None if like is None else like.dtype)
-    x = x.to(device if like is None else like).mul_(method.high)  # in place: that of a long song is large
+    x = white(like.new_empty(()).expand(tuple(shape)), generator)
+    x.mul_(method.high)  # in place: that of a long song is large
     rest = y if y is None or given is None or not stems else y - given[:, list(stems)].sum(1)
     among = others if stems else None
     known = hold = None
@@ -165,8 +166,7 @@ def conditional(denoise: Denoise, shape: Sequence[int], method: Method, y: Tenso
         if method.weight != 1:
             if not stems or y is not None or known is None:
                 raise InputError("a weight exaggerates what given stems say: there must be some, and no mixture")
-            n = torch.randn(tuple(shape), generator=generator, device=generator.device if generator else device)
-            guide = guidance.following(known, n.to(x), method.weight)
+            guide = guidance.following(known, white(x, generator), method.weight)
     elif method.guidance == "projdiff":
         if y is None or stems or mask is not None:
             raise InputError("ProjDiff separates a mixture of which no stem is known")

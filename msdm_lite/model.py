@@ -37,10 +37,12 @@ class Config:
     click: bool = False  # a sketcher that can hear one
 
     def to_dict(self) -> dict:
+        """As JSON can hold it."""
         return asdict(self)
 
     @classmethod
     def from_dict(cls, values: dict) -> "Config":
+        """What `to_dict` gave, back from JSON."""
         lists = {key: tuple(map(tuple, v)) if key in ("bands", "sketch") else tuple(v) for key, v in values.items()
                  if isinstance(v, list)}
         return cls(**(values | lists))

@@ -36,7 +36,7 @@ def _noise(x: Tensor, sigma: Tensor, known: Known | None) -> Tensor:
     B, S = x.shape[:2]
     if known is not None and known.stems.shape[1] != S:
         raise InputError(f"flags of {known.stems.shape[1]} stems do not fit {S} sources")
-    eye = torch.eye(S, dtype=torch.float64).expand(B, S, S)  # rows: one unit of noise on each source
+    eye = torch.eye(S, dtype=torch.float64, device=x.device).expand(B, S, S)  # rows: one unit of noise on each source
     # project() works on (B, S, ...): the last axis runs over the S units of noise
     return project(eye, known) * sigma.double()[:, None, None] ** 2
 
@@ -47,7 +47,7 @@ def _rows(known: Known, S: int) -> Tensor:
         raise InputError(f"flags of one item of {S} stems say what is known, not a batch of "
                          f"{' of '.join(map(str, known.stems.shape))}")
     stems = known.stems[0]
-    rows = torch.eye(S, dtype=torch.float64)[stems]
+    rows = torch.eye(S, dtype=torch.float64, device=stems.device)[stems]
     others = (~stems).double()[None]
     return torch.cat([rows, others]) if known.mixture[0] and not stems.all() else rows
 
@@ -80,7 +80,7 @@ def _condition(C: Tensor, A: Tensor, off: Tensor) -> tuple[Tensor, Tensor, Tenso
     scale = C.diagonal(dim1=-2, dim2=-1) @ A.T.square()  # of A x, were the sources independent
     solved, size = _solve(A @ cross, torch.cat([off, cross.mT], -1), scale)
     solved, gain = solved.split([off.shape[-1], C.shape[-1]], -1)  # (..., R, n), (..., R, S)
-    free = torch.eye(A.shape[1], dtype=A.dtype) - A.T / A.square().sum(1) @ A  # projection on what is unknown
+    free = torch.eye(A.shape[1]).to(A) - A.T / A.square().sum(1) @ A  # projection on what is unknown
     left = free @ (C - cross @ gain) @ free  # what is known varies by nothing at all, not by rounding
     return cross @ solved, left, -0.5 * ((off * solved).sum((-1, -2)) + size)
 
@@ -141,7 +141,7 @@ class GaussianMixture(Source):
 
         Without noise a singular density is that within its subspace, and x is taken to lie there.
         """
-        noise = sigma**2 * torch.eye(x.shape[1], dtype=torch.float64).expand(len(x), -1, -1)
+        noise = sigma**2 * torch.eye(x.shape[1]).to(x.device, torch.float64).expand(len(x), -1, -1)
         return self._given(x, noise)[0].logsumexp(1).to(x.dtype)
 
     def denoise(self, x: Tensor, sigma: Tensor, known: Known | None = None) -> Tensor:
@@ -179,7 +179,7 @@ class GaussianMixture(Source):
 
 def gaussian(mean: Tensor, covariance: Tensor) -> GaussianMixture:
     """One Gaussian over S sources: mean (S,), covariance (S, S). Off the diagonal stands what they share: context."""
-    return GaussianMixture(torch.ones(1, dtype=mean.dtype), mean[None], covariance[None])
+    return GaussianMixture(mean.new_ones(1), mean[None], covariance[None])
 
 
 def _numbers(samples: int) -> Tensor:
@@ -242,7 +242,7 @@ class SpectralGaussian(Source):
     def log_density(self, x: Tensor, sigma: float = 0.0) -> Tensor:
         """Log density (nats) of x (B, S, T) when all sources carry noise sigma: (B,), in double precision."""
         off = self._spectrum(x)  # (B, F, S, 2)
-        total = self.covariances.double() + sigma**2 * torch.eye(x.shape[1]).double()  # (F, S, S)
+        total = self.covariances.double() + sigma**2 * torch.eye(x.shape[1]).to(x.device, torch.float64)  # (F, S, S)
         solved, size = _solve(total.expand(len(x), -1, -1, -1), off)
         quadratic = (off * solved).sum((-1, -2))  # (B, F)
         return -0.5 * (_numbers(self.samples) * (quadratic + size)).sum(1)

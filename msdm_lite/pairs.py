@@ -14,7 +14,7 @@ import torch
 import tyro
 from torch import Tensor
 
-from msdm_lite import __version__, device, evaluate, train, weights
+from msdm_lite import __version__, device, recorded, train, weights
 from msdm_lite.crops import Augmentation, Crops
 from msdm_lite.diffusion import add_noise, error
 from msdm_lite.known import Known
@@ -92,7 +92,7 @@ def main(out: Path, steps: int = 250, preset: str = "lite", data: str = "all", s
         "data": "48 fixed crops of validation songs; unbalanced: each stem's gain drawn with 6 dB deviation",
         "errors": "1 is what the Wiener filter leaves; si_sdr_improvement: dB, mixture known, one evaluation",
         "steps": steps, "batch": base.batch, "n": f"one run each, seed {seed}", "arms": {}, "device": "cpu",
-        "processor": device.processor(), "commit": train.commit(), "version": __version__,
+        "processor": device.processor(), "commit": recorded.commit(), "version": __version__,
         "command": f"python -m msdm_lite.pairs --preset {preset} --data {data} --steps {steps} "
                    f"--seed {seed}"}
     for name, arm in ARMS.items():
@@ -104,7 +104,7 @@ def main(out: Path, steps: int = 250, preset: str = "lite", data: str = "all", s
             model: Any = weights.load(train.train(replace(base, **arm.recipe), folder, on="cpu", change=change), "cpu")
         arm.always(model)
         found["arms"][name] = {kind: judge(model, x, deviation) for kind, x in sets.items()}
-        evaluate.save(found, out)
+        recorded.save(found, out)
         print(name, {kind: one["si_sdr_improvement"] for kind, one in found["arms"][name].items()})
 
 

@@ -13,7 +13,8 @@ from torch import Tensor
 
 from msdm_lite.errors import InputError
 from msdm_lite.guidance import Denoise
-from msdm_lite.sampling import State, _check
+from msdm_lite.known import white
+from msdm_lite.sampling import State, check_levels
 
 
 def projdiff(y: Tensor, stems: int, sigmas: list[float], denoise: Denoise, rounds: int = 5, rate: float | None = None,
@@ -32,7 +33,7 @@ def projdiff(y: Tensor, stems: int, sigmas: list[float], denoise: Denoise, round
         InputError: levels that do not fall, rounds or rate that are not above 0, momentum outside [0, 1).
         FloatingPointError: the denoiser returned something not finite; the message names the level.
     """
-    _check(sigmas, 1, 0.0)
+    check_levels(sigmas)
     rate = 0.5 / max(rounds, 1) if rate is None else rate
     if rounds < 1 or rate <= 0 or not 0 <= momentum < 1:
         raise InputError(f"{rounds} rounds at rate {rate} with momentum {momentum} make no way")
@@ -41,12 +42,9 @@ def projdiff(y: Tensor, stems: int, sigmas: list[float], denoise: Denoise, round
     for sigma in (level for level in sigmas if level > 0):
         level = torch.full((len(x0),), sigma, dtype=x0.dtype, device=x0.device)
         for _ in range(rounds):
-            where = generator.device if generator else x0.device
-            n = torch.randn(x0.shape, generator=generator, device=where, dtype=x0.dtype).to(x0)
-            x = torch.add(x0, n, alpha=sigma)
-            del n  # the state of a long song is large
+            x = torch.add(x0, white(x0, generator), alpha=sigma)
             guess = denoise(x, level)
-            del x
+            del x  # the state of a long song is large
             if not all(bound.isfinite() for bound in guess.aminmax()):
                 raise FloatingPointError(f"the denoiser returned values that are not finite at sigma = {sigma:.4g}")
             move = torch.lerp(guess - x0, move, momentum)

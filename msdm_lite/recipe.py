@@ -1,6 +1,7 @@
 """What a training run does: everything that decides it, and the songs that it names."""
 
 import logging
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -49,6 +50,22 @@ class Recipe:
     balance: str = "rms"  # or "loudness": what the levels of the corpus' stems are made equal in
     seed: int = 0
     log_every: int = 50  # steps
+
+    def check(self) -> None:
+        """Can there be such a run?
+
+        Raises:
+            InputError: numbers that make no sense, or a length in both minutes and steps, or in neither.
+        """
+        if (self.minutes is None) == (self.steps is None):
+            raise InputError("say how long to train: either --minutes or --steps")
+        if min(self.batch, self.accumulate, self.log_every) < 1:
+            raise InputError("batch, accumulate and log-every must be 1 or more")
+        length = self.steps if self.minutes is None else self.minutes
+        if length is None or not 0 < length < math.inf or (self.lr is not None and not 0 < self.lr < math.inf):
+            raise InputError("minutes, steps and lr must be above 0")
+        if min(self.gain_db, self.detune) < 0 or not all(0 <= p <= 1 for p in (self.silence, self.remix)):
+            raise InputError("gain-db and detune are 0 or more, silence and remix are probabilities")
 
     def for_model(self, model: StemModel) -> "Recipe":
         """With nothing left open. Noise levels and rate for waveforms are the paper's (arXiv 2302.02257).

@@ -9,6 +9,7 @@ import errno
 import importlib
 import os
 import signal
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -52,7 +53,7 @@ def whole(path: Path) -> Iterator[Path]:
         MachineError: the disk is full.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    scratch = path.with_suffix(f".{os.getpid()}.part")
+    scratch = path.with_name(f"{path.name}.{os.getpid()}-{threading.get_ident()}.part")
     try:
         yield scratch
         scratch.replace(path)

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from msdm_lite import corpus, evaluate, resources, weights
+from msdm_lite import corpus, recorded, resources, weights
 from msdm_lite.errors import InputError
 
 SEPARATE = "msdm-lite evaluate --method"
@@ -80,7 +80,7 @@ def state(name: str) -> str:
     """"missing", "stale" (made with other weights than those that ship) or "up to date"."""
     if not place(name).exists():
         return "missing"
-    record = evaluate.result(name)
+    record = recorded.result(name)
     for model, kept in ((record.get("model"), "model_record"),
                         (record.get("settings", {}).get("sketch"), "sketch_record")):
         if model in weights.shipped():
@@ -106,7 +106,7 @@ def run(name: str, out: Path) -> None:
         said = (done.stderr or done.stdout).strip().splitlines() or ["it said nothing"]
         raise InputError(f"{name}: {said[-1]}")
     made = json.loads(out.read_text()) | {"command": f"{COMMANDS[name]} --out data/results/{name}.json"}
-    evaluate.save(made, out)
+    recorded.save(made, out)
 
 
 def make(names: Sequence[str] = (), everything: bool = False, progress: bool = True) -> list[Path]:
@@ -171,7 +171,7 @@ def check(count: int = 2, seconds: float = 300.0, seed: int | None = None, progr
         InputError: no result is so cheap, or one cannot be made any more.
     """
     cheap = [name for name in COMMANDS if place(name).exists() and possible(name)
-             and evaluate.result(name).get("wall_seconds", math.inf) <= seconds]
+             and recorded.result(name).get("wall_seconds", math.inf) <= seconds]
     if not cheap or count < 1:
         raise InputError(f"no result on record took less than {seconds:.0f} s")
     drawn = random.Random(seed).sample(cheap, min(count, len(cheap)))
@@ -181,5 +181,5 @@ def check(count: int = 2, seconds: float = 300.0, seed: int | None = None, progr
             bar.set_description(name)
             out = Path(folder) / f"{name}.json"
             run(name, out)
-            found[name] = differences(evaluate.result(name), json.loads(out.read_text()))
+            found[name] = differences(recorded.result(name), json.loads(out.read_text()))
     return found

@@ -18,7 +18,7 @@ from torch import Tensor
 from msdm_lite.errors import InputError
 from msdm_lite.guidance import Denoise, Guidance
 from msdm_lite.imputation import Replacement
-from msdm_lite.known import Known, project
+from msdm_lite.known import Known, project, white
 
 
 @dataclass(frozen=True)
@@ -49,14 +49,20 @@ def karras(steps: int, low: float, high: float, rho: float = 7.0) -> list[float]
 
 
 def exponential(steps: int, low: float, high: float) -> list[float]:
-    """`steps` noise levels from high to low, each the same share of the one before, and a final 0. Raises as karras."""
+    """`steps` noise levels from high to low, each the same share of the one before, and a final 0.
+
+    Raises as `karras`.
+    """
     ramp = _ramp(steps, low, high)
     levels = torch.exp(math.log(high) + ramp * (math.log(low) - math.log(high)))
     return [*levels.tolist(), 0.0]
 
 
 def linear(steps: int, low: float, high: float) -> list[float]:
-    """`steps` noise levels from high to low, each the same distance below the one before, and a final 0."""
+    """`steps` noise levels from high to low, each the same distance below the one before, and a final 0.
+
+    Raises as `karras`.
+    """
     return [*(high + _ramp(steps, low, high) * (low - high)).tolist(), 0.0]
 
 
@@ -87,7 +93,7 @@ def euler(x: Tensor, sigmas: list[float], guidance: Guidance, denoise: Denoise, 
         InputError: levels that do not fall, churn below 0, or R < 1.
         FloatingPointError: the denoiser returned something not finite; the message names the level.
     """
-    _check(sigmas, corrections, churn)
+    check_levels(sigmas, corrections, churn)
     return _churned(1, x, sigmas, guidance, denoise, churn, corrections, known, hold, generator)
 
 
@@ -95,7 +101,7 @@ def heun(x: Tensor, sigmas: list[float], guidance: Guidance, denoise: Denoise, c
          corrections: int = 1, known: Known | None = None, hold: Replacement | None = None,
          generator: torch.Generator | None = None) -> Generator[State, None, Tensor]:
     """As `euler`, with a second evaluation at the end of each step, whose drift is averaged in: second order."""
-    _check(sigmas, corrections, churn)
+    check_levels(sigmas, corrections, churn)
     return _churned(2, x, sigmas, guidance, denoise, churn, corrections, known, hold, generator)
 
 
@@ -147,7 +153,7 @@ def dpm_solver(x: Tensor, sigmas: list[float], guidance: Guidance, denoise: Deno
 
     Arguments and errors as `euler`. It solves the ODE: there is no churn, and corrections would break its memory.
     """
-    _check(sigmas, corrections, churn)
+    check_levels(sigmas, corrections, churn)
     if churn > 0 or corrections > 1:
         raise InputError("DPM-Solver++ solves the ODE: it takes no churn and no corrections")
     before, last_step = None, 0.0
@@ -170,7 +176,12 @@ def dpm_solver(x: Tensor, sigmas: list[float], guidance: Guidance, denoise: Deno
 SAMPLERS = {"euler": euler, "heun": heun, "dpm-solver": dpm_solver}
 
 
-def _check(sigmas: list[float], corrections: int, churn: float) -> None:
+def check_levels(sigmas: list[float], corrections: int = 1, churn: float = 0.0) -> None:
+    """Refuse, before anything is computed, what no sampler can follow.
+
+    Raises:
+        InputError: levels that do not fall, R < 1, or churn below 0.
+    """
     if len(sigmas) < 2 or not all(a > b for a, b in pairwise(sigmas)) or not 0 <= sigmas[-1] < sigmas[0] < float("inf"):
         raise InputError("noise levels must fall, from the first to the last, which is 0 or more")
     if corrections < 1:
@@ -181,8 +192,7 @@ def _check(sigmas: list[float], corrections: int, churn: float) -> None:
 
 def _fresh(x: Tensor, known: Known | None, generator: torch.Generator | None) -> Tensor:
     """White noise like x, in the shape of what is unknown."""
-    n = torch.randn(x.shape, generator=generator, device=generator.device if generator else x.device, dtype=x.dtype)
-    return project(n.to(x.device), known)
+    return project(white(x, generator), known)
 
 
 def _drift(guidance: Guidance, x: Tensor, sigma: float, denoise: Denoise) -> Tensor:
@@ -194,7 +204,11 @@ def _drift(guidance: Guidance, x: Tensor, sigma: float, denoise: Denoise) -> Ten
 
 
 def last(states: Iterator[State]) -> State:
-    """Run a sampler to its end."""
+    """Run a sampler to its end: its last state.
+
+    Raises:
+        InputError: it made no step.
+    """
     kept = deque(states, maxlen=1)
     if not kept:
         raise InputError("the sampler made no step")

@@ -19,7 +19,7 @@ MARGIN = 0.05  # seconds read on both sides of a piece, for the resampler's filt
 
 
 def _open(path: Path) -> soundfile.SoundFile:
-    audio._can_be_opened(path)  # says better than libsndfile why not
+    audio.must_open(path)  # says better than libsndfile why not
     try:
         file = soundfile.SoundFile(path)
     except (soundfile.SoundFileError, ValueError) as problem:  # ValueError: a name that is no valid text
@@ -34,7 +34,7 @@ def _length(path: Path) -> int:
     """Length at 22 050 Hz, by the header alone."""
     with _open(path) as file:
         frames, rate, kind = file.frames, file.samplerate, file.format
-    if kind == "OGG" and audio._ogg_cut_short(path):
+    if kind == "OGG" and audio.ogg_cut_short(path):
         raise InputError(f"{path} is cut short: it holds less sound than it says")
     if frames > 1 << 40:  # a flac that was streamed says nothing, and 2**63 - 1 is assumed
         raise InputError(f"{path} does not say its length; convert it to wav first")

@@ -55,6 +55,7 @@ class Storage(Inert):
     """Bytes beside the pickle: which entry, of what type, how many. Its subclasses stand for torch's storages."""
 
     dtype: torch.dtype | None = None
+    key, numel = "", 0  # of one that a file makes without telling
 
     def __init__(self, key: str = "", numel: int = 0):
         self.key, self.numel = key, numel
@@ -193,4 +194,5 @@ class Archive:
 
 
 def one_line(problem: Exception) -> str:
+    """What went wrong, short enough for a message."""
     return f"{type(problem).__name__}: {' '.join(str(problem).split())[:100]}"

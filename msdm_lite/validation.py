@@ -24,6 +24,7 @@ def pictures(model: StemModel, crops: Tensor) -> Tensor:
 
 
 def crop_samples(model: StemModel) -> int:
+    """Length of a training crop in samples: a segment, and two hops that are cut off."""
     return (model.config.frames + 2) * model.config.bins
 
 

@@ -41,10 +41,12 @@ class WaveConfig:
         return self.net.segment // self.net.downsampling
 
     def to_dict(self) -> dict:
+        """As JSON can hold it."""
         return {"front": "wave", **asdict(self)}
 
     @classmethod
     def from_dict(cls, values: dict) -> "WaveConfig":
+        """What `to_dict` gave, back from JSON."""
         rest = {key: value for key, value in values.items() if key != "front"}
         lists = {key: tuple(rest[key]) for key in ("stems", "levels") if key in rest}
         return cls(**rest | lists | {"net": UNet1dConfig(**rest["net"])})

@@ -1,5 +1,6 @@
 """Model files: safetensors in half precision, with configuration and training record in the metadata."""
 
+import errno
 import json
 from pathlib import Path
 
@@ -29,6 +30,9 @@ def save(model: StemModel, path: str | Path, record: dict) -> Path:
 
     Args:
         record: how it was trained; stored as JSON in the metadata and written beside the file as .json.
+
+    Raises:
+        MachineError: the disk is full.
     """
     path = Path(path)
     tensors = {name: (value.half() if value.is_floating_point() else value).contiguous()
@@ -36,8 +40,13 @@ def save(model: StemModel, path: str | Path, record: dict) -> Path:
     if "denoiser.deviation" in tensors:  # that of a high bin is small: half precision would round it to a denormal
         tensors["denoiser.deviation"] = model.denoiser.deviation.float().contiguous()
     with resources.whole(path) as scratch:
-        save_file(tensors, scratch, {"config": json.dumps(model.config.to_dict()), "record": json.dumps(record)})
-    path.with_suffix(".json").write_text(json.dumps(record, indent=1) + "\n")
+        try:
+            save_file(tensors, scratch, {"config": json.dumps(model.config.to_dict()), "record": json.dumps(record)})
+        except SafetensorError as problem:  # which has no errno
+            full = "os error 28" in str(problem)
+            raise OSError(errno.ENOSPC if full else errno.EIO, str(problem), str(path)) from None
+    with resources.whole(path.with_suffix(".json")) as scratch:
+        scratch.write_text(json.dumps(record, indent=1) + "\n")
     return path
 
 

@@ -34,7 +34,7 @@ class Windowed:
         self.tick: Callable[[], object] = tick or (lambda: None)
         self.batch = batch or (3 if torch.device(getattr(model, "device", "cpu")).type == "cpu" else 32)
         self.span = model.config.frames
-        self.shared = max(1, round(overlap * self.span))
+        self.shared = min(max(1, round(overlap * self.span)), self.span - 1)  # so that windows go on
 
     def starts(self, frames: int) -> list[int]:
         """First frame of each window; the last window ends with the picture."""

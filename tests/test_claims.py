@@ -1,6 +1,6 @@
 import pytest
 
-from msdm_lite import claims, evaluate
+from msdm_lite import claims
 from msdm_lite.resources import data_folder
 
 
@@ -20,7 +20,7 @@ def recorded(monkeypatch):
         extra = {"third": [0.0, 0.0]} if name == "bad" else {}  # only clips that both have are compared
         return {"clips": {f"{i}": [values[name] + i, float("nan")] for i in range(10)} | extra}
 
-    monkeypatch.setattr(evaluate, "result", result)
+    monkeypatch.setattr("msdm_lite.recorded.result", result)
 
 
 def test_differences_are_taken_clip_by_clip(recorded):
@@ -47,7 +47,7 @@ def test_claims_say_under_which_conditions_they_were_tested():
 def test_coherence_is_judged_by_onsets_and_pitch_classes(monkeypatch, onsets, chroma, outcome):
     found = {kind: {"difference": dict(zip(("mean", "low", "high"), values, strict=True))}
              for kind, values in (("onsets", onsets), ("chroma", chroma))}
-    monkeypatch.setattr(evaluate, "result", lambda name: found)
+    monkeypatch.setattr("msdm_lite.recorded.result", lambda name: found)
     assert claims.coheres("any")()[0] == outcome
 
 

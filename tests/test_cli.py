@@ -3,7 +3,7 @@ import pytest
 import soundfile
 import torch
 
-from msdm_lite import audio, cli, weights
+from msdm_lite import audio, cli, folders, weights
 from tests.test_audio import BAD, noise
 
 
@@ -202,7 +202,7 @@ def test_two_runs_into_one_folder(tmp_path, model, capsys):
         assert run(song, "--out", out, "--model", model, "--steps", 2, "--seed", seed) == 0
         first = (out / "bass.wav").read_bytes()
     assert sorted(p.name for p in out.iterdir()) == sorted(f"{name}.wav" for name in audio.STEMS)
-    with audio.claimed(out):
+    with folders.claimed(out):
         assert run(song, "--out", out, "--model", model, "--steps", 2, "--seed", 1) == 2
     assert "another run" in capsys.readouterr().err and (out / "bass.wav").read_bytes() == first
 

@@ -2,7 +2,7 @@ import json
 
 import pytest
 
-from msdm_lite import evaluate, results, weights
+from msdm_lite import recorded, results, weights
 from msdm_lite.cli import main
 from msdm_lite.errors import InputError
 from msdm_lite.resources import data_folder
@@ -14,7 +14,7 @@ def test_every_result_with_a_command_is_on_record_and_of_the_models_that_ship():
 
 def test_records_name_the_commands_that_make_them():
     for name, command in results.COMMANDS.items():
-        words = evaluate.result(name)["command"].split()
+        words = recorded.result(name)["command"].split()
         missing = [word for word in command.split() if word not in words]
         assert not missing, f"{name} was made by another command: {missing}"
 
@@ -38,12 +38,12 @@ def test_missing_ones_are_made_and_kept(folder, capsys):
     assert results.state("one") == "missing"
     assert main(["results"]) == 0
     assert "one: up to date" in capsys.readouterr().out
-    assert evaluate.result("one")["command"].endswith("--out data/results/one.json")
+    assert recorded.result("one")["command"].endswith("--out data/results/one.json")
     (folder / "next.json").unlink()  # nothing is run for what is up to date
     assert results.make() == []
     with pytest.raises(InputError, match="one: "):
         results.make(everything=True)
-    assert evaluate.result("one")["mean"] == 1.0  # what was there is still there
+    assert recorded.result("one")["mean"] == 1.0  # what was there is still there
     with pytest.raises(InputError, match="there is no result 'two'"):
         results.make(["two"])
 

@@ -120,6 +120,11 @@ def test_songs_are_grouped_by_how_many_play(slakh):
 def test_no_test_songs(tmp_path):
     with pytest.raises(InputError, match="folder of stems"):
         es.evaluate_songs(str(tmp_path / "nowhere"), "tiny", progress=False)
+    alone = tmp_path / "one" / "song"  # of one player there is nothing to separate
+    alone.mkdir(parents=True)
+    soundfile.write(alone / "bass.wav", 0.05 * np.sin(0.1 * np.arange(200_000)), 22050)
+    with pytest.raises(InputError, match="no test song in which two stems"):
+        es.evaluate_songs(str(alone.parent), method="ideal-mask", progress=False)
 
 
 def test_songs_take_no_given_stems(slakh, capsys):

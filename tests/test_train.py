@@ -14,7 +14,7 @@ import pytest
 import soundfile
 import torch
 
-from msdm_lite import corpus, items, model, optimizer, train, validation, wave, weights
+from msdm_lite import corpus, folders, items, model, optimizer, train, validation, wave, weights
 from msdm_lite import recipe as recipes
 from msdm_lite.errors import InputError
 from msdm_lite.known import Known
@@ -222,7 +222,7 @@ def test_a_full_disk_loses_nothing(recipe, tmp_path, monkeypatch):
     assert torch.load(tmp_path / "run" / "checkpoint.pt", weights_only=True)["step"] == 2
     assert not list((tmp_path / "run").glob("*.part"))
     monkeypatch.setattr(torch, "save", real)
-    monkeypatch.setattr(train.shutil, "disk_usage", lambda _: type("", (), {"free": 1000})())
+    monkeypatch.setattr("shutil.disk_usage", lambda _: type("", (), {"free": 1000})())
     with pytest.raises(InputError, match="the disk is full"):
         train.train(recipe, tmp_path / "other", progress=False)
 
@@ -245,6 +245,12 @@ def test_songs_that_are_not_rendered(recipe, tmp_path, monkeypatch):
     monkeypatch.setenv("MSDM_LITE_CACHE", str(tmp_path / "cache"))
     with pytest.raises(InputError, match="data build"):
         train.train(replace(recipe, data="band"), tmp_path / "run", progress=False)
+
+
+def test_two_runs_do_not_share_a_folder(recipe, tmp_path):
+    with folders.claimed(tmp_path / "run"), pytest.raises(InputError, match="another run is writing"):
+        train.train(recipe, tmp_path / "run", progress=False)
+    assert not (tmp_path / "run" / "log.jsonl").exists()
 
 
 def test_a_run_is_not_overwritten(recipe, tmp_path):

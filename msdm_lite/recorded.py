@@ -1,0 +1,64 @@
+"""Results on record: one JSON file each in data/results/, with all that says how it was made. Chapters read them.
+
+Chapter: `book/10-measuring.ipynb`.
+"""
+
+import json
+import shlex
+import subprocess
+import time
+from datetime import date
+from pathlib import Path
+
+import msdm_lite
+from msdm_lite import device, resources
+from msdm_lite.face import StemModel
+
+
+def result(name: str) -> dict:
+    """A recorded result by its name, such as "separation-dirac".
+
+    Raises:
+        InputError: there is none of that name.
+    """
+    return json.loads(resources.data("results", f"{name}.json").read_text())
+
+
+def save(result: dict, path: str | Path) -> Path:
+    """Write a result as JSON, whole or not at all."""
+    path = Path(path)
+    with resources.whole(path) as scratch:
+        scratch.write_text(json.dumps(result, indent=1, allow_nan=True) + "\n")
+    return path
+
+
+def commit() -> str:
+    """The git commit of the code that runs, or "unknown"."""
+    done = subprocess.run(["git", "rev-parse", "--short", "HEAD"], cwd=resources.PACKAGE, capture_output=True,
+                          text=True)
+    return done.stdout.strip() if done.returncode == 0 else "unknown"
+
+
+def circumstances(model: StemModel | None, begun: float, sketcher: StemModel | None = None) -> dict:
+    """Where, when, by which code and with which weights a result is made that was begun at `time.perf_counter()`.
+
+    Weights of None are those of no model.
+    """
+    def brief(model: StemModel) -> dict:
+        return {k: model.record.get(k) for k in ("steps", "minutes", "commit")}
+
+    return {"device": model.device.type if model else "cpu", "processor": device.processor(),
+            "wall_seconds": round(time.perf_counter() - begun, 1),
+            "version": msdm_lite.__version__, "commit": commit(), "date": date.today().isoformat(),
+            "model_record": brief(model) if model else {},
+            **({"sketch_record": brief(sketcher)} if sketcher else {})}
+
+
+def command(*words: str, **settings: object) -> str:
+    """The line that makes a result again: its words, and --name value for settings that are neither None nor empty."""
+    given = list(words)
+    for name, value in settings.items():
+        values = value if isinstance(value, list | tuple) else [] if value is None else [value]
+        said = [f"{one:g}" if isinstance(one, float) else str(one) for one in values]
+        given += [f"--{name}", *said] if said else []
+    return shlex.join(given)

@@ -1,0 +1,104 @@
+"""The state of a training run, and its checkpoint. Chapter: `book/05-training.ipynb`."""
+
+import shutil
+import time
+from dataclasses import asdict
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from torch.optim.swa_utils import AveragedModel
+
+from msdm_lite import optimizer as optimizers
+from msdm_lite.errors import InputError
+from msdm_lite.face import StemModel
+from msdm_lite.recipe import Recipe
+from msdm_lite.resources import whole
+
+
+class Run:
+    """A model in training: its weights, their average, the optimizer, and how far it is.
+
+    Attributes:
+        step, seconds: what is behind the model, also before this run.
+        begun: the step that this run set out from, above 0 where it goes on from the weights of another.
+    """
+
+    def __init__(self, model: StemModel, recipe: Recipe, out: Path, steps: int = 0, minutes: float = 0.0):
+        assert recipe.optimizer is not None and recipe.lr is not None, "Recipe.for_model() settles them"
+        self.model, self.recipe, self.saved = model, recipe, out / "checkpoint.pt"
+        self.average = AveragedModel(model, multi_avg_fn=_ramped(recipe.ema))
+        self.optimizer = optimizers.optimizer(recipe.optimizer, model, recipe.lr, recipe.weight_decay)
+        self.begun = self.step = steps
+        self.seconds = 60.0 * minutes
+        self.start_clock()
+
+    @property
+    def share(self) -> float:
+        """How much of the run is done, from 0 to 1."""
+        return self.step / self.recipe.steps if self.recipe.steps else self.seconds / 60 / (self.recipe.minutes or 1)
+
+    def start_clock(self) -> None:
+        """From now on time counts as training time: what passed since the last step does not."""
+        self._zero = time.perf_counter() - self.seconds
+
+    def clock(self) -> float:
+        """Seconds of training until now."""
+        return time.perf_counter() - self._zero
+
+    def restore(self) -> None:
+        """Go on from the checkpoint.
+
+        Raises:
+            InputError: it is of another preset, or of other sizes.
+        """
+        state = torch.load(self.saved, map_location="cpu", weights_only=True)
+        if state["recipe"]["preset"] != self.recipe.preset:
+            raise InputError(f"{self.saved} holds the preset {state['recipe']['preset']}, not {self.recipe.preset}")
+        own = {name: value.shape for name, value in self.model.state_dict().items()}
+        if {name: value.shape for name, value in state["model"].items()} != own:
+            raise InputError(f"{self.saved} holds a {self.recipe.preset} of other sizes than this version's")
+        for mine, name in ((self.model, "model"), (self.average, "average"), (self.optimizer, "optimizer")):
+            mine.load_state_dict(state[name])
+        self.step, self.seconds = state["step"], state["seconds"]
+        self.start_clock()
+
+    def clear(self) -> None:
+        """Make room: what a killed run had half written goes.
+
+        Raises:
+            InputError: two checkpoints do not fit on the disk.
+        """
+        for scrap in self.saved.parent.glob("*.part"):
+            scrap.unlink(missing_ok=True)
+        size = 5 * 4 * sum(p.numel() for p in self.model.parameters())  # weights, average, two moments; and some over
+        if shutil.disk_usage(self.saved.parent).free < 2 * size:
+            raise InputError(f"{self.saved.parent}: a checkpoint takes {size / 1e9:.2f} GB, twice while it is written; "
+                             "the disk is full")
+
+    def keep(self) -> None:
+        """Write the checkpoint, whole or not at all.
+
+        Raises:
+            InputError: it cannot be written; the message says what there is to resume from.
+        """
+        state = {"recipe": asdict(self.recipe), "model": self.model.state_dict(), "average": self.average.state_dict(),
+                 "optimizer": self.optimizer.state_dict(), "step": self.step, "seconds": self.seconds}
+        try:
+            with whole(self.saved) as scratch:
+                torch.save(state, scratch)
+        except (OSError, RuntimeError, InputError) as problem:  # torch says RuntimeError when the disk is full
+            kept = "the one before it is whole; --resume goes on from there" if self.saved.exists() else (
+                "there is none yet")
+            raise InputError(f"the checkpoint of step {self.step} cannot be written to {self.saved.parent} "
+                             f"({str(problem).splitlines()[0]}); {kept}") from None
+
+
+def _ramped(decay: float):
+    """An exponential moving average that starts short, so that the first random weights are forgotten soon."""
+
+    def update(averaged: list[Tensor], current: list[Tensor], count: Tensor) -> None:
+        n = float(count)
+        torch._foreach_lerp_(averaged, current, 1 - min(decay, (1 + n) / (10 + n)))
+
+    return update
