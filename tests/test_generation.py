@@ -140,6 +140,8 @@ def test_pairs_that_cannot_work(tiny, painter, sketcher):
     other = build(replace(sketcher.config, stems=("bass", "drums")))
     with pytest.raises(InputError, match="do not agree"):
         msdm_lite.generate(painter, 0.5, sketcher=other)
+    with pytest.raises(InputError, match="the sketcher is on meta and the model on cpu"):
+        msdm_lite.generate(painter, 0.5, sketcher=build(sketcher.config).to("meta"))
 
 
 def test_a_sketcher_alone_makes_no_sound(sketcher):

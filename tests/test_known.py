@@ -1,6 +1,7 @@
 import torch
 
-from msdm_lite.known import Known, project
+from msdm_lite.known import Known, project, white
+from msdm_lite.seeds import seed_of
 
 
 def test_projection_is_orthogonal_and_keeps_what_is_known():
@@ -29,3 +30,26 @@ def test_a_single_unknown_stem_is_no_longer_unknown():
     x = torch.randn(1, 3, 4)
     known = Known(torch.tensor([True]), torch.tensor([[True, True, False]]))
     assert project(x, known).abs().max() == 0
+
+
+def test_is_anything_known():
+    x = torch.zeros(2, 3, 4)
+    assert not Known.nothing(x).anything()
+    assert Known.the_mixture(x).anything() and Known.these(x, [2]).anything()
+    assert Known(torch.tensor([False, True]), torch.zeros(2, 3, dtype=torch.bool)).anything()  # of one item
+
+
+def test_noise_is_white_and_the_seed_s():
+    like = torch.zeros(2, 3, 5000, dtype=torch.float64)
+    one, again = (white(like, torch.Generator().manual_seed(1)) for _ in range(2))
+    assert torch.equal(one, again) and one.dtype == like.dtype
+    assert not torch.equal(one, white(like, torch.Generator().manual_seed(2)))
+    # a covariance from 10 000 values is known to 1/100; five of those are allowed
+    assert torch.allclose(one.transpose(0, 1).flatten(1).cov(), torch.eye(3, dtype=torch.float64), atol=0.05)
+
+
+def test_seeds_of_near_numbers_are_far_apart():
+    seeds = [seed_of(a, b) for a in range(10) for b in range(10)]
+    assert len(set(seeds)) == 100 and all(0 <= seed < 2**63 for seed in seeds) and seed_of(3, 4) == seeds[34]
+    torch.Generator().manual_seed(max(seeds))
+    assert max(seeds) - min(seeds) > 2**62

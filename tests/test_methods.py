@@ -58,6 +58,8 @@ def test_a_span_of_time_is_imputed(oracle):
     assert torch.equal(x[0][mask], given[0][mask]) and not torch.isclose(x[0][~mask], given[0][~mask]).any()
     with pytest.raises(InputError, match="span of time"):
         conditional(denoise, (1, 3, 5), named("stems-known", IMPUTATIONS), given=given, mask=mask)
+    with pytest.raises(InputError, match="no mixture goes with a mask"):
+        conditional(denoise, (1, 3, 5), METHODS["dirac"], y=given.sum(1), given=given, mask=mask)
 
 
 def test_total_generation_is_the_prior(oracle):

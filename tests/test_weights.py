@@ -5,7 +5,7 @@ import safetensors.torch
 import torch
 
 from msdm_lite import weights
-from msdm_lite.errors import InputError
+from msdm_lite.errors import InputError, MachineError
 from msdm_lite.model import Config, Model, preset
 
 
@@ -19,6 +19,22 @@ def test_what_is_saved_comes_back(tiny, tmp_path):
     assert (again.denoise(x, sigma) - tiny.denoise(x, sigma)).abs().max() < 1e-3
     assert torch.equal(again.denoiser.deviation, tiny.denoiser.deviation)
     assert not list(tmp_path.glob("*.part"))
+
+
+def test_a_full_disk_leaves_the_model_that_was_there(tiny, tmp_path, monkeypatch):
+    path = weights.save(tiny, tmp_path / "tiny.safetensors", {"steps": 3})
+    before = path.read_bytes()
+
+    def full(tensors, scratch, meta):
+        scratch.write_bytes(b"half")
+        raise safetensors.SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)")
+
+    monkeypatch.setattr(weights, "save_file", full)
+    with pytest.raises(MachineError, match="no space left"):
+        weights.save(tiny, path, {"steps": 4})
+    assert path.read_bytes() == before and sorted(p.name for p in tmp_path.iterdir()) == [
+        "tiny.json", "tiny.safetensors"]
+    assert json.loads((tmp_path / "tiny.json").read_text()) == {"steps": 3}
 
 
 @pytest.mark.parametrize("name", ["nope", "nope.safetensors", "."])

@@ -1,5 +1,6 @@
 import subprocess
 import sys
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -8,6 +9,7 @@ import torch.nn.functional as F
 
 import msdm_lite
 from msdm_lite import evaluate, methods, sampling
+from msdm_lite.errors import InputError
 from msdm_lite.known import Known
 from msdm_lite.song import to_picture
 from msdm_lite.windows import Windowed
@@ -97,6 +99,14 @@ def test_windows_cover_every_frame(tiny, frames):
     for start in windowed.starts(frames):
         covered[start : start + windowed.span] += 1
     assert (covered >= 1).all() and windowed.starts(frames)[-1] + min(48, frames) == frames
+
+
+@pytest.mark.parametrize("overlap", [0.0, 0.999])
+def test_windows_go_on_however_much_they_overlap(tiny, overlap):
+    starts = Windowed(tiny, overlap).starts(60)
+    assert starts[0] == 0 and starts[-1] == 60 - 48 and all(a < b for a, b in pairwise(starts))
+    with pytest.raises(InputError, match="overlap by a share"):
+        Windowed(tiny, 1.0)
 
 
 LONG = """
