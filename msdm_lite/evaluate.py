@@ -46,6 +46,8 @@ def evaluate(method: str | None = None, model: str = "lite", kind: str = "band",
     """
     if method:
         named(method)
+    if kind == "recording":
+        raise InputError("the recordings have two stems, a guitar and the rest: chapter 12 scores them")
     loaded = weights.load(model, on)
     if tuple(loaded.stems) != STEMS:
         raise InputError(f"clips of {', '.join(STEMS)} cannot be scored with a model of {', '.join(loaded.stems)}")

@@ -2,6 +2,7 @@
 
 import logging
 import math
+import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -92,15 +93,16 @@ class Recipe:
 
     def command(self) -> str:
         """The command line that does the same, but for what only Python can change."""
-        words = [f"msdm-lite train --preset {self.preset} --data {self.data}"]
+        words = ["msdm-lite", "train", "--preset", self.preset, "--data", self.data]
         words += ["--stems", *self.stems] if self.stems else []
         for name in ("start", "optimizer", "batch", "accumulate", "lr", "gain_db", "silence", "remix", "detune",
                      "variations", "programs", "transpose", "soundfonts", "balance", "seed", "minutes", "steps"):
             value, flag = getattr(self, name), name.replace("_", "-")
-            if value != getattr(Recipe, name):
-                words.append(f"--no-{flag}" if value is False else f"--{flag} {value:g}"
-                             if isinstance(value, float) else f"--{flag} {value}")
-        return " ".join(words)
+            if value is False:
+                words.append(f"--no-{flag}")
+            elif value != getattr(Recipe, name):
+                words += [f"--{flag}", f"{value:g}" if isinstance(value, float) else str(value)]
+        return shlex.join(words)
 
 
 def songs_of(data: str, split: str, variations: int = 0, balance: str = "rms",

@@ -59,6 +59,6 @@ def command(*words: str, **settings: object) -> str:
     given = list(words)
     for name, value in settings.items():
         values = value if isinstance(value, list | tuple) else [] if value is None else [value]
-        said = [f"{one:g}" if isinstance(one, float) else str(one) for one in values]
+        said = [f"{one:g}" if isinstance(one, float) and float(f"{one:g}") == one else str(one) for one in values]
         given += [f"--{name}", *said] if said else []
     return shlex.join(given)

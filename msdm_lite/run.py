@@ -31,6 +31,7 @@ class Run:
         self.optimizer = optimizers.optimizer(recipe.optimizer, model, recipe.lr, recipe.weight_decay)
         self.begun = self.step = steps
         self.seconds = 60.0 * minutes
+        self._written = 0  # when the checkpoint was that it goes on from
         self.start_clock()
 
     @property
@@ -52,6 +53,7 @@ class Run:
         Raises:
             InputError: it is of another preset, or of other sizes.
         """
+        self._written = self.saved.stat().st_mtime_ns
         state = torch.load(self.saved, map_location="cpu", weights_only=True)
         if state["recipe"]["preset"] != self.recipe.preset:
             raise InputError(f"{self.saved} holds the preset {state['recipe']['preset']}, not {self.recipe.preset}")
@@ -62,6 +64,15 @@ class Run:
             mine.load_state_dict(state[name])
         self.step, self.seconds = state["step"], state["seconds"]
         self.start_clock()
+
+    def still_there(self, resumed: bool) -> None:
+        """Is the folder as it was found? Another run may have ended in it while this one got ready.
+
+        Raises:
+            InputError: it has another checkpoint now.
+        """
+        if self.saved.exists() != resumed or (resumed and self.saved.stat().st_mtime_ns != self._written):
+            raise InputError(f"another run has written {self.saved} meanwhile: add --resume to go on from there")
 
     def clear(self) -> None:
         """Make room: what a killed run had half written goes.

@@ -134,6 +134,7 @@ def train(recipe: Recipe, out: str | Path, resume: bool = False, on: str = "auto
         journal = validate = None
         if main:
             held.enter_context(claimed(out))
+            run.still_there(resume)
             run.clear()
             validate = Validation(model, recipe.data, recipe.balance)
             journal = held.enter_context(contextlib.closing(Journal(out, run.step)))
@@ -162,7 +163,7 @@ def train(recipe: Recipe, out: str | Path, resume: bool = False, on: str = "auto
             while run.share < 1:
                 for group in optimizer.param_groups:
                     group["lr"] = recipe.rate(run.step - run.begun, run.share)
-                loss, run.seconds, stop = _step(run, batches, accelerator, objective, optimizer, bool(pressed))
+                loss, run.seconds, stop = _step(run, batches, accelerator, objective, optimizer, pressed)
                 run.average.update_parameters(model)
                 run.step += 1
                 running.append(loss)
@@ -180,6 +181,8 @@ def train(recipe: Recipe, out: str | Path, resume: bool = False, on: str = "auto
                     if stop:
                         raise KeyboardInterrupt
         keep()
+        if pressed:  # during the last step: the run is whole, and whatever was to come after it does not come
+            raise KeyboardInterrupt
     accelerator.wait_for_everyone()
     return path
 
@@ -209,7 +212,7 @@ def _begun(recipe: Recipe, config: Config | WaveConfig, songs: Sequence[Track], 
     return model, {}
 
 
-def _step(run: Run, batches: Iterator[dict], accelerator: Any, objective: nn.Module, optimizer: Any, pressed: bool
+def _step(run: Run, batches: Iterator[dict], accelerator: Any, objective: nn.Module, optimizer: Any, pressed: list
           ) -> tuple[float, float, bool]:
     """One step of the optimizer: the loss, the seconds of training until now, and whether somebody wants to stop."""
     recipe, model, where, world = run.recipe, run.model, accelerator.device, accelerator.num_processes
@@ -232,7 +235,7 @@ def _step(run: Run, batches: Iterator[dict], accelerator: Any, objective: nn.Mod
                 # What the first process reads from its clock holds for all, or they would not stop together
                 clock = run.clock() if accelerator.is_main_process else 0.0
                 agreed = torch.stack([value.float(), value.new_tensor(clock, dtype=torch.float),
-                                      value.new_tensor(float(pressed), dtype=torch.float)])
+                                      value.new_tensor(float(bool(pressed)), dtype=torch.float)])
                 agreed = accelerator.reduce(agreed, "sum") if world > 1 else agreed
                 loss, seconds, stop = agreed.tolist()
                 if not math.isfinite(loss):

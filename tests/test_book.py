@@ -150,6 +150,19 @@ def test_code_can_be_parsed(chapter):
             ast.parse("\n".join(python(cell)) or "pass")
 
 
+def test_no_module_of_the_package_is_hidden_by_a_variable(chapter):
+    """A later cell, or a reader's own, would ask the variable for what the module has."""
+    trees = [ast.parse("\n".join(python(cell))) for cell in chapter.cells if cell.cell_type == "code"]
+    modules = {name.asname or name.name for tree in trees for node in ast.walk(tree)
+               if isinstance(node, ast.ImportFrom) and node.module == "msdm_lite" for name in node.names
+               if (ROOT / "msdm_lite" / f"{name.name}.py").exists()}
+    bound = [node.id for tree in trees for node in ast.walk(tree)
+             if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)]
+    bound += [node.name for tree in trees for node in ast.walk(tree)
+              if isinstance(node, ast.FunctionDef | ast.ClassDef)]
+    assert not modules & set(bound)
+
+
 def test_readme_names_the_two_commands():
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
     assert "make book" in readme and "make test" in readme

@@ -225,6 +225,7 @@ def test_a_full_disk_loses_nothing(recipe, tmp_path, monkeypatch):
     monkeypatch.setattr("shutil.disk_usage", lambda _: type("", (), {"free": 1000})())
     with pytest.raises(InputError, match="the disk is full"):
         train.train(recipe, tmp_path / "other", progress=False)
+    assert not (tmp_path / "other").exists()
 
 
 def test_recipes_that_cannot_be(recipe, tmp_path):
@@ -251,6 +252,52 @@ def test_two_runs_do_not_share_a_folder(recipe, tmp_path):
     with folders.claimed(tmp_path / "run"), pytest.raises(InputError, match="another run is writing"):
         train.train(recipe, tmp_path / "run", progress=False)
     assert not (tmp_path / "run" / "log.jsonl").exists()
+
+
+@pytest.mark.parametrize("resume", [False, True])
+def test_a_run_that_ends_while_another_gets_ready_is_not_overwritten(recipe, tmp_path, monkeypatch, resume):
+    saved, real = tmp_path / "run" / "checkpoint.pt", train.claimed
+    if resume:
+        train.train(replace(recipe, steps=1), tmp_path / "run", progress=False)
+
+    def late(folder):
+        saved.parent.mkdir(exist_ok=True)
+        saved.write_bytes(b"of another run")
+        return real(folder)
+
+    monkeypatch.setattr(train, "claimed", late)
+    with pytest.raises(InputError, match="another run has written"):
+        train.train(recipe, tmp_path / "run", resume=resume, progress=False)
+    assert saved.read_bytes() == b"of another run"
+
+
+def test_ctrl_c_in_the_last_step_ends_what_comes_after_too(recipe, tmp_path, monkeypatch):
+    """The run itself is whole."""
+    real = train._step
+
+    def pressing(run, batches, accelerator, objective, optimizer, pressed):
+        if run.step == 5:
+            pressed.append(True)
+        return real(run, batches, accelerator, objective, optimizer, pressed)
+
+    monkeypatch.setattr(train, "_step", pressing)
+    with pytest.raises(KeyboardInterrupt):
+        train.train(recipe, tmp_path / "run", progress=False)
+    assert weights.load(tmp_path / "run" / "tiny.safetensors").record["steps"] == 6
+
+
+def test_ctrl_c_ends_the_run_with_the_step_it_came_in(recipe, tmp_path, monkeypatch):
+    real = train.noise_of
+
+    def pressing(items, x, recipe):
+        if items[0] == 2 * recipe.batch:
+            signal.raise_signal(signal.SIGINT)
+        return real(items, x, recipe)
+
+    monkeypatch.setattr(train, "noise_of", pressing)
+    with pytest.raises(KeyboardInterrupt):
+        train.train(recipe, tmp_path / "run", progress=False)
+    assert torch.load(tmp_path / "run" / "checkpoint.pt", weights_only=True)["step"] == 3
 
 
 def test_a_run_is_not_overwritten(recipe, tmp_path):

@@ -1,0 +1,39 @@
+import json
+import math
+import shlex
+
+import pytest
+
+from msdm_lite import recorded
+from msdm_lite.errors import InputError
+
+
+def test_a_command_says_what_was_set_and_nothing_else():
+    line = recorded.command("msdm-lite", "evaluate", "--whole", songs="my songs", seed=0, steps=None, given=(),
+                            churn=5.0, c=0.75 * 2**0.5, constrained=(0, 1))
+    words = shlex.split(line)
+    assert words[:5] == ["msdm-lite", "evaluate", "--whole", "--songs", "my songs"]
+    assert "--steps" not in words and "--given" not in words
+    assert words[words.index("--seed") + 1] == "0" and words[words.index("--churn") + 1] == "5"
+    assert float(words[words.index("--c") + 1]) == 0.75 * 2**0.5  # to the last digit
+    assert words[words.index("--constrained") + 1 :] == ["0", "1"]
+
+
+def test_what_is_saved_is_read_again(tmp_path, monkeypatch):
+    monkeypatch.setattr("msdm_lite.resources.data_folder", lambda: tmp_path)
+    recorded.save({"mean": 1.5, "clips": {"a": [math.nan]}}, tmp_path / "results" / "one.json")
+    found = recorded.result("one")
+    assert found["mean"] == 1.5 and math.isnan(found["clips"]["a"][0])
+    with pytest.raises(InputError, match=r"two\.json is not among"):
+        recorded.result("two")
+
+
+def test_circumstances_name_the_weights(tiny):
+    tiny.record, before = {"steps": 3, "minutes": 0.1, "commit": "abc", "songs": 7}, tiny.record
+    try:
+        found = recorded.circumstances(tiny, 0.0, tiny)
+    finally:
+        tiny.record = before
+    assert found["model_record"] == found["sketch_record"] == {"steps": 3, "minutes": 0.1, "commit": "abc"}
+    assert recorded.circumstances(None, 0.0)["model_record"] == {} and found["wall_seconds"] > 0
+    assert json.dumps(found)
