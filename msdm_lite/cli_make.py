@@ -11,8 +11,8 @@ import tyro
 def train(out: Path, preset: str = "lite", data: str = "all", minutes: float | None = None, steps: int | None = None,
           resume: bool = False, start: str | None = None, stems: tuple[str, ...] = (), batch: int = 8,
           accumulate: int = 1, optimizer: Literal["muon", "adamw"] | None = None, lr: float | None = None,
-          gain_db: float = 2.0, silence: float = 0.04, remix: float = 0.0, detune: float = 50.0, variations: int = 0,
-          programs: bool = True, transpose: bool = True, soundfonts: bool = True,
+          cooldown: float = 0.3, gain_db: float = 2.0, silence: float = 0.04, remix: float = 0.0, detune: float = 50.0,
+          variations: int = 0, programs: bool = True, transpose: bool = True, soundfonts: bool = True,
           balance: Literal["rms", "loudness"] = "rms", seed: int = 0, log_every: int = 50,
           checkpoint_minutes: float = 5.0, compile: bool = False, workers: int = 1, device: str = "auto") -> None:
     """Train a model on the corpus (`msdm-lite data build` makes it) or on your own stems. Can be killed and resumed.
@@ -35,6 +35,8 @@ def train(out: Path, preset: str = "lite", data: str = "all", minutes: float | N
         accumulate: such batches in a step; for a large batch in little memory.
         optimizer: muon (for lite and tiny, if not given) or adamw (for base and paper).
         lr: the highest learning rate; if not given 3e-3 with muon, 1e-3 with adamw, 1e-4 for base and paper.
+        cooldown: the last share of the run, in which the learning rate falls to zero. A run that resumes may be given
+            another: it falls from there on.
         gain_db: augmentation: standard deviation of a random gain for each stem; 0 for none.
         silence: augmentation: probability that a stem is silenced; 0 for none.
         remix: augmentation: probability that the stems of a crop come from different songs.
@@ -55,9 +57,10 @@ def train(out: Path, preset: str = "lite", data: str = "all", minutes: float | N
     from msdm_lite.train import train as run
 
     recipe = Recipe(preset=preset, data=data, minutes=minutes, steps=steps, start=start, stems=stems or None,
-                    batch=batch, accumulate=accumulate, optimizer=optimizer, lr=lr, seed=seed, gain_db=gain_db,
-                    silence=silence, remix=remix, detune=detune, variations=variations, programs=programs,
-                    transpose=transpose, soundfonts=soundfonts, balance=balance, log_every=log_every)
+                    batch=batch, accumulate=accumulate, optimizer=optimizer, lr=lr, cooldown=cooldown, seed=seed,
+                    gain_db=gain_db, silence=silence, remix=remix, detune=detune, variations=variations,
+                    programs=programs, transpose=transpose, soundfonts=soundfonts, balance=balance,
+                    log_every=log_every)
     path = run(recipe, out, resume, device, sys.stderr.isatty(), checkpoint_minutes, compile, workers)
     if os.environ.get("RANK", "0") == "0":  # of several processes the first writes, and says so
         print(path)

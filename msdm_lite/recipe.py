@@ -65,8 +65,9 @@ class Recipe:
         length = self.steps if self.minutes is None else self.minutes
         if length is None or not 0 < length < math.inf or (self.lr is not None and not 0 < self.lr < math.inf):
             raise InputError("minutes, steps and lr must be above 0")
-        if min(self.gain_db, self.detune) < 0 or not all(0 <= p <= 1 for p in (self.silence, self.remix)):
-            raise InputError("gain-db and detune are 0 or more, silence and remix are probabilities")
+        if min(self.gain_db, self.detune) < 0 or not all(
+                0 <= p <= 1 for p in (self.silence, self.remix, self.cooldown)):
+            raise InputError("gain-db and detune are 0 or more; silence, remix and cooldown are shares from 0 to 1")
 
     def for_model(self, model: StemModel) -> "Recipe":
         """With nothing left open. Noise levels and rate for waveforms are the paper's (arXiv 2302.02257).
@@ -95,8 +96,9 @@ class Recipe:
         """The command line that does the same, but for what only Python can change."""
         words = ["msdm-lite", "train", "--preset", self.preset, "--data", self.data]
         words += ["--stems", *self.stems] if self.stems else []
-        for name in ("start", "optimizer", "batch", "accumulate", "lr", "gain_db", "silence", "remix", "detune",
-                     "variations", "programs", "transpose", "soundfonts", "balance", "seed", "minutes", "steps"):
+        for name in ("start", "optimizer", "batch", "accumulate", "lr", "cooldown", "gain_db", "silence", "remix",
+                     "detune", "variations", "programs", "transpose", "soundfonts", "balance", "seed", "minutes",
+                     "steps"):
             value, flag = getattr(self, name), name.replace("_", "-")
             if value is False:
                 words.append(f"--no-{flag}")

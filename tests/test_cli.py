@@ -225,8 +225,8 @@ def test_every_option_of_train_reaches_the_recipe(tmp_path, monkeypatch, capsys)
     got = []
     monkeypatch.setattr(train, "train", lambda recipe, out, *rest: got.append((recipe, rest)) or out)
     others = {"preset": "tiny", "data": "band", "minutes": 2.5, "start": "tiny", "stems": ("bass", "piano"), "batch": 3,
-              "accumulate": 2, "optimizer": "adamw", "lr": 0.5, "gain_db": 1.5, "silence": 0.5, "remix": 0.25,
-              "detune": 7.0, "variations": 4, "programs": False, "transpose": False, "soundfonts": False,
+              "accumulate": 2, "optimizer": "adamw", "lr": 0.5, "cooldown": 0.5, "gain_db": 1.5, "silence": 0.5,
+              "remix": 0.25, "detune": 7.0, "variations": 4, "programs": False, "transpose": False, "soundfonts": False,
               "balance": "loudness", "seed": 9, "log_every": 8}
     words = ["train", "--out", str(tmp_path / "run")]
     for name, value in others.items():

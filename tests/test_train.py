@@ -234,7 +234,8 @@ def test_recipes_that_cannot_be(recipe, tmp_path):
                         (replace(recipe, preset="huge"), "no preset"), (replace(recipe, data="all of it"), "data is"),
                         (replace(recipe, batch=0), "1 or more"), (replace(recipe, steps=0), "above 0"),
                         (replace(recipe, steps=None, minutes=-1.0), "above 0"), (replace(recipe, lr=0.0), "above 0"),
-                        (replace(recipe, remix=1.5), "probabilities"), (replace(recipe, detune=-1.0), "0 or more")):
+                        (replace(recipe, remix=1.5), "shares"),
+                        (replace(recipe, cooldown=-0.1), "shares"), (replace(recipe, detune=-1.0), "0 or more")):
         with pytest.raises(InputError, match=says):
             train.train(wrong, tmp_path / "run", progress=False)
     with pytest.raises(InputError, match=r"no .*checkpoint\.pt to resume"):
