@@ -1,6 +1,10 @@
-import torch
+import math
 
-from msdm_lite.diffusion import Denoiser, add_noise, draw_sigma, loss
+import pytest
+import torch
+import torch.nn.functional as F
+
+from msdm_lite.diffusion import Denoiser, NoiseEmbedding, add_noise, draw_sigma, error, loss
 from msdm_lite.known import Known
 from msdm_lite.oracle import GaussianMixture
 
@@ -14,6 +18,62 @@ class Silent(torch.nn.Module):
 
 def untrained(F=5) -> Denoiser:
     return Denoiser(Silent(), 0.02 + torch.rand(4, F), told=16)
+
+
+class Spy(Silent):
+    """A silent net that keeps what it was told."""
+
+    def forward(self, seen, told):
+        self.seen, self.told = seen, told
+        return super().forward(seen, told)
+
+
+def test_the_level_is_told_in_waves_and_twice_through_a_layer():
+    embed = NoiseEmbedding(2, 7)
+    assert not [name for name in embed.state_dict() if "frequencies" in name]  # nothing that is learned
+    sigma, flags = torch.tensor([0.01, 3.0]), torch.tensor([[0.0, 1.0], [1.0, 0.0]])
+    rows = []
+    for one, said in zip(sigma.tolist(), flags.tolist(), strict=True):
+        level = math.log(one) / 4
+        waves = [math.pi * level * (0.25 + 0.25 * i) for i in range(16)]  # frequencies 0.25 to 4
+        rows.append([level, *map(math.sin, waves), *map(math.cos, waves), *said])
+    first, _, second, _ = embed.layers
+    by_hand = F.silu(second(F.silu(first(torch.tensor(rows)))))
+    torch.testing.assert_close(embed(sigma, flags), by_hand, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("sketched", [False, True])
+def test_what_the_net_sees(sketched):
+    """Stems and mixture, each over its own deviation; their energies; and the sketch of those that are told theirs."""
+    net, S = Spy(), 4
+    denoiser = Denoiser(net, 0.02 + torch.rand(S, 5), 16, sketched)
+    x, sigma = torch.randn(2, S, 5, 3), torch.tensor([0.5, 0.2])
+    known = Known(torch.tensor([True, False]), torch.tensor([[0, 0, 0, 0], [1, 0, 0, 0]], dtype=torch.bool))
+    drawn = torch.randn(2, S, 5, 3)
+    denoiser(x, sigma, known, **({"drawn": drawn, "told": torch.tensor([True, False])} if sketched else {}))
+    assert net.seen.shape[1] == Denoiser.inputs_for(S, sketched) == (14 if sketched else 10)
+    v = denoiser.deviation.square()[:, :, None]
+    noisy = torch.tensor([[1, 1, 1, 1], [0, 1, 1, 1]])[:, :, None, None]  # a known stem carries no noise
+    s2 = sigma.square()[:, None, None, None]
+    torch.testing.assert_close(net.seen[:, :S], x / (v + s2 * noisy).sqrt())
+    spread = v.sum(0) + torch.stack([0 * s2[0], 3 * s2[1]])[:, 0]  # a known mixture has none; else its noises add up
+    torch.testing.assert_close(net.seen[:, S], x.sum(1) / spread.sqrt())
+    if sketched:
+        assert torch.equal(net.seen[0, -S:], drawn[0]) and not net.seen[1, -S:].any()
+    flags = torch.cat([known.flags(), torch.tensor([[1.0], [0.0]])], 1) if sketched else known.flags()
+    torch.testing.assert_close(net.told, denoiser.embed(sigma, flags))
+
+
+def test_a_mixture_that_is_told_is_met_where_it_is_known():
+    """Otherwise than the sum of x says, as where the noise of all stems is there; in the other item it is not heard."""
+    denoiser, net = untrained(), Spy()
+    denoiser.net = net
+    x, y, sigma = torch.randn(2, 4, 5, 3), torch.randn(2, 5, 3), torch.tensor([0.5, 0.5])
+    known = Known(torch.tensor([True, False]), torch.zeros(2, 4, dtype=torch.bool))
+    got, seen = denoiser(x, sigma, known, y), net.seen
+    torch.testing.assert_close(got[0].sum(0), y[0])
+    torch.testing.assert_close(seen[0, 4], y[0] / denoiser.deviation.square().sum(0)[:, None].sqrt())
+    assert torch.equal(got[1], denoiser(x, sigma, known)[1]) and torch.equal(seen[1], net.seen[1])
 
 
 def test_a_silent_net_is_the_exact_wiener_filter():
@@ -65,6 +125,45 @@ def test_levels_follow_their_two_distributions(generator):
         assert abs(logs[where].mean().item() - mean) < 0.06 and abs(logs[where].std().item() - deviation) < 0.05
 
 
+def test_levels_are_those_of_the_generator():
+    known = Known(torch.tensor([True, False, True]), torch.zeros(3, 4, dtype=torch.bool))
+    z = torch.randn(3, generator=torch.Generator().manual_seed(5))
+    found = draw_sigma(3, known, (-1.0, 2.0), (0.5, 0.25), torch.Generator().manual_seed(5))
+    torch.testing.assert_close(found.log(), torch.where(known.mixture, 0.5 + 0.25 * z, -1.0 + 2.0 * z))
+
+
+def test_errors_are_weighted_as_they_say():
+    """Number by number: over the uncertainty of a Wiener filter, and by deviation ** (2 tilt), one mean an item."""
+    x, guess, sigma = torch.randn(2, 3, 4, 5), torch.randn(2, 3, 4, 5), torch.tensor([0.3, 2.0])
+    deviation = 0.1 + torch.rand(3, 4)
+    for tilt in (0.0, 0.5, 1.0):
+        for item, s in enumerate(sigma.tolist()):
+            top = bottom = 0.0
+            for stem in range(3):
+                for row in range(4):
+                    v = deviation[stem, row].item() ** 2
+                    off = (guess - x)[item, stem, row].square().mean().item()
+                    top += v**tilt * off * (v + s**2) / (v * s**2)
+                    bottom += v**tilt
+            found = error(guess, x, sigma, deviation, tilt)
+            assert found.shape == (2,) and found[item].item() == pytest.approx(top / bottom, rel=1e-4)
+    assert torch.equal(error(guess, x, sigma, deviation), error(guess, x, sigma, deviation, 0.5))
+
+
+def test_a_loss_is_the_error_for_each_stem_that_is_open(generator):
+    denoiser = untrained()
+    x, sigma, n = torch.randn(2, 4, 5, 3), torch.tensor([0.3, 0.6]), torch.randn(2, 4, 5, 3)
+    known = Known(torch.tensor([False, False]), torch.tensor([[0, 0, 0, 0], [1, 1, 1, 0]], dtype=torch.bool))
+    guess = denoiser(add_noise(x, sigma, known, n=n), sigma, known)
+    wanted = error(guess, x, sigma, denoiser.deviation) / torch.tensor([1.0, 0.25])
+    torch.testing.assert_close(loss(denoiser, x, sigma, known, n=n), wanted)
+    one, again = (loss(denoiser, x, sigma, known, torch.Generator().manual_seed(s)) for s in (1, 1))
+    assert torch.equal(one, again)
+    assert not torch.equal(one, loss(denoiser, x, sigma, known, torch.Generator().manual_seed(2)))
+    other = loss(denoiser, x, sigma, Known.the_mixture(x), n=n, mixture=x.sum(1) + 1)  # told as it is
+    assert not torch.allclose(other, loss(denoiser, x, sigma, Known.the_mixture(x), n=n))
+
+
 def test_loss_of_the_wiener_filter_on_its_own_gaussians_is_one(generator):
     """With nothing known: the error of the exact filter, in units of its uncertainty. The tilt does not change this."""
     denoiser = untrained(40)
@@ -85,8 +184,8 @@ def test_a_small_net_learns_the_oracles_denoiser(generator):
     sigma = torch.full((1024,), 0.5)
     for _ in range(400):
         clean = oracle.sample(1024, generator)
-        error = (net(add_noise(clean, sigma, generator=generator)) - clean).square().mean()
-        error.backward()
+        off = (net(add_noise(clean, sigma, generator=generator)) - clean).square().mean()
+        off.backward()
         optimizer.step()
         optimizer.zero_grad()
     x = add_noise(oracle.sample(2000, generator), sigma[:1].expand(2000), generator=generator)
