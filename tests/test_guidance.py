@@ -175,6 +175,9 @@ def test_classifier_free_goes_from_the_prior_to_the_conditional_and_beyond(indep
     def guess(weight):
         return x - 0.4 * guidance.classifier_free(told, weight)(x, sigma, independent.denoise)
 
+    plain = guidance.classifier_free(told)(x, sigma, independent.denoise)
+    assert torch.equal(x - 0.4 * plain, guess(1.0))
+
     assert torch.allclose(guess(0.0), independent.denoise(x, sigma)) and torch.allclose(guess(1.0), told(x, sigma))
     assert torch.allclose(guess(3.0) - guess(1.0), 2 * (guess(1.0) - guess(0.0)))
 
@@ -262,6 +265,13 @@ def test_following_exaggerates_what_the_given_stems_say():
         assert torch.allclose(x[0, 1] - s * drift[0, 1], blind + weight * (told - blind))
     assert torch.allclose(guidance.following(known, n)(x, sigma, pair.denoise), guidance.inside(known)(
         x, sigma, pair.denoise))
+    for weight in (float("inf"), float("nan"), -0.1):
+        with pytest.raises(InputError, match="weight"):
+            guidance.following(known, n, weight)
+        with pytest.raises(InputError, match="weight"):
+            guidance.classifier_free(pair.denoise, weight)
+    plain = guidance.following(known, n)(x, sigma, pair.denoise)  # not exaggerated unless asked
+    assert torch.equal(plain, guidance.following(known, n, 1.0)(x, sigma, pair.denoise))
     with pytest.raises(InputError, match="weight"):
         guidance.following(known, n, -1.0)
 
