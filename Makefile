@@ -29,7 +29,7 @@ book: $(PAGE)  ## run all chapters, build the site, print the path of its first 
 	@echo "$(CURDIR)/$(PAGE)"
 
 test: $(READY)  ## run the tests, and every chapter quickly
-	$(BIN)/python -m pytest --nbmake tests book
+	$(BIN)/python -m pytest --nbmake --nbmake-timeout=600 tests book
 
 pages: $(PAGE)  ## drive the built pages in a headless Chromium (Debian: chromium-driver), the network switched off
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check selenium
@@ -86,7 +86,7 @@ $(READY): requirements.txt pyproject.toml
 build/chapters/%.ipynb: book/%.ipynb $(PACKAGE) $(SHIPPED) | $(READY)
 	@echo "Running $<: up to three minutes"
 	@mkdir -p build/chapters && rm -f $(PAGE)
-	MSDM_LITE_STATIC=1 $(BIN)/python -m papermill $< build/chapters/$*.part.ipynb --cwd book -k python3
+	MSDM_LITE_STATIC=1 $(BIN)/python -m papermill $< build/chapters/$*.part.ipynb --cwd book -k python3 --execution-timeout 600
 	@mv build/chapters/$*.part.ipynb $@
 
 # All pages afresh, so that a warning seen once is seen again. When it fails, make deletes the first page.
