@@ -59,8 +59,8 @@ def main(out: Path, model: str = "lite", clips: str = "band", seed: int = 0) -> 
             arm = f"{method}, {name} {value:g}"
             arms[arm] = kept.get(arm) or _arm(method, name, value, model, clips, seed)
             recorded.save(head | {"n": arms[arm]["n"], "arms": arms, **recorded.circumstances(loaded, begun),
-                                  "command": f"python -m msdm_lite.ablations --model {model} --clips {clips} "
-                                             f"--seed {seed} --out {out}"}, out)
+                                  "command": recorded.command("python", "-m", "msdm_lite.ablations", model=model,
+                                                              clips=clips, seed=seed, out=out)}, out)
 
 
 def _arm(method: str, name: str, value: float | int, model: str, clips: str, seed: int) -> dict:

@@ -35,8 +35,8 @@ def train(out: Path, preset: str = "lite", data: str = "all", minutes: float | N
         accumulate: such batches in a step; for a large batch in little memory.
         optimizer: muon (for lite and tiny, if not given) or adamw (for base and paper).
         lr: the highest learning rate; if not given 3e-3 with muon, 1e-3 with adamw, 1e-4 for base and paper.
-        cooldown: the last share of the run, in which the learning rate falls to zero. A run that resumes may be given
-            another: it falls from there on.
+        cooldown: the last share of the run, in which the learning rate falls to zero; another may be given with
+            --resume.
         gain_db: augmentation: standard deviation of a random gain for each stem; 0 for none.
         silence: augmentation: probability that a stem is silenced; 0 for none.
         remix: augmentation: probability that the stems of a crop come from different songs.

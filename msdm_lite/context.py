@@ -87,7 +87,8 @@ def main(out: Path, model: str = "lite", clips: int = 24, seed: int = 0) -> None
              "data": "shipped band clips, one segment each", "n": len(names), "model": model,
              "interval": "95 % percentile bootstrap over songs", "rows": measure(loaded, x, seed=seed), "seed": seed,
              **recorded.circumstances(loaded, begun),
-             "command": f"python -m msdm_lite.context --model {model} --clips {clips} --seed {seed} --out {out}"}
+             "command": recorded.command("python", "-m", "msdm_lite.context", model=model, clips=clips, seed=seed,
+                                         out=out)}
     recorded.save(found, out)
 
 

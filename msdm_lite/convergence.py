@@ -193,8 +193,8 @@ def main(out: Path, count: int = 20000) -> None:
     found: dict = {"what": "distance of samples to the exact posterior, in units of its deviation, as evaluations grow",
                    "n": count, "evaluations": evaluations, "version": __version__,
                    "commit": recorded.commit(), "device": "cpu",
-                   "orders": orders(), "command": f"python -m msdm_lite.convergence --out {out} --count {count}",
-                   "sources": {}}
+                   "orders": orders(), "sources": {},
+                   "command": recorded.command("python", "-m", "msdm_lite.convergence", out=out, count=count)}
     with tqdm(total=len(SOURCES) * len(ARMS) * len(evaluations), unit="run") as bar:
         for name, make in SOURCES.items():
             oracle = make()
