@@ -92,12 +92,17 @@ ARMS = {
 }
 
 
-def draw(oracle: GaussianMixture, arm: Arm, evaluations: int, count: int, seed: int = 0) -> Tensor:
-    """Samples (count, S) of a method on the oracle, with about that many calls of its denoiser."""
+def budget(method: Method, evaluations: int) -> int | None:
+    """The most steps, two at least, that cost no more than so many calls of the denoiser; None if two cost more."""
+    first = method.but(steps=2).evaluations
+    each = method.but(steps=3).evaluations - first
+    return 2 + (evaluations - first) // each if first <= evaluations else None
+
+
+def draw(oracle: GaussianMixture, arm: Arm, steps: int, count: int, seed: int = 0) -> Tensor:
+    """Samples (count, S) of a method on the oracle, after so many steps."""
     S = oracle.means.shape[1]
     point = POINT[:S].expand(count, S)
-    each = arm.method.but(steps=2).evaluations / 2
-    steps = max(2, round(evaluations / each))
     method = arm.method.but(steps=steps, churn=arm.churn * steps)
     y = point.sum(1) if arm.mixture else None
     generator = torch.Generator().manual_seed(seed)
@@ -141,12 +146,13 @@ def distances(samples: Tensor, exact: GaussianMixture, directions: int = 32) -> 
 
 
 def curve(oracle: GaussianMixture, arm: Arm, evaluations: list[int], count: int,
-          tick: Callable[[], object] = lambda: None) -> list[dict[str, float]]:
-    """`distances` at each number of evaluations."""
-    rows = []
+          tick: Callable[[], object] = lambda: None) -> list[dict[str, float] | None]:
+    """`distances` at each number of evaluations; None where that is too few for two steps."""
+    rows: list[dict[str, float] | None] = []
     for number in evaluations:
-        apart = distances(draw(oracle, arm, number, count), target(oracle, arm))
-        rows.append({measure: round(value, 4) for measure, value in apart.items()})
+        steps = budget(arm.method, number)
+        apart = distances(draw(oracle, arm, steps, count), target(oracle, arm)) if steps else None
+        rows.append(apart and {measure: round(value, 4) for measure, value in apart.items()})
         tick()
     return rows
 
