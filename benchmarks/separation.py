@@ -59,12 +59,12 @@ def separation(model, steps: int) -> None:
 
 def memory(minutes: float, call: str) -> None:
     """The most memory that a call on a song of that length took, in a process of its own."""
-    code = ("import resource, torch, msdm_lite\n"
+    code = ("import resource, sys, torch, msdm_lite\n"
             f"song, seconds = 0.1 * torch.randn(int({minutes} * 60 * 22050)), {minutes} * 60\n"
             f"msdm_lite.{call}\n"
-            "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)")
+            "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == 'darwin' else 1024))")
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    print(f"{minutes:g} minutes, {call}: {int(done.stdout) * 1024 / 1e9:.2f} GB at the most")
+    print(f"{minutes:g} minutes, {call}: {int(done.stdout) / 1e9:.2f} GB at the most")
 
 
 def main() -> None:

@@ -8,10 +8,10 @@ import json
 import time
 from pathlib import Path
 
-import tyro
 from tqdm import tqdm
 
-from msdm_lite import evaluate, recorded, weights
+from msdm_lite import evaluate, folders, recorded, weights
+from msdm_lite.terminal import script
 
 BASE = {"dirac": {"steps": 50, "churn": 10.0, "corrections": 1},
         "gaussian": {"steps": 50, "churn": 10.0, "corrections": 1}}
@@ -46,6 +46,7 @@ def main(out: Path, model: str = "lite", clips: str = "band", seed: int = 0) -> 
         clips: band or composed.
         seed: of the noise, the same for all arms.
     """
+    folders.writable_file(out)  # before the long work
     loaded, begun = weights.load(model), time.perf_counter()
     head = {"what": "SI-SDR improvement in dB with one setting changed at a time, the others as in `base`",
             "data": f"shipped {clips} clips", "interval": "95 % percentile bootstrap over songs", "model": model,
@@ -71,4 +72,4 @@ def _arm(method: str, name: str, value: float | int, model: str, clips: str, see
 
 
 if __name__ == "__main__":
-    tyro.cli(main)
+    script(main)

@@ -58,7 +58,7 @@ def kinship() -> dict:
                             ("bass, guitar and piano", ("bass", "guitar", "piano"))):
             shares = [like.share for like in leaks.likeness(held, train, stems)]
             out[f"{side}, {what}"] = {"mean": round(float(np.mean(shares)), 3), "most": round(max(shares), 3),
-                                      "songs over a fifth": sum(share > leaks.FIFTH for share in shares),
+                                      "songs over a fifth": sum(share > leaks.NEAR_DUPLICATE for share in shares),
                                       "songs": len(shares)}
     return out
 

@@ -2,8 +2,9 @@
 
 A claim knows where it was made, which chapter tests it, and how to read its outcome off the recorded results. The
 outcomes: *reproduced*, when the interval lies on the claimed side; *not reproduced*, when it lies on the other;
-*partly reproduced*, when it lies on the claimed side, but not in all that was asked, or with a measure beside it unlike
-that of real bands; *undecided*, when it holds both; *cannot be tested here*, with the reason. Chapter: `book/10-measuring.ipynb`.
+*partly reproduced*, when it lies on the claimed side, but not in all that was asked, or with a measure beside it
+unlike that of real bands; *undecided*, when it holds both; *cannot be tested here*, with the reason.
+Chapter: `book/10-measuring.ipynb`.
 """
 
 from collections.abc import Callable
@@ -211,10 +212,11 @@ CLAIMS = [
 ]
 
 
-def rows(link: Callable[[str], str] = lambda chapter: f"[{chapter[:2]}]({chapter}.ipynb)") -> list[list[str]]:
+def rows() -> list[list[str]]:
     """The table: claim, where it was made, the chapter that tests it, what came out, the figure."""
     found = []
     for claim in CLAIMS:
         outcome, figure = claim.outcome()
-        found.append([claim.statement, claim.where, link(claim.chapter), outcome, figure])
+        link = f"[{claim.chapter[:2]}]({claim.chapter}.ipynb)"
+        found.append([claim.statement, claim.where, link, outcome, figure])
     return found

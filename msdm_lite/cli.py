@@ -3,8 +3,6 @@
 One line of error and exit code 2 on bad input.
 """
 
-import logging
-import os
 import sys
 from pathlib import Path
 from typing import Literal
@@ -13,6 +11,7 @@ import tyro
 
 from msdm_lite.cli_make import data, models, results, train
 from msdm_lite.errors import InputError
+from msdm_lite.terminal import guarded
 
 
 def separate(file: tyro.conf.Positional[Path], out: Path, model: str = "lite", method: str | None = None,
@@ -23,10 +22,12 @@ def separate(file: tyro.conf.Positional[Path], out: Path, model: str = "lite", m
 
     Args:
         file: the mix: wav, flac, ogg or mp3, any sample rate, any number of channels, 0.1 s or longer.
-        out: folder for the stems; it is made if need be. They sum to the (mono, 22 050 Hz) mix.
+        out: folder for the stems, mono at 22 050 Hz; it is made if need be. But for gaussian, pigdm and guided, which
+            come near, they sum to the mix.
         model: a model that ships with the package, the path of a .safetensors file, or a folder of them, one a stem.
         method: mixture-known (the posterior mean in one evaluation; what models that can do it are asked if nothing is
-            said), dirac (what others are asked) or gaussian (the paper's), wiener, pigdm, projdiff, guided.
+            said), guided (what models that take the mix in are asked), dirac (what others are asked) or gaussian (the
+            paper's), wiener, pigdm, projdiff.
         steps: noise levels to sample at; more is slower. Each method has its own default.
         samples: how many separations are averaged.
         given: stems of this mix that you have already: drums=kick.wav, or a file called drums.wav.
@@ -56,7 +57,7 @@ def separate(file: tyro.conf.Positional[Path], out: Path, model: str = "lite", m
 
 
 def generate(out: Path, model: str = "lite", sketch: str | None = None, seconds: float = 6.0, n: int = 1,
-             tempo: float | None = None, metre: int = 4, method: str = "ode", steps: int | None = None,
+             tempo: float | None = None, metre: int | None = None, method: str = "ode", steps: int | None = None,
              churn: float | None = None, high: float | None = None, low: float | None = None,
              sampler: str | None = None, seed: int = 0, device: str = "auto") -> None:
     """Make bands from noise: for each its stems and their mix.
@@ -69,7 +70,7 @@ def generate(out: Path, model: str = "lite", sketch: str | None = None, seconds:
         n: how many.
         tempo: beats per minute, for a sketch that hears a click (lite-sketch does); that of a training song, another
             for each band, if not given; 0 for no click.
-        metre: beats in a bar.
+        metre: beats in a bar of that click; four if not given.
         method: ode (no fresh noise on the way) or paper (as published).
         steps: noise levels to sample at; more is slower. Each method has its own default.
         churn: fresh noise added on the way (S_churn); the method's own if not given.
@@ -152,8 +153,8 @@ def evaluate(task: Literal["separate", "generate", "accompany"] = "separate", me
              corrections: int | None = None, high: float | None = None, c: float | None = None,
              constrained: int | None = None, weight: float | None = None, samples: int | None = None,
              given: tuple[str, ...] | None = None, sketch: str | None = None, n: int | None = None,
-             songs: str | None = None, seconds: float = 12.0, whole: bool = False, chunks: bool = False, seed: int = 0,
-             device: str = "auto", out: Path | None = None) -> None:
+             songs: str | None = None, seconds: float | None = None, whole: bool = False, chunks: bool = False,
+             seed: int = 0, device: str = "auto", out: Path | None = None) -> None:
     """Score a method on clips or songs, or the bands that a model makes, and write the result as JSON.
 
     Args:
@@ -177,7 +178,7 @@ def evaluate(task: Literal["separate", "generate", "accompany"] = "separate", me
         sketch: a model that makes sketches first, for generate and accompany.
         n: how many bands are made, 24 if not given; how many songs are separated, all if not given.
         songs: in place of clips, test songs: band, composed, all, or a folder of stems such as Slakh2100.
-        seconds: of each song, from its middle.
+        seconds: of each song, from its middle; 12 if not given.
         whole: songs from beginning to end.
         chunks: separate songs in segments that know nothing of each other, as the paper does.
         seed: of the noise.
@@ -185,25 +186,34 @@ def evaluate(task: Literal["separate", "generate", "accompany"] = "separate", me
         out: the JSON file; printed only if not given.
     """
     from msdm_lite import evaluate as ev
-    from msdm_lite import judge, recorded
+    from msdm_lite import folders, judge, recorded
 
     chosen = {"churn": churn, "corrections": corrections, "high": high, "c": c, "constrained": constrained,
               "weight": weight, "samples": samples}
     chosen = {key: value for key, value in chosen.items() if value is not None}
     shown = sys.stderr.isatty()
+    # What the task does not read is refused; and so is a place that takes no file, before hours of work
+    unread = {"--songs": songs and task != "separate", "--sketch": sketch and task == "separate",
+              "--n": n is not None and task == "separate" and songs is None,
+              "--given": given and (songs is not None or task == "generate"),
+              "--seconds": seconds is not None and (songs is None or whole), "--whole": whole and songs is None,
+              "--chunks": chunks and songs is None}
+    if useless := [flag for flag, there in unread.items() if there]:
+        raise InputError(f"{useless[0]} has no use here: {task} of {'songs' if songs is not None else 'clips'}"
+                         f"{', whole' if whole else ''}")
+    if out is not None:
+        folders.writable_file(out)
     if songs is not None:
         from msdm_lite.evaluate_songs import evaluate_songs
 
-        if task != "separate" or given or sketch:
-            raise InputError("songs are separated, and nothing of them is given: --songs goes without --task, --given "
-                             "and --sketch")
-        made = evaluate_songs(songs, model, method, steps, seed, n, None if whole else seconds, chunks, device, shown,
-                              **chosen)
+        made = evaluate_songs(songs, model, method, steps, seed, n, None if whole else seconds or 12.0, chunks, device,
+                              shown, **chosen)
         says = "; ".join(f"{kind} {made[kind]['all']['mean']:.2f} dB" for kind in ("published", "active"))
         says += f", n = {made['n']} songs"
     elif task == "separate":
         made = ev.evaluate(method, model, clips, steps, seed, device, shown, given or (), **chosen)
-        says = f"{made['method']}: {made['mean']:.2f} dB [{made['low']:.2f}, {made['high']:.2f}], n = {made['n']}"
+        sure = f" [{made['low']:.2f}, {made['high']:.2f}]" if made["low"] is not None else ""
+        says = f"{made['method']}: {made['mean']:.2f} dB{sure}, n = {made['n']}"
     else:
         made = judge.evaluate_bands(task, model, 24 if n is None else n, method, steps, given or ("bass", "drums"),
                                     seed, device, shown, sketch, **chosen)
@@ -215,26 +225,8 @@ def evaluate(task: Literal["separate", "generate", "accompany"] = "separate", me
 
 def main(args: list[str] | None = None) -> int:
     """Run a command line (the process's own if None). Returns the exit code: 0, 2 on bad input, 130 if interrupted."""
-    handler = logging.StreamHandler()
-    handler.setFormatter(logging.Formatter("msdm-lite: %(message)s"))
-    log = logging.getLogger("msdm_lite")
-    log.addHandler(handler)
-    commands = {f.__name__: f for f in (separate, generate, accompany, train, evaluate, data, models,
-                                                results)}
-    try:
-        tyro.extras.subcommand_cli_from_dict(commands, prog="msdm-lite", args=args)
-    except (InputError, FloatingPointError) as problem:
-        print(f"msdm-lite: {problem}", file=sys.stderr)
-        return 2
-    except BrokenPipeError:  # whoever read our output has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 141
-    except KeyboardInterrupt:
-        print("msdm-lite: interrupted", file=sys.stderr)
-        return 130
-    finally:
-        log.removeHandler(handler)
-    return 0
+    commands = {f.__name__: f for f in (separate, generate, accompany, train, evaluate, data, models, results)}
+    return guarded(lambda: tyro.extras.subcommand_cli_from_dict(commands, prog="msdm-lite", args=args))
 
 
 def command() -> None:

@@ -35,8 +35,8 @@ def train(out: Path, preset: str = "lite", data: str = "all", minutes: float | N
         accumulate: such batches in a step; for a large batch in little memory.
         optimizer: muon (for lite and tiny, if not given) or adamw (for base and paper).
         lr: the highest learning rate; if not given 3e-3 with muon, 1e-3 with adamw, 1e-4 for base and paper.
-        cooldown: the last share of the run, in which the learning rate falls to zero; another may be given with
-            --resume.
+        cooldown: the last share of the run, in which the learning rate falls to a hundredth; another may be given
+            with --resume.
         gain_db: augmentation: standard deviation of a random gain for each stem; 0 for none.
         silence: augmentation: probability that a stem is silenced; 0 for none.
         remix: augmentation: probability that the stems of a crop come from different songs.
@@ -87,7 +87,7 @@ def data(action: Annotated[Literal["build", "compose", "clips", "card"], tyro.co
         workers: build: processes; one for each core if not given.
         out: where what is composed, cut or measured goes; the package's own data folder if not given.
     """
-    from msdm_lite import compose, corpus, cut, resources
+    from msdm_lite import corpus, resources
 
     if action == "build":
         wanted = corpus.songs(None, None if source == "all" else source, variations, balance,
@@ -96,8 +96,12 @@ def data(action: Annotated[Literal["build", "compose", "clips", "card"], tyro.co
         print(f"{made} songs rendered, {sum(song.ready for song in wanted)} of {len(wanted)} "
               f"in {resources.cache('corpus')}")
     elif action == "compose":
+        from msdm_lite import compose
+
         print(compose.write(out or resources.data_folder() / "songs", songs, seed))
     elif action == "clips":
+        from msdm_lite import cut
+
         print(cut.write(out or resources.data_folder() / "clips", seed=seed))
     else:
         from msdm_lite import card

@@ -16,13 +16,18 @@ import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import mido
 from tqdm import tqdm
 
-from msdm_lite import debian, midi
+from msdm_lite import debian, folders, midi, resources
 from msdm_lite.audio import STEMS
 from msdm_lite.errors import InputError, MachineError
+
+if TYPE_CHECKING:
+    import mido
+else:
+    mido = resources.library("mido")
 
 # Degrees of the scale and chord types. Common pop, rock, blues and jazz turns; eight bars each.
 MAJOR = {"I": (0, ""), "ii": (2, "m"), "iii": (4, "m"), "IV": (5, ""), "V": (7, ""), "V7": (7, "7"), "vi": (9, "m"),
@@ -76,13 +81,24 @@ class Song:
 
 
 def library() -> Path:
-    """MMA's own folder, fetched from Debian on the first call, with its index of grooves built."""
+    """MMA's own folder, fetched from Debian on the first call, with its index of grooves built.
+
+    Raises:
+        MachineError: the package cannot be had, or its program does not run.
+    """
     folder = debian.fetch("mma") / "usr" / "share" / "mma"
     program = folder / "mma.py"  # MMA finds its modules beside its script
     if not program.exists():
         shutil.copy(folder.parents[1] / "bin" / "mma", program)
         (folder / "plugins").mkdir(exist_ok=True)
-        subprocess.run([sys.executable, "mma.py", "-G"], cwd=folder, check=True, capture_output=True)
+        try:
+            subprocess.run([sys.executable, "mma.py", "-G"], cwd=folder, check=True, capture_output=True)
+        except BaseException as problem:  # the program says that the index is there: no index, no program
+            program.unlink()
+            if isinstance(problem, subprocess.CalledProcessError):
+                said = (problem.stderr or problem.stdout).decode(errors="replace").strip().splitlines() or ["nothing"]
+                raise MachineError(f"MMA cannot build its index of grooves; it said: {said[-1]}") from None
+            raise
     return folder
 
 
@@ -189,22 +205,24 @@ def split(style: str) -> str:
 def write(folder: str | Path, count: int = 500, seed: int = 0) -> Path:
     """Compose `count` songs into `folder/band/*.mid` and list them, with their splits, in `folder/band.tsv`.
 
+    What is there is replaced when all are composed: an interruption leaves it as it was.
+
     Raises:
         InputError: fewer than one song.
     """
     if count < 1:
         raise InputError(f"at least one song can be composed, not {count}")
-    folder = Path(folder)
-    (folder / "band").mkdir(parents=True, exist_ok=True)
-    made = []
-    for song, played in tqdm(songs(count, seed), total=count, desc="composing", unit="song"):
-        played.save(folder / "band" / f"{song.name}.mid")
-        made.append((song, played.length))
+    folder = folders.writable_folder(folder)
     columns = ["name", "split", "family", "style", "groove", "key", "tempo", "seconds", *STEMS]
-    with open(folder / "band.tsv", "w", newline="") as file:
-        table = csv.writer(file, delimiter="\t", lineterminator="\n")
-        table.writerow(columns)
-        for song, seconds in made:
-            table.writerow([song.name, split(song.style), family(song.style), song.style, song.groove, song.key,
-                            song.tempo, f"{seconds:.1f}", *(song.programs[stem] for stem in STEMS)])
-    return folder / "band.tsv"
+    with tempfile.TemporaryDirectory(dir=folder) as scratch:
+        with open(Path(scratch, "band.tsv"), "w", newline="") as file:
+            table = csv.writer(file, delimiter="\t", lineterminator="\n")
+            table.writerow(columns)
+            for song, played in tqdm(songs(count, seed), total=count, desc="composing", unit="song"):
+                played.save(Path(scratch, f"{song.name}.mid"))
+                table.writerow([song.name, split(song.style), family(song.style), song.style, song.groove, song.key,
+                                song.tempo, f"{played.length:.1f}", *(song.programs[stem] for stem in STEMS)])
+        (folder / "band").mkdir(exist_ok=True)
+        for path in sorted(Path(scratch).glob("*.mid")):
+            path.replace(folder / "band" / path.name)
+        return Path(scratch, "band.tsv").replace(folder / "band.tsv")

@@ -101,10 +101,9 @@ def genre(package: str, midi_path: Path) -> str:
     5. orchestral: half or more on strings, choirs, brass, reeds and pipes (40 to 79).
     6. pop: what is left.
     """
-    import mido
+    from msdm_lite import midi, resources
 
-    from msdm_lite import midi
-
+    mido = resources.library("mido")
     if package == "pianobooster":
         return "course"
     song = midi.read(midi_path)

@@ -11,14 +11,14 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import torch
-import tyro
 from torch import Tensor
 from tqdm import tqdm
 
-from msdm_lite import evaluate, metrics, recorded, weights
+from msdm_lite import evaluate, folders, metrics, recorded, weights
 from msdm_lite.diffusion import add_noise, error
 from msdm_lite.errors import InputError
 from msdm_lite.face import StemModel
+from msdm_lite.terminal import script
 
 LEVELS = (0.01, 0.03, 0.1, 0.3, 1.0, 3.0)
 
@@ -79,6 +79,7 @@ def main(out: Path, model: str = "lite", clips: int = 24, seed: int = 0) -> None
         model: a shipped name or a path.
         clips: how many; from 8 on there are intervals.
     """
+    folders.writable_file(out)  # before the long work
     loaded, begun = weights.load(model), time.perf_counter()
     span = loaded.config.frames * loaded.config.bins
     names = [entry["name"] for entry in evaluate.clips("band")][:clips]
@@ -93,4 +94,4 @@ def main(out: Path, model: str = "lite", clips: int = 24, seed: int = 0) -> None
 
 
 if __name__ == "__main__":
-    tyro.cli(main)
+    script(main)

@@ -12,14 +12,14 @@ from typing import Any
 import numpy as np
 import scipy.stats
 import torch
-import tyro
 from torch import Tensor
 from tqdm import tqdm
 
-from msdm_lite import __version__, guidance, methods, recorded, sampling
+from msdm_lite import __version__, folders, guidance, methods, recorded, sampling
 from msdm_lite.known import Known, project
 from msdm_lite.methods import Method
 from msdm_lite.oracle import GaussianMixture, gaussian
+from msdm_lite.terminal import script
 
 DOUBLE: Any = {"dtype": torch.float64}
 POINT = torch.tensor([0.9, -0.4, 0.6], **DOUBLE)  # the band behind the mixture, and the given stem
@@ -195,6 +195,7 @@ def main(out: Path, count: int = 20000) -> None:
         out: where.
         count: samples of each.
     """
+    folders.writable_file(out)  # before the long work
     evaluations = [10, 20, 40, 80, 160, 320]
     found: dict = {"what": "distance of samples to the exact posterior, in units of its deviation, as evaluations grow",
                    "n": count, "evaluations": evaluations, "version": __version__,
@@ -212,4 +213,4 @@ def main(out: Path, count: int = 20000) -> None:
 
 
 if __name__ == "__main__":
-    tyro.cli(main)
+    script(main)

@@ -13,6 +13,7 @@ import logging
 import os
 import shutil
 import time
+import zlib
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass, replace
 from functools import lru_cache
@@ -31,10 +32,22 @@ BYTES_A_SECOND = 2 * len(STEMS) * SAMPLE_RATE
 log = logging.getLogger("msdm_lite")
 
 
-@lru_cache(maxsize=4096)
+@lru_cache(maxsize=128)  # each holds a file open, and some systems allow a process 256 of them
 def _stems(path: str) -> np.ndarray:
-    """A song's samples, mapped and not read: (S, T) int16. One map a process, however many crops are taken."""
+    """A song's samples, mapped and not read: (S, T) int16."""
     return np.load(path, mmap_mode="r")
+
+
+@lru_cache(maxsize=4096)
+def _length(path: str) -> int:
+    """How many samples a song has; no file stays open for it."""
+    return np.load(path, mmap_mode="r").shape[1]
+
+
+@lru_cache(maxsize=4096)
+def _notes(path: Path) -> str:
+    """What a MIDI file is known by: the sound of other notes is not its sound."""
+    return f"{zlib.crc32(path.read_bytes()):08x}"
 
 
 @lru_cache(maxsize=4096)
@@ -75,12 +88,20 @@ class Song:
     @property
     def ready(self) -> bool:
         """Rendered, and balanced as asked."""
-        return self.audio().exists() and (self.balance == "rms" or self._gains_file().exists())
+        return self.rendered and (self.balance == "rms" or self._gains_file().exists())
+
+    @property
+    def rendered(self) -> bool:
+        """Its sound is in the cache, and, for a band song, of the notes that it has now: they can be composed anew."""
+        if not self.audio().exists():
+            return False
+        mark = self._mark()
+        return self.source != "band" or not mark.exists() or mark.read_text() == _notes(self.midi())
 
     @property
     def samples(self) -> int:
         """Length at 22 050 Hz."""
-        return _stems(str(self.audio())).shape[1]
+        return _length(str(self.audio()))
 
     def read(self, start: int = 0, count: int | None = None) -> np.ndarray:
         """`count` samples from `start` on, to the end if None: (S, count) float32, zeros past the end."""
@@ -93,6 +114,9 @@ class Song:
     def click(self, seconds: np.ndarray) -> np.ndarray:
         """Where such times (L,) lie in beat and bar, (4, L), as `msdm_lite.click` says it."""
         return click.phases(_grid(self.midi()), seconds)
+
+    def _mark(self) -> Path:
+        return self.audio().with_suffix(".notes")
 
     def _gains_file(self) -> Path:
         return self.audio().with_suffix(".loudness.json")
@@ -146,10 +170,13 @@ def _render(song: Song) -> None:
     """Renders what is missing of one song."""
     from msdm_lite import render
 
-    if not song.audio().exists():
+    if not song.rendered:
+        song._gains_file().unlink(missing_ok=True)
         stems = np.round(render.render(song.midi(), variation=song.changes) * 32767).astype(np.int16)
         with whole(song.audio()) as scratch, open(scratch, "wb") as file:
             np.save(file, stems)
+        if song.source == "band":
+            song._mark().write_text(_notes(song.midi()))
     if song.balance == "loudness" and not song.ready:
         gains = render.loudness_gains(replace(song, balance="rms").read())
         with whole(song._gains_file()) as scratch:
@@ -189,7 +216,7 @@ def build(wanted: list[Song] | None = None, workers: int | None = None, skip: bo
         return 0
     from msdm_lite import render
 
-    for font in sorted({song.changes.soundfont for song in missing if not song.audio().exists()}):
+    for font in sorted({song.changes.soundfont for song in missing if not song.rendered}):
         render.soundfont(font)  # fetched here, once, like the songs
     root = cache("corpus")
     root.mkdir(parents=True, exist_ok=True)
@@ -197,7 +224,7 @@ def build(wanted: list[Song] | None = None, workers: int | None = None, skip: bo
         with contextlib.suppress(FileNotFoundError):  # gone meanwhile
             if time.time() - scrap.stat().st_mtime > 3600:
                 scrap.unlink()
-    need = sum((song.seconds + 2) * BYTES_A_SECOND for song in missing if not song.audio().exists())
+    need = sum((song.seconds + 2) * BYTES_A_SECOND for song in missing if not song.rendered)
     free = shutil.disk_usage(root).free
     if need > free:
         raise InputError(f"the songs need {need / 1e9:.1f} GB in {root}, and {free / 1e9:.1f} GB are free; "

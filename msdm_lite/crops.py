@@ -50,10 +50,10 @@ class Augmentation:
 class Crops(Dataset):
     """Random crops of tracks: a map-style dataset of dictionaries.
 
-    `stems` is (S, T) float32; `name` and `source` say which track, `start` where in it (samples), `gains` (S,) what
-    each stem was multiplied by. If asked for, `click` (4, T / hop) says where every so many samples lie in beat and
-    bar; it is zero for tracks without a method `click(seconds)`. Tracks are drawn in proportion to their length. Item
-    `i` of epoch `e` depends on (seed, e, i) alone, so any number of workers gives the same crops in the same order.
+    `stems` is (S, T) float32; `name` says which track, `start` where in it (samples). If asked for, `click`
+    (4, T / hop) says where every so many samples lie in beat and bar; it is zero for tracks without a method
+    `click(seconds)`. Tracks are drawn in proportion to their length. Item `i` depends on the seed and `i` alone, so any
+    number of workers gives the same crops in the same order.
 
     Args:
         tracks: where crops come from.
@@ -77,7 +77,7 @@ class Crops(Dataset):
         if self.augmentation != Augmentation() and any(track.split == "test" for track in tracks):
             raise InputError("test songs are heard as they are: no augmentation for them")
         self.tracks = list(tracks)
-        self.samples, self.length, self.seed, self.epoch, self.click_hop = samples, length, seed, 0, click_hop
+        self.samples, self.length, self.seed, self.click_hop = samples, length, seed, click_hop
         self.lengths = np.array([track.samples for track in self.tracks])
         weights = np.maximum(self.lengths - samples, 1).astype(float)
         self.cumulative = np.cumsum(weights / weights.sum())
@@ -100,7 +100,7 @@ class Crops(Dataset):
     def __getitem__(self, index: int) -> dict:
         if not 0 <= index < self.length:
             raise IndexError(index)
-        rng = np.random.default_rng((self.seed, self.epoch, index))
+        rng = np.random.default_rng((self.seed, 0, index))
         change = self.augmentation
         track, start = self._draw(rng)
         cents = change.detune * rng.uniform(-1, 1) * (rng.random() < 0.5) if change.detune else 0.0
@@ -113,8 +113,7 @@ class Crops(Dataset):
                 other, place = self._draw(rng)
                 crop[row] = self._read(other, place, cents)[row]
         stems = crop * gains[:, None].astype(np.float32)
-        item = {"stems": torch.from_numpy(stems), "name": track.name, "source": track.source, "start": start,
-                "gains": torch.from_numpy(gains.astype(np.float32))}
+        item = {"stems": torch.from_numpy(stems), "name": track.name, "start": start}
         return item | {"click": torch.from_numpy(self._click(track, start, cents, remixed))} if self.click_hop else item
 
     def _click(self, track: Track, start: int, cents: float, remixed: bool) -> np.ndarray:

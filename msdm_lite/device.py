@@ -83,7 +83,10 @@ def fast_bfloat16(kind: str) -> bool:
     if kind == "cuda":
         import torch
 
-        return torch.cuda.is_bf16_supported()
+        if not torch.cuda.is_available():
+            return False
+        # Before Ampere (a T4, say) it is emulated: supported, and slow
+        return torch.version.hip is not None or torch.cuda.get_device_capability()[0] >= 8
     try:
         text = Path("/proc/cpuinfo").read_text()
         return "amx_bf16" in text or "avx512_bf16" in text

@@ -15,16 +15,16 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
-import tyro
 from torch import Tensor
 from tqdm import tqdm
 
-from msdm_lite import coherence, fad, generation, judge, metrics, musicnn, recorded, vggish, weights
+from msdm_lite import coherence, fad, folders, generation, judge, metrics, musicnn, recorded, vggish, weights
 from msdm_lite.audio import SAMPLE_RATE, STEMS
 from msdm_lite.crops import Crops
 from msdm_lite.errors import InputError
 from msdm_lite.face import StemModel
 from msdm_lite.recipe import songs_of
+from msdm_lite.terminal import script
 
 
 def real(data: str, split: str, n: int, seconds: float, seed: int = 0) -> tuple[Tensor, list[str]]:
@@ -143,6 +143,7 @@ def main(out: Path, task: Literal["generate", "accompany"] = "generate", model: 
         embedding: musicnn, or vggish, which published distances use; it needs `torchvggish` and, once, the network.
         seed: of everything random.
     """
+    folders.writable_file(out)  # before the long work
     if n < 8 or seconds < 3:
         raise InputError(f"{n} bands of {seconds:g} s: eight of three seconds are the least")
     loaded, begun = weights.load(model), time.perf_counter()
@@ -163,4 +164,4 @@ def main(out: Path, task: Literal["generate", "accompany"] = "generate", model: 
 
 
 if __name__ == "__main__":
-    tyro.cli(main)
+    script(main)

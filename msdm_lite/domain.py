@@ -14,15 +14,15 @@ from itertools import combinations
 from pathlib import Path
 
 import torch
-import tyro
 from torch import Tensor
 from tqdm import tqdm
 
-from msdm_lite import audio, compose, corpus, metrics, recorded, render, weights
+from msdm_lite import audio, compose, corpus, folders, metrics, recorded, render, weights
 from msdm_lite.audio import SAMPLE_RATE, STEMS
 from msdm_lite.corpus import Song
 from msdm_lite.errors import InputError
 from msdm_lite.separation import separate
+from msdm_lite.terminal import script
 from msdm_lite.variation import PROGRAMS, Variation
 
 AS_IT_IS = "as it is"
@@ -75,6 +75,7 @@ def main(out: Path, model: str = "lite", n: int = 62, seconds: float = 12.0) -> 
         n: how many songs, in order of name.
         seconds: of each, from its beginning.
     """
+    folders.writable_file(out)  # before the long work
     if n < 1 or not 1 <= seconds < float("inf"):
         raise InputError(f"{n} songs of {seconds:g} s: one song or more, a second or longer")
     loaded, begun = weights.load(model), time.perf_counter()
@@ -89,4 +90,4 @@ def main(out: Path, model: str = "lite", n: int = 62, seconds: float = 12.0) -> 
 
 
 if __name__ == "__main__":
-    tyro.cli(main)
+    script(main)

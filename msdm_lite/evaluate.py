@@ -29,7 +29,7 @@ def clips(kind: str = "band") -> list[dict]:
 
 
 def clip(name: str) -> Tensor:
-    """The four stems of a shipped clip, (4, T) at 22 050 Hz."""
+    """The stems of a shipped clip, in the order that it names: (4, T) at 22 050 Hz; of a recording (2, T)."""
     return audio.load(resources.data("clips", f"{name}.flac"), mono=False)
 
 
@@ -66,19 +66,16 @@ def evaluate(method: str | None = None, model: str = "lite", kind: str = "band",
         names.append(entry["name"])
     table = torch.stack(gains)  # (clips, S)
     options = {"steps": METHODS[method].steps if steps is None else steps, "seed": seed, **settings}
-    mean, low, high = metrics.bootstrap(table.nanmean(1))
-    per_stem = {}
-    for stem, column in zip(loaded.stems, table.T, strict=True):
-        sounding = column[~column.isnan()]
-        if len(sounding) >= 8:
-            m, a, b = metrics.bootstrap(sounding)
-            per_stem[stem] = {"mean": m, "low": a, "high": b, "n": len(sounding)}
+    whole = metrics.interval(table.nanmean(1))
+    per_stem = {stem: found for stem, column in zip(loaded.stems, table.T, strict=True)
+                if (found := metrics.interval(column))["n"]}
     words = recorded.command("msdm-lite", "evaluate", method=method, model=model, clips=kind, **options, given=given)
     return {
         "what": "SI-SDR improvement in dB over the mixture, mean over the stems that sound; one clip a song",
         "method": method, "model": str(model), "settings": options, "given": list(given),
         "data": f"shipped {kind} clips", "n": len(names),
-        "mean": mean, "low": low, "high": high, "interval": "95 % percentile bootstrap over songs",
+        **{key: whole[key] for key in ("mean", "low", "high")},
+        "interval": "95 % percentile bootstrap over songs; none of fewer than eight",
         "stems": per_stem,
         "clips": {name: [round(v, 3) for v in row] for name, row in zip(names, table.tolist(), strict=True)},
         **recorded.circumstances(loaded, begun), "command": words,

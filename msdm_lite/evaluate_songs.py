@@ -57,7 +57,8 @@ def evaluate_songs(data: str = "band", model: str = "lite", method: str | None =
         settings: any field of `msdm_lite.methods.Method`, and `samples` of `separate`.
 
     Raises:
-        InputError: no test songs, an unknown method or model, or songs shorter than what is asked.
+        InputError: no test songs, or such as are not rendered; an unknown method or model; settings of a method that
+            has none; or songs shorter than what is asked.
     """
     if (n is not None and n < 1) or (seconds is not None and not 0 < seconds < float("inf")):
         raise InputError(f"{n} songs of {seconds} s cannot be scored: one song or more, and some of it")
@@ -68,7 +69,11 @@ def evaluate_songs(data: str = "band", model: str = "lite", method: str | None =
     if loaded and set(loaded.stems) != set(STEMS):
         raise InputError(f"songs of {', '.join(STEMS)} cannot be scored with a model of {', '.join(loaded.stems)}")
     rate = loaded.sample_rate if loaded else SAMPLE_RATE
+    if baseline and (steps is not None or chunks or settings):
+        raise InputError(f"{method} asks no model: it has no settings")
     tracks = songs_of(data, "test")[:n]
+    if waiting := [track.name for track in tracks if not getattr(track, "ready", True)]:
+        raise InputError(f"{waiting[0]} is not rendered yet: run `msdm-lite data build`")
     begun = time.perf_counter()
     published, active, kept, windows = [], [], [], 0
     for track in tqdm(tracks, desc=method or "default", unit="song", disable=not progress):

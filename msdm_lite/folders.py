@@ -29,6 +29,19 @@ def writable_folder(folder: str | Path) -> Path:
     return folder
 
 
+def writable_file(path: str | Path) -> Path:
+    """A path that a file can be written to, proven like its folder.
+
+    Raises:
+        InputError: it is a folder, or its own folder cannot be written to.
+    """
+    path = Path(path)
+    if path.is_dir():
+        raise InputError(f"{path} is a folder, and should be a file")
+    writable_folder(path.parent)
+    return path
+
+
 def _missing(folder: Path) -> list[Path]:
     """What of a folder's path is not there yet, the deepest first."""
     return [place for place in (folder, *folder.parents) if not os.path.lexists(place)]

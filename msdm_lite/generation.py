@@ -31,7 +31,7 @@ LOG = logging.getLogger("msdm_lite")
 @large_blocks_returned()
 def generate(model: StemModel | str = "lite", seconds: float = 6.0, n: int = 1, seed: int = 0, method: str = "ode",
              steps: int | None = None, progress: bool = False, sketcher: StemModel | str | None = None,
-             tempo: float | None = None, metre: int = 4, **settings) -> Tensor:
+             tempo: float | None = None, metre: int | None = None, **settings) -> Tensor:
     """n bands from noise: (n, S, T).
 
     Args:
@@ -43,12 +43,12 @@ def generate(model: StemModel | str = "lite", seconds: float = 6.0, n: int = 1, 
         sketcher: a model, or its name, that makes a sketch of each band first; the model then paints it.
         tempo: beats per minute of the click that a sketcher hears, if it hears one; that of a training song, another
             for each band, if None; 0 if nobody is to count. The first beat of a bar is at the start.
-        metre: beats in a bar of that click.
+        metre: beats in a bar of that click; four if None.
         settings: any other field of `msdm_lite.methods.Method`.
 
     Raises:
-        InputError: no time or no bands, an unknown model or method, settings that make no sense, or a tempo for a model
-            that hears no click.
+        InputError: no time or no bands, an unknown model or method, settings that make no sense, a tempo or a metre
+            for a model that hears no click, or a metre where nobody is to count.
     """
     if n < 1 or seed < 0 or not 0.1 <= seconds < float("inf"):
         raise InputError(f"{n} bands of {seconds} s with seed {seed} cannot be made: at least one, of a tenth of a "
@@ -57,9 +57,13 @@ def generate(model: StemModel | str = "lite", seconds: float = 6.0, n: int = 1, 
         model = weights.load(model)
     model.must_sound()
     chosen = methods.named(method, GENERATIONS, steps=steps, **settings)
+    chosen.check()
     sketcher = pair(sketcher, model)
-    if tempo is not None and not (sketcher and sketcher.takes_click):
-        raise InputError("nobody would hear the tempo: it is for a sketcher that was trained with a click")
+    if (tempo, metre) != (None, None) and not (sketcher and sketcher.takes_click):
+        raise InputError("nobody would hear the tempo and the metre: they are for a sketcher that was trained with a "
+                         "click")
+    if tempo == 0 and metre is not None:
+        raise InputError("a tempo of 0 means that nobody counts: then there is no metre")
     S, T = len(model.stems), round(seconds * model.sample_rate)
     shape = (1, S, *picture_shape(model, T))
     bands = torch.empty(n, S, T)
@@ -74,7 +78,8 @@ def generate(model: StemModel | str = "lite", seconds: float = 6.0, n: int = 1, 
             generator = torch.Generator().manual_seed(seed_of(seed, i))
             told: Denoise = denoise
             if sketching:
-                count = counted(sketching.model, shape[-1], generator, tempo, metre)
+                count = counted(sketching.model, shape[-1], generator, tempo,
+                                4 if metre is None else metre)
                 told = partial(denoise, sketch=draw(sketching, shape[-1], generator, count))
             states = methods.conditional(told, shape, chosen, generator=generator, device=model.device)
             bands[i] = from_picture(sampling.end(states)[0], model, T)
@@ -137,8 +142,8 @@ def draw(sketching: Windowed, frames: int, generator: torch.Generator, count: Te
     return sampling.end(states)
 
 
-def _evaluations(sketching: Windowed | None, frames: int) -> int:
-    return SKETCHES["ode"].evaluations * sketching.evaluations(1, frames) if sketching else 0
+def _evaluations(sketching: Windowed | None, frames: int, weight: float = 1.0) -> int:
+    return SKETCHES["ode"].but(weight=weight).evaluations * sketching.evaluations(1, frames) if sketching else 0
 
 
 def method_for(model: StemModel, name: str | None = None, **settings) -> Method:
@@ -154,7 +159,7 @@ def method_for(model: StemModel, name: str | None = None, **settings) -> Method:
     method = methods.named(name, IMPUTATIONS, **settings)
     if method.needs_shapes and not learned:
         raise InputError(f"this model was not trained with stems that are known: {name} is not for it; use replacement")
-    sampling.SCHEDULES[method.schedule](method.steps, method.low, method.high)  # whatever is wrong is said first
+    method.check()  # whatever is wrong is said first
     return method
 
 
@@ -221,7 +226,8 @@ def accompany(given: Mapping[str, str | Path | Tensor], model: StemModel | str =
     gain = audio.STEM_RMS / (sum(level**2 for level in levels) / len(levels)) ** 0.5 if levels else 1.0
     clean = to_pictures(dict(zip(numbers, waves.values(), strict=True)), model, T, gain)
     denoise, sketching = Windowed(model), Windowed(sketcher) if sketcher else None
-    total = chosen.evaluations * denoise.evaluations(1, clean.shape[-1]) + _evaluations(sketching, clean.shape[-1])
+    total = chosen.evaluations * denoise.evaluations(1, clean.shape[-1])
+    total += _evaluations(sketching, clean.shape[-1], chosen.weight)
     generator = torch.Generator().manual_seed(seed)
     told: Denoise = denoise
     with tqdm(total=total, desc="accompanying", unit="batch", disable=not progress, leave=False) as bar:

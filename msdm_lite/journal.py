@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from msdm_lite.errors import MachineError
 from msdm_lite.resources import whole
 
 
@@ -25,8 +26,17 @@ class Journal:
             pass
 
     def note(self, step: int, seconds: float, **values: float) -> None:
-        with open(self.path, "a") as file:
-            file.write(json.dumps({"step": step, "minutes": round(seconds / 60, 2), **values}) + "\n")
+        """Add a line.
+
+        Raises:
+            MachineError: it cannot be written.
+        """
+        try:
+            with open(self.path, "a") as file:
+                file.write(json.dumps({"step": step, "minutes": round(seconds / 60, 2), **values}) + "\n")
+        except OSError as problem:
+            raise MachineError(f"{self.path} cannot be written ({problem.strerror}); the last checkpoint is whole, and "
+                               "--resume goes on from there") from None
         for name, value in values.items() if self.board else ():
             self.board.add_scalar(name.replace("_", "/", 1), value, step)
 

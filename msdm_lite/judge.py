@@ -14,12 +14,13 @@ from torch import Tensor
 from tqdm import tqdm
 
 from msdm_lite import coherence, evaluate, generation, metrics, recorded, weights
+from msdm_lite.audio import STEMS
 from msdm_lite.errors import InputError
 
 
 def measures(bands: Tensor, names: Sequence[str], tick: Callable[[], object] = lambda: None) -> dict[str, np.ndarray]:
     """Of bands (n, S, T), for each: audible (n, S); beat, pitch, onsets and chroma (n,), nan where there is none."""
-    found: dict[str, list] = {"audible": [], "beat": [], "pitch": [], "onsets": [], "chroma": []}
+    found: dict[str, list] = {"audible": [], "beat": [], "pitch": []}
     for band in bands:
         heard = coherence.audible(band)
         pitches = [coherence.pitch_salience(stem) for stem, name, there in zip(band, names, heard, strict=True)
@@ -27,10 +28,8 @@ def measures(bands: Tensor, names: Sequence[str], tick: Callable[[], object] = l
         found["audible"].append(heard.numpy())
         found["beat"].append(coherence.beat_salience(band.sum(0)))
         found["pitch"].append(float(np.mean(pitches)) if pitches else float("nan"))
-        found["onsets"].append(coherence.onset_agreement(band))
-        found["chroma"].append(coherence.chroma_agreement(band, names))
         tick()
-    return {name: np.array(values) for name, values in found.items()}
+    return {name: np.array(values) for name, values in found.items()} | agreements(bands, names)
 
 
 def agreements(bands: Tensor, names: Sequence[str]) -> dict[str, np.ndarray]:
@@ -71,7 +70,9 @@ def judge(made: Tensor, real: Tensor, names: Sequence[str], seed: int = 0, tick:
         strangers[:, new] = made.roll(1, 0)[:, new]
     else:
         strangers = coherence.shuffled(made, seed)
-    dealt = measures(strangers, names, tick)
+    dealt = agreements(strangers, names)
+    for _ in strangers:
+        tick()
     found: dict = {"audible": dict(zip(names, own["audible"].mean(0).tolist(), strict=True))
                    | {"all": own["audible"].all(1).mean().item()}}
     for name in ("beat", "pitch"):
@@ -103,8 +104,10 @@ def evaluate_bands(task: str = "generate", model: str = "lite", n: int = 24, met
     if n < 8 or (task == "accompany" and n > len(clips)):
         raise InputError(f"{n} bands: eight are the least, and of accompaniments {len(clips)} the most")
     loaded = weights.load(model, on)
+    if tuple(loaded.stems) != STEMS:
+        raise InputError(f"bands of {', '.join(STEMS)} are judged, not those of a model of {', '.join(loaded.stems)}")
     sketcher = generation.pair(sketch, loaded)
-    numbers = {name: loaded.number(name) for name in given}
+    numbers = {name: loaded.number(name) for name in given} if task == "accompany" else {}
     begun = time.perf_counter()
     real = torch.stack([evaluate.clip(entry["name"]) for entry in clips])
     with tqdm(total=3 * n + len(real), desc=task, unit="band", disable=not progress) as bar:

@@ -9,17 +9,22 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import mido
 import numpy as np
 
-from msdm_lite import midi
+from msdm_lite import midi, resources
 from msdm_lite.audio import STEMS
 from msdm_lite.corpus import Song
 
+if TYPE_CHECKING:
+    import mido
+else:
+    mido = resources.library("mido")
+
 BARS = 4
 OVERLAP = 0.7
-FIFTH = 0.2  # a song is a near-duplicate of another if more of its windows are found there
+NEAR_DUPLICATE = 0.2  # a song is a near-duplicate of another if more of its windows are found there
 FEWEST = 16  # notes; a window with fewer says nothing
 
 

@@ -60,6 +60,19 @@ class Method:
         ways = ("churn", "corrections", "sampler") if self.guidance == "projdiff" else ()
         return (*(name for name in ("c", "constrained", "trust", "rounds", "weight") if name not in own), *ways)
 
+    def check(self) -> None:
+        """Can it be run at all? To be asked before anything long is computed.
+
+        Raises:
+            InputError: levels that make no schedule, settings that its sampler or its guidance makes no use of.
+        """
+        sampling.check_levels(sampling.SCHEDULES[self.schedule](self.steps, self.low, self.high), self.corrections,
+                              self.churn)
+        if unread := [name for name in self.unread if getattr(self, name) != getattr(Method, name)]:
+            raise InputError(f"the method's guidance, {self.guidance}, makes no use of {unread[0]}")
+        if self.sampler == "dpm-solver" and (self.churn > 0 or self.corrections > 1):
+            raise InputError("DPM-Solver++ solves the ODE: it takes no churn and no corrections; euler does")
+
     def but(self, **settings) -> "Method":
         """With other settings, those that are not None.
 
@@ -141,8 +154,7 @@ def conditional(denoise: Denoise, shape: Sequence[int], method: Method, y: Tenso
         raise InputError("known stems need their sound, and the other way round")
     if mask is not None and y is not None:
         raise InputError("a span of time is imputed by the prior alone: no mixture goes with a mask")
-    if unread := [name for name in method.unread if getattr(method, name) != getattr(Method, name)]:
-        raise InputError(f"the method's guidance, {method.guidance}, makes no use of {unread[0]}")
+    method.check()
     others = [n for n in range(S) if n not in stems]
     like = given if given is not None else torch.empty((), device=device) if y is None else y
     sigmas = sampling.SCHEDULES[method.schedule](method.steps, method.low, method.high)

@@ -74,7 +74,7 @@ def results(name: str) -> list[str]:
     found = []
     for path in sorted(resources.data("results").glob("*.json")):
         result = json.loads(path.read_text())
-        if result.get("model") == name and {"mean", "low", "high", "n", "command"} <= result.keys():
+        if result.get("model") == name and {"mean", "n", "command"} <= result.keys() and result.get("low") is not None:
             found.append(f"| {result['method']} | {result['mean']:.2f} [{result['low']:.2f}, {result['high']:.2f}] | "
                          f"{result['n']} | `{result['command']}` |")
     return found

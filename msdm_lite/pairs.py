@@ -11,15 +11,16 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import tyro
 from torch import Tensor
 
-from msdm_lite import __version__, device, recorded, train, weights
+from msdm_lite import __version__, device, folders, recorded, train, weights
 from msdm_lite.crops import Augmentation, Crops
 from msdm_lite.diffusion import add_noise, error
+from msdm_lite.errors import InputError
 from msdm_lite.known import Known
 from msdm_lite.model import PRESETS, Model
 from msdm_lite.recipe import Recipe, songs_of
+from msdm_lite.terminal import script
 from msdm_lite.validation import Validation, by_level, crop_samples, cut
 
 
@@ -81,6 +82,9 @@ def main(out: Path, steps: int = 250, preset: str = "lite", data: str = "all", s
         data: what to train on.
         seed: of weights, crops and noise, the same for all arms.
     """
+    folders.writable_file(out)  # before the long work
+    if preset not in PRESETS:
+        raise InputError(f"there is no preset {preset!r} of pictures; there are {', '.join(PRESETS)}")
     base = Recipe(preset=preset, data=data, steps=steps, seed=seed)
     reference = Model(PRESETS[preset])
     deviation = train.deviations(reference, songs_of(data, "train"))
@@ -93,8 +97,8 @@ def main(out: Path, steps: int = 250, preset: str = "lite", data: str = "all", s
         "errors": "1 is what the Wiener filter leaves; si_sdr_improvement: dB, mixture known, one evaluation",
         "steps": steps, "batch": base.batch, "n": f"one run each, seed {seed}", "arms": {}, "device": "cpu",
         "processor": device.processor(), "commit": recorded.commit(), "version": __version__,
-        "command": f"python -m msdm_lite.pairs --preset {preset} --data {data} --steps {steps} "
-                   f"--seed {seed}"}
+        "command": recorded.command("python", "-m", "msdm_lite.pairs", out=out, preset=preset, data=data, steps=steps,
+                                    seed=seed)}
     for name, arm in ARMS.items():
         def change(model: Any, arm: Arm = arm) -> None:
             arm.start(model)
@@ -109,4 +113,4 @@ def main(out: Path, steps: int = 250, preset: str = "lite", data: str = "all", s
 
 
 if __name__ == "__main__":
-    tyro.cli(main)
+    script(main)

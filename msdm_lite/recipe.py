@@ -11,6 +11,7 @@ from msdm_lite import corpus, readers
 from msdm_lite.crops import Track
 from msdm_lite.errors import InputError
 from msdm_lite.face import StemModel
+from msdm_lite.recorded import word
 from msdm_lite.wave import WaveModel
 
 LOG = logging.getLogger("msdm_lite")
@@ -65,6 +66,11 @@ class Recipe:
         length = self.steps if self.minutes is None else self.minutes
         if length is None or not 0 < length < math.inf or (self.lr is not None and not 0 < self.lr < math.inf):
             raise InputError("minutes, steps and lr must be above 0")
+        if self.seed < 0:
+            raise InputError(f"the seed must be 0 or more, not {self.seed}")
+        if self.shapes is not None and (len(self.shapes) != 4 or min(self.shapes) < 0
+                                        or abs(sum(self.shapes) - 1) > 1e-6):
+            raise InputError(f"shapes are four shares that sum to 1, not {self.shapes}")
         if min(self.gain_db, self.detune) < 0 or not all(
                 0 <= p <= 1 for p in (self.silence, self.remix, self.cooldown)):
             raise InputError("gain-db and detune are 0 or more; silence, remix and cooldown are shares from 0 to 1")
@@ -73,7 +79,12 @@ class Recipe:
         """With nothing left open. Noise levels and rate for waveforms are the paper's (arXiv 2302.02257).
 
         The paper trains with plain Adam: no weight decay, warm-up, cool-down, average or clipping, and shifts alone.
+
+        Raises:
+            InputError: shapes of noise for a model that learns one alone.
         """
+        if self.shapes and not (len(model.stems) > 1 and model.shares[3]):
+            raise InputError(f"shapes are not for {self.preset}: it learns one shape of noise alone")
         pictures = not isinstance(model, WaveModel)
         shares = model.shares if len(model.stems) > 1 else StemModel.shares
         optimizer = self.optimizer or ("muon" if pictures else "adamw")
@@ -82,7 +93,7 @@ class Recipe:
                        sigma_free=self.sigma_free or model.levels,
                        clicked=model.clicked if self.clicked is None else self.clicked,
                        sketched=model.sketched if self.sketched is None else self.sketched,
-                       shapes=self.shapes if self.shapes and len(model.stems) > 1 and model.shares[3] else shares)
+                       shapes=self.shapes or shares)
 
     def rate(self, step: int, done: float) -> float:
         """The learning rate of a step, when a share of the run is done: warm-up, a plateau, and a straight way down.
@@ -103,7 +114,7 @@ class Recipe:
             if value is False:
                 words.append(f"--no-{flag}")
             elif value != getattr(Recipe, name):
-                words += [f"--{flag}", f"{value:g}" if isinstance(value, float) else str(value)]
+                words += [f"--{flag}", word(value)]
         return shlex.join(words)
 
 
@@ -119,6 +130,8 @@ def songs_of(data: str, split: str, variations: int = 0, balance: str = "rms",
     """
     if data in ("band", "composed", "all"):
         return corpus.songs(split, None if data == "all" else data, variations, balance, **switches)
+    if variations or balance != "rms" or not all(switches.values()):
+        raise InputError("variations and balance are of the corpus: a folder of stems is taken as it is")
     if not Path(data).exists():
         raise InputError(f"data is band, composed, all or a folder of stems, not {data!r}")
     tracks = readers.find(data)

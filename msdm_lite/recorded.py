@@ -5,6 +5,7 @@ Chapter: `book/10-measuring.ipynb`.
 
 import json
 import shlex
+import shutil
 import subprocess
 import time
 from datetime import date
@@ -33,7 +34,9 @@ def save(result: dict, path: str | Path) -> Path:
 
 
 def commit() -> str:
-    """The git commit of the code that runs, or "unknown"."""
+    """The git commit of the code that runs, or "unknown": it was installed, not cloned, or git is not."""
+    if not (resources.PACKAGE.parent / ".git").exists() or shutil.which("git") is None:
+        return "unknown"
     done = subprocess.run(["git", "rev-parse", "--short", "HEAD"], cwd=resources.PACKAGE, capture_output=True,
                           text=True)
     return done.stdout.strip() if done.returncode == 0 else "unknown"
@@ -59,6 +62,10 @@ def command(*words: str, **settings: object) -> str:
     given = list(words)
     for name, value in settings.items():
         values = value if isinstance(value, list | tuple) else [] if value is None else [value]
-        said = [f"{one:g}" if isinstance(one, float) and float(f"{one:g}") == one else str(one) for one in values]
-        given += [f"--{name}", *said] if said else []
+        given += [f"--{name}", *map(word, values)] if values else []
     return shlex.join(given)
+
+
+def word(value: object) -> str:
+    """A value on a command line: exact, and short where that is exact."""
+    return f"{value:g}" if isinstance(value, float) and float(f"{value:g}") == value else str(value)

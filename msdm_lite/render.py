@@ -1,6 +1,8 @@
 """MIDI to stems: one FluidSynth, dry and mono, for each of bass, drums, guitar and piano."""
 
+import contextlib
 import logging
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache as once
@@ -28,9 +30,13 @@ FONTS = {  # name -> Debian package and the file in it
 }
 
 
+# Where systems without Debian's packages keep soundfonts
+PLACES = ("/usr/share/soundfonts", "/usr/local/share/soundfonts", "/opt/homebrew/share/soundfonts")
+
+
 @once
 def soundfont(name: str = "FluidR3_GM") -> Path:
-    """The file of a soundfont: installed, inside `pretty_midi`, or fetched from Debian.
+    """The file of a soundfont: in `$MSDM_LITE_SOUNDFONTS`, installed, inside `pretty_midi`, or fetched from Debian.
 
     Raises:
         InputError: no such soundfont, or it is not here and cannot be fetched.
@@ -38,14 +44,22 @@ def soundfont(name: str = "FluidR3_GM") -> Path:
     if name not in FONTS:
         raise InputError(f"there is no soundfont {name!r}: {', '.join(FONTS)}")
     package, inside = FONTS[name]
-    if Path("/", inside).exists():
-        return Path("/", inside)
+    own = os.environ.get("MSDM_LITE_SOUNDFONTS")
+    folders: list[str | Path] = [*([own] if own else []), Path("/", inside).parent, *PLACES]
+    for folder in folders:
+        if (found := Path(folder, Path(inside).name)).exists():
+            return found
     if name == "TimGM6mb":
-        import pretty_midi
+        with contextlib.suppress(ImportError):
+            import pretty_midi
 
-        if (carried := Path(pretty_midi.__file__).parent / "TimGM6mb.sf2").exists():
-            return carried
-    return debian.fetch(package) / inside
+            if (carried := Path(pretty_midi.__file__).parent / "TimGM6mb.sf2").exists():
+                return carried
+    try:
+        return debian.fetch(package) / inside
+    except MachineError as problem:
+        raise MachineError(f"{problem}; or put {Path(inside).name} into a folder and name it in "
+                           "$MSDM_LITE_SOUNDFONTS") from None
 
 
 @once

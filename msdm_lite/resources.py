@@ -40,9 +40,9 @@ def data(*parts: str) -> Path:
 
 def cache(*parts: str) -> Path:
     """A path in the cache: `$MSDM_LITE_CACHE`, else `$XDG_CACHE_HOME/msdm_lite`, else `~/.cache/msdm_lite`."""
-    chosen = os.environ.get("MSDM_LITE_CACHE")
+    chosen = os.environ.get("MSDM_LITE_CACHE")  # said, and not empty
     usual = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "msdm_lite"
-    return (usual if chosen is None else Path(chosen)).joinpath(*parts)
+    return (Path(chosen) if chosen else usual).joinpath(*parts)
 
 
 @contextmanager

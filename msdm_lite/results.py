@@ -90,7 +90,7 @@ def state(name: str) -> str:
     for model, kept in ((record.get("model"), "model_record"),
                         (record.get("settings", {}).get("sketch"), "sketch_record")):
         if model in weights.shipped():
-            now = weights.load(model, "cpu").record
+            now = weights.record(model)
             if any(now.get(key) != value for key, value in record.get(kept, {"steps": None}).items()):
                 return "stale"
     return "up to date"

@@ -1,5 +1,6 @@
 """The state of a training run, and its checkpoint. Chapter: `book/05-training.ipynb`."""
 
+import logging
 import shutil
 import time
 from dataclasses import asdict
@@ -15,6 +16,7 @@ from msdm_lite.face import StemModel
 from msdm_lite.recipe import Recipe
 from msdm_lite.resources import whole
 
+LOG = logging.getLogger("msdm_lite")
 
 class Run:
     """A model in training: its weights, their average, the optimizer, and how far it is.
@@ -51,12 +53,19 @@ class Run:
         """Go on from the checkpoint.
 
         Raises:
-            InputError: it is of another preset, or of other sizes.
+            InputError: it is of another preset, of other stems, optimizer, start or sizes. What else its run had
+                otherwise is warned of.
         """
         self._written = self.saved.stat().st_mtime_ns
         state = torch.load(self.saved, map_location="cpu", weights_only=True)
-        if state["recipe"]["preset"] != self.recipe.preset:
-            raise InputError(f"{self.saved} holds the preset {state['recipe']['preset']}, not {self.recipe.preset}")
+        now = asdict(self.recipe)
+        then = now | state["recipe"]  # a checkpoint of an earlier version may not say all
+        for name in ("preset", "stems", "optimizer", "start"):
+            if then[name] != now[name]:
+                raise InputError(f"{self.saved} is of a run with --{name} {_said(then[name])}, not {_said(now[name])}")
+        free = ("minutes", "steps", "cooldown", "log_every")  # how long it goes on is the user's to say
+        if other := [f"{name} {_said(then[name])}" for name in now if name not in free and then[name] != now[name]]:
+            LOG.warning("%s is of a run with %s; from here on it is otherwise", self.saved, ", ".join(other))
         own = {name: value.shape for name, value in self.model.state_dict().items()}
         if {name: value.shape for name, value in state["model"].items()} != own:
             raise InputError(f"{self.saved} holds a {self.recipe.preset} of other sizes than this version's")
@@ -103,6 +112,11 @@ class Run:
                 "there is none yet")
             raise InputError(f"the checkpoint of step {self.step} cannot be written to {self.saved.parent} "
                              f"({str(problem).splitlines()[0]}); {kept}") from None
+
+
+def _said(value: object) -> str:
+    """A value of a recipe as one would type it."""
+    return " ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
 
 
 def _ramped(decay: float):

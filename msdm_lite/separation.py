@@ -36,7 +36,7 @@ def method_for(model: StemModel, name: str | None = None, given: bool = False, *
                          f"{name} is not for it; try dirac or wiener")
     if method.guidance == "guided" and not model.takes_mixture:
         raise InputError("this model cannot be told the mixture: guided is not for it")
-    sampling.SCHEDULES[method.schedule](method.steps, method.low, method.high)  # whatever is wrong is said first
+    method.check()  # whatever is wrong is said first
     return method
 
 

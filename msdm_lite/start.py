@@ -14,7 +14,9 @@ from msdm_lite.wave import WaveConfig
 
 def continued(start: Config | WaveConfig, wanted: Config | WaveConfig) -> Config | WaveConfig:
     """The configuration that goes on from another: as large as that was, and told what is wanted now."""
-    return replace(start, sketch=wanted.sketch) if isinstance(start, Config) and isinstance(wanted, Config) else start
+    if not (isinstance(start, Config) and isinstance(wanted, Config)):
+        return start
+    return replace(start, sketch=wanted.sketch, click=wanted.click)
 
 
 def begin_with(start: StemModel, model: StemModel, recipe: Recipe, stems: tuple[str, ...]) -> None:

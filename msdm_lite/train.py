@@ -91,20 +91,27 @@ def train(recipe: Recipe, out: str | Path, resume: bool = False, on: str = "auto
         change: for experiments: called with the new model before anything is learned.
 
     Raises:
-        InputError: the recipe names what does not exist, songs are not rendered, nothing to resume, a checkpoint of
-            another model, another run in the same folder, or a disk that is full.
+        InputError: the recipe names what does not exist, songs are not rendered or cannot be read, nothing to resume,
+            a checkpoint of another model, another run in the same folder, or a disk that is full.
         FloatingPointError: the loss is not finite; the last checkpoint is kept.
         KeyboardInterrupt: it was interrupted, after the checkpoint was written.
     """
     recipe.check()
-    if workers < 1:
-        raise InputError("workers must be 1 or more")
+    if workers < 1 or not checkpoint_minutes >= 0:
+        raise InputError("workers must be 1 or more, and checkpoint-minutes 0 or more")
     out = Path(out)
+    path = out / f"{'-'.join(recipe.stems) if recipe.stems else recipe.preset}.safetensors"
+    if out.exists() and not out.is_dir():
+        raise InputError(f"{out} is a file, not a folder")
     if resume and not (out / "checkpoint.pt").exists():
         raise InputError(f"there is no {out / 'checkpoint.pt'} to resume from")
-    if not resume and (out / "checkpoint.pt").exists():
-        raise InputError(f"{out / 'checkpoint.pt'} exists: add --resume to go on, or choose another folder")
+    for there in () if resume else (out / "checkpoint.pt", path, out / "log.jsonl"):
+        if there.exists():
+            way = "add --resume to go on, or choose another folder" if there.suffix == ".pt" else (
+                "choose another folder, or move it away")
+            raise InputError(f"{there} exists: {way}")
     config = preset(recipe.preset, recipe.stems)
+    songs_of(recipe.data, "val", balance=recipe.balance)  # wanted in five minutes, and missed now
     songs = songs_of(recipe.data, "train", recipe.variations, recipe.balance, programs=recipe.programs,
                      transpose=recipe.transpose, soundfonts=recipe.soundfonts)
     accelerator = _accelerator(recipe, on)
@@ -129,7 +136,6 @@ def train(recipe: Recipe, out: str | Path, resume: bool = False, on: str = "auto
                         num_workers=workers, prefetch_factor=8, worker_init_fn=ignore_interrupts,
                         pin_memory=accelerator.device.type == "cuda", persistent_workers=True)
     batches = iter(loader)  # starts the workers, before the folder is claimed: they would hold it after a kill
-    path = out / f"{'-'.join(recipe.stems) if recipe.stems else recipe.preset}.safetensors"
     with contextlib.ExitStack() as held:
         journal = validate = None
         if main:
@@ -220,7 +226,7 @@ def _step(run: Run, batches: Iterator[dict], accelerator: Any, objective: nn.Mod
     value = torch.zeros((), device=where)
     loss, seconds, stop = math.nan, run.seconds, 0.0
     for turn in range(recipe.accumulate):
-        batch = next(batches)
+        batch = _next(batches)
         heard += [f"{name} at {start}" for name, start in zip(batch["name"], batch["start"].tolist(), strict=True)]
         x = pictures(model, batch["stems"].to(where, non_blocking=True))  # (B, S, bins, frames)
         first = ((run.step * recipe.accumulate + turn) * world + accelerator.process_index) * recipe.batch
@@ -246,6 +252,14 @@ def _step(run: Run, batches: Iterator[dict], accelerator: Any, objective: nn.Mod
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
     return loss / world, seconds, bool(stop)
+
+
+def _next(batches: Iterator[dict]) -> dict:
+    """The next batch. What a worker cannot read is said in one line, without the worker's whole traceback."""
+    try:
+        return next(batches)
+    except InputError as problem:
+        raise InputError(str(problem).strip().splitlines()[-1].partition(": ")[2] or str(problem)) from None
 
 
 def _judged(run: Run, validate: Validation, journal: Journal) -> dict:

@@ -125,6 +125,23 @@ class Reader(pickle._Unpickler):
         return storage(key, numel)
 
 
+def _shallow(load: Any, keys: Any) -> Any:
+    """A step of the reader that first looks at what it will hash: a tuple deep enough would end the process."""
+    def run(self: Any) -> None:
+        if any(isinstance(key, tuple | frozenset) for key in keys(self.stack)):
+            raise ValueError("a key that holds others")
+        load(self)
+
+    return run
+
+
+STEPS: Any = pickle._Unpickler.dispatch  # type: ignore[attr-defined]
+Reader.dispatch = STEPS | {step[0]: _shallow(STEPS[step[0]], keys) for step, keys in (  # type: ignore[attr-defined]
+    (pickle.SETITEM, lambda stack: stack[-2:-1]), (pickle.SETITEMS, lambda stack: stack[::2]),
+    (pickle.DICT, lambda stack: stack[::2]), (pickle.ADDITEMS, lambda stack: stack),
+    (pickle.FROZENSET, lambda stack: stack))}
+
+
 class Archive:
     """The zip that torch.save writes: `name/data.pkl`, and `name/data/0`, `name/data/1`, ... uncompressed.
 

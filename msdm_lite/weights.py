@@ -111,6 +111,15 @@ def load(name: str | Path = "lite", device: str = "auto") -> StemModel:
     return placed(model.eval().requires_grad_(False), pick(device))
 
 
+def record(name: str) -> dict:
+    """How a model that ships came to be, read without its weights where it is one file."""
+    path = resources.data_folder() / "weights" / f"{name}.safetensors"
+    if not path.is_file():
+        return load(name, "cpu").record
+    with safe_open(path, framework="pt") as file:
+        return json.loads((file.metadata() or {}).get("record", "{}"))
+
+
 def placed(model: StemModel, where: torch.device) -> StemModel:
     """The model on a device; networks of pictures with channels last, which is faster."""
     model = model.to(where)

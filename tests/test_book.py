@@ -2,6 +2,7 @@
 
 import ast
 import re
+import unicodedata
 from pathlib import Path
 
 import nbformat
@@ -115,6 +116,11 @@ def test_setup_is_short_and_leaves_torch_alone(chapter):
     ast.parse("\n".join(lines))
     installs = re.findall(r"^\s+%pip install .*", source, re.M)  # indented: only if something is missing
     assert len(installs) == source.count("%pip") == 1 and f"git+{ADDRESS}" in installs[0]
+    code = "\n".join(cell.source for cell in chapter.cells if cell.cell_type == "code")
+    if re.search(r"\b(coherence|judge|fad|librosa)\.", code):  # which need librosa or torchaudio
+        assert "[measure]" in installs[0]
+    if re.search(r"\btrain\(|msdm_lite\.train\b", code):
+        assert "[train]" in installs[0] or "def train(" in code
     assert not re.search(r"\b(torch|torchaudio|numpy)\b|%%capture", source)
 
 
@@ -207,3 +213,28 @@ def test_every_work_that_a_chapter_links_is_in_the_bibliography():
             if cell.cell_type == "markdown":
                 linked |= dict.fromkeys(re.findall(r"arxiv\.org/abs/(\d{4}\.\d{4,5})", cell.source), path.name)
     assert {number: page for number, page in linked.items() if number not in listed} == {}
+
+
+def test_every_work_in_the_bibliography_is_used():
+    """By its number on arXiv, its DOI, or its first author and year, in a chapter, a page, or the package."""
+    places = [*(ROOT / "book").glob("*.ipynb"), *(ROOT / "book").glob("*.md"), *(ROOT / "msdm_lite").glob("*.py"),
+              *(ROOT / "data").glob("*.md")]
+    used = unicodedata.normalize("NFD", "\n".join(path.read_text(encoding="utf-8") for path in places))
+    used = "".join(letter for letter in used if not unicodedata.combining(letter))
+    unused = []
+    for entry in (ROOT / "book" / "references.bib").read_text(encoding="utf-8").split("\n@"):
+        key = re.search(r"\{(\w+),", entry).group(1)
+        numbers = re.findall(r"(?:arXiv:|eprint = \{)(\d{4}\.\d{4,5})|doi = \{([^}]+)\}", entry)
+        author = re.search(r"author = \{([^,]+),", entry).group(1)
+        author = re.sub(r"[{}\\'\"`^~]", "", author)  # without its accents, as the text below
+        year = re.search(r"year = \{(\d+)\}", entry).group(1)
+        if not any(number and number in used for pair in numbers for number in pair) and not re.search(
+                rf"{author}\D{{0,40}}{year}", used):
+            unused.append(key)
+    assert unused == []
+
+
+@pytest.mark.parametrize("path", CHAPTERS, ids=lambda path: path.stem)
+def test_every_chapter_is_in_the_lists_that_readers_see(path):
+    for place in ("README.md", "book/index.md", "_toc.yml"):
+        assert path.stem in (ROOT / place).read_text(encoding="utf-8"), place

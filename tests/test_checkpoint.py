@@ -204,6 +204,11 @@ INERT = b"caudio_diffusion_pytorch\nUNet1d\n"
     b"\x80\x02V os.system\nQ.",
     b"Nr\xff\xff\xff\xff.",                                                # a memo of gigabytes
     b"\x80\x02\x8d\xff\xff\xff\xff\xff\xff\xff\x7fa.",                   # a text of exabytes
+    b"\x80\x02}" + b"N" + b"\x85" * 200_000 + b"Ns.",                       # keys so deep that hashing them ends Python
+    b"\x80\x02}(" + b"N" + b"\x85" * 200_000 + b"Nu.",
+    b"\x80\x02(" + b"N" + b"\x85" * 200_000 + b"Nd.",
+    b"\x80\x04\x8f(" + b"N" + b"\x85" * 200_000 + b"\x90.",
+    b"\x80\x04(" + b"N" + b"\x85" * 200_000 + b"\x91.",
     b"", b".", b"(", b"}}s.", b"\x80\x09N.", b"I" + 9999 * b"9" + b"\n.", b"\xff\xfe", b"(" * 99 + b"t" * 99 + b".",
 ])
 def test_placeholders_smuggle_nothing_and_no_pickle_breaks_the_reader(pack, monkeypatch, tmp_path, program):

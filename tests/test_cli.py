@@ -160,6 +160,8 @@ def test_bands_that_cannot_be_exit_with_2_and_one_line(tmp_path, model, capsys):
             (accompany, (files["bass"], *out, "--churn", -1), "churn"),
             (generate, (*out, "--seconds", 0), "cannot be made"), (generate, (*out, "--n", 0), "cannot be made"),
             (generate, (*out, "--method", "dirac"), "no method 'dirac'"),
+            (generate, (*out, "--metre", 3), "nobody would hear"), (generate, (*out, "--churn", 3), "euler does"),
+            (accompany, (files["bass"], *out, "--method", "replacement", "--sampler", "dpm-solver"), "euler does"),
             (generate, (*out, "--low", 100), "no schedule"), (generate, (*out, "--high", "nan"), "no schedule"),
             (run, (files["bass"], *out, "--given", long), "as long as the mixture"),
             (run, (files["bass"], *out, "--samples", 0), "1 or more"),
@@ -174,6 +176,29 @@ def test_bands_that_cannot_be_exit_with_2_and_one_line(tmp_path, model, capsys):
         assert err.startswith("msdm-lite: ") and err.count("\n") == 1 and says in err, err
         assert not (tmp_path / "band").exists(), args
     assert accompany(*out) == 2 and "no stem is given" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("args, says", [
+    (("--n", "3"), "--n has no use here: separate of clips"), (("--seconds", "3"), "--seconds has no use"),
+    (("--whole",), "--whole has no use"), (("--chunks",), "--chunks has no use"),
+    (("--sketch", "lite-sketch"), "--sketch has no use"),
+    (("--task", "generate", "--given", "bass"), "--given has no use here: generate of clips"),
+    (("--task", "generate", "--songs", "band"), "--songs has no use here: generate of songs"),
+    (("--songs", "band", "--given", "bass"), "--given has no use here: separate of songs"),
+    (("--songs", "band", "--whole", "--seconds", "3"), "--seconds has no use here: separate of songs, whole"),
+    (("--songs", "band", "--method", "ideal-mask", "--steps", "3"), "it has no settings")])
+def test_options_that_a_task_does_not_read_are_refused(args, says, capsys):
+    assert cli.main(["evaluate", *args]) == 2
+    err = capsys.readouterr().err
+    assert says in err and err.count("\n") == 1
+
+
+def test_a_result_s_place_is_tried_before_the_work(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr("msdm_lite.evaluate.evaluate", lambda *_args, **_settings: pytest.fail("it worked first"))
+    (tmp_path / "file").touch()
+    for out, says in ((tmp_path, "is a folder, and should be a file"), (tmp_path / "file" / "a.json", "not a folder")):
+        assert cli.main(["evaluate", "--out", str(out)]) == 2
+        assert says in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("command", [("generate", "--seconds", "0.5"), ("accompany", "bass.wav"),

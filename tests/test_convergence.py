@@ -101,6 +101,19 @@ def test_replacement_keeps_a_bias_that_steps_do_not_cure_and_corrections_do():
     assert once[0] > 1.3 * often[0]["mean"] > 1.3**2 * more[0]["mean"]
 
 
+@pytest.mark.parametrize("name, evaluations, steps", [
+    ("mixture known: Dirac", 10, 10), ("mixture known: Dirac, churn, R = 2", 10, 5), ("mixture known: ProjDiff", 10, 2),
+    ("mixture known: shaped noise, Heun", 10, 5), ("mixture known: shaped noise, Heun", 11, 6),
+    ("stem known: replacement, R = 16", 20, None), ("stem known: replacement, R = 16", 40, 2)])
+def test_no_method_spends_more_than_the_others(name, evaluations, steps):
+    method = ARMS[name].method
+    assert convergence.budget(method, evaluations) == steps
+    if steps:
+        assert method.but(steps=steps).evaluations <= evaluations < method.but(steps=steps + 1).evaluations
+    else:
+        assert curve(SOURCES["two tunes"](), ARMS[name], [evaluations], 10) == [None]
+
+
 def test_both_known_by_replacement_is_near():
     """A stem and the mixture, for a prior alone: the given stem comes back, the others sum to what it leaves."""
     for kind in ("Dirac", "Gaussian"):

@@ -28,8 +28,11 @@ def test_a_writable_folder_is_left_empty(tmp_path):
 def test_a_file_is_no_folder(tmp_path):
     (tmp_path / "file").touch()
     for folder in (tmp_path / "file", tmp_path / "file" / "below"):
-        with pytest.raises(InputError):
+        with pytest.raises(InputError, match=r"is a file, not a folder|cannot be written to .Not a directory"):
             folders.writable_folder(folder)
+    with pytest.raises(InputError, match="is a folder, and should be a file"):
+        folders.writable_file(tmp_path)
+    assert folders.writable_file(tmp_path / "a.json") == tmp_path / "a.json" and not (tmp_path / "a.json").exists()
     assert [p.name for p in tmp_path.iterdir()] == ["file"]
 
 

@@ -223,7 +223,7 @@ def test_waveform():
     ax = waveform(band(1)["bass"], name="bass")
     assert ax.get_xlabel() == "time / s" and ax.lines[0].get_color() == COLOURS["bass"]
     matplotlib.pyplot.close(ax.figure)
-    with pytest.raises(InputError):
+    with pytest.raises(InputError, match=r"must have the shape \(T,\)"):
         waveform(np.zeros((2, 3)))
 
 

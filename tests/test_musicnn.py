@@ -1,5 +1,6 @@
 import hashlib
 import json
+import shutil
 import struct
 from pathlib import Path
 
@@ -120,7 +121,7 @@ def test_a_wheel_that_is_another_or_cannot_be_had(tmp_path, monkeypatch):
     monkeypatch.setattr(musicnn, "SHA256", hashlib.sha256(b"something else").hexdigest())
     assert musicnn.wheel() == path
     path.unlink()
-    monkeypatch.setattr(musicnn.sys, "executable", "/bin/false")
+    monkeypatch.setattr(musicnn.sys, "executable", shutil.which("false"))
     with pytest.raises(MachineError, match="pip cannot get it: pip said nothing"):
         musicnn.wheel()
     with pytest.raises(MachineError, match="this needs nowhere: pip install nowhere"):

@@ -1,10 +1,12 @@
 import json
 import math
+import re
 import shlex
+import shutil
 
 import pytest
 
-from msdm_lite import recorded
+from msdm_lite import recorded, resources
 from msdm_lite.errors import InputError
 
 
@@ -17,6 +19,19 @@ def test_a_command_says_what_was_set_and_nothing_else():
     assert words[words.index("--seed") + 1] == "0" and words[words.index("--churn") + 1] == "5"
     assert float(words[words.index("--c") + 1]) == 0.75 * 2**0.5  # to the last digit
     assert words[words.index("--constrained") + 1 :] == ["0", "1"]
+
+
+def test_no_commit_is_better_than_another_one_s(tmp_path, monkeypatch):
+    """Without git, or installed somewhere inside another repository."""
+    here = resources.PACKAGE.parent / ".git"
+    if here.exists() and shutil.which("git"):
+        assert re.fullmatch(r"[0-9a-f]{7,}", recorded.commit())
+    monkeypatch.setattr(recorded.shutil, "which", lambda name: None)
+    assert recorded.commit() == "unknown"
+    monkeypatch.undo()
+    (tmp_path / ".git").mkdir()
+    monkeypatch.setattr(resources, "PACKAGE", tmp_path / "lib" / "site-packages" / "msdm_lite")
+    assert recorded.commit() == "unknown"
 
 
 def test_what_is_saved_is_read_again(tmp_path, monkeypatch):

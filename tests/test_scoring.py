@@ -129,7 +129,7 @@ def test_no_test_songs(tmp_path):
 
 def test_songs_take_no_given_stems(slakh, capsys):
     assert main(["evaluate", "--songs", str(slakh), "--model", "tiny", "--given", "drums"]) == 2
-    assert "--songs goes without" in capsys.readouterr().err
+    assert "--given has no use here: separate of songs" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("settings", [{"n": 0}, {"n": -1}, {"seconds": 0.0}, {"seconds": -3.0},

@@ -1,3 +1,4 @@
+import contextlib
 import json
 import os
 import signal
@@ -235,12 +236,44 @@ def test_recipes_that_cannot_be(recipe, tmp_path):
                         (replace(recipe, batch=0), "1 or more"), (replace(recipe, steps=0), "above 0"),
                         (replace(recipe, steps=None, minutes=-1.0), "above 0"), (replace(recipe, lr=0.0), "above 0"),
                         (replace(recipe, remix=1.5), "shares"),
-                        (replace(recipe, cooldown=-0.1), "shares"), (replace(recipe, detune=-1.0), "0 or more")):
+                        (replace(recipe, cooldown=-0.1), "shares"), (replace(recipe, detune=-1.0), "0 or more"),
+                        (replace(recipe, seed=-1), "seed must be 0 or more"),
+                        (replace(recipe, shapes=(0.5, 0.5)), "four shares"),
+                        (replace(recipe, shapes=(0.5, 0.5, 0.5, 0.5)), "sum to 1"),
+                        (replace(recipe, preset="lite-supervised", shapes=(1.0, 0.0, 0.0, 0.0)), "one shape"),
+                        (replace(recipe, variations=1), "of the corpus"),
+                        (replace(recipe, balance="loudness"), "of the corpus")):
         with pytest.raises(InputError, match=says):
             train.train(wrong, tmp_path / "run", progress=False)
     with pytest.raises(InputError, match=r"no .*checkpoint\.pt to resume"):
         train.train(recipe, tmp_path / "run", resume=True, progress=False)
+    with pytest.raises(InputError, match="checkpoint-minutes"):
+        train.train(recipe, tmp_path / "run", checkpoint_minutes=float("nan"), progress=False)
     assert not (tmp_path / "run").exists()
+    (tmp_path / "file").touch()
+    with pytest.raises(InputError, match="file is a file, not a folder"):
+        train.train(recipe, tmp_path / "file", progress=False)
+
+
+def test_songs_for_validation_are_missed_before_the_work(recipe, tmp_path):
+    place = tmp_path / "songs" / "train" / "one"
+    place.mkdir(parents=True)
+    for source in (Path(recipe.data) / "song0").iterdir():
+        (place / source.name).write_bytes(source.read_bytes())
+    with pytest.raises(InputError, match="no songs of the split 'val'"):
+        train.train(replace(recipe, data=str(tmp_path / "songs")), tmp_path / "run", progress=False)
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_song_that_breaks_meanwhile_is_said_in_one_line(recipe, tmp_path, monkeypatch):
+    def broken(self, index):
+        raise InputError("song1/bass.wav: damaged")
+
+    monkeypatch.setattr(train.Crops, "__getitem__", broken)
+    monkeypatch.setattr(train, "deviations", lambda model, songs: model.denoiser.deviation)
+    monkeypatch.setattr(train, "Validation", lambda *_: None)
+    with pytest.raises(InputError, match=r"^song1/bass\.wav: damaged$"):
+        train.train(recipe, tmp_path / "run", progress=False)
 
 
 def test_songs_that_are_not_rendered(recipe, tmp_path, monkeypatch):
@@ -305,8 +338,32 @@ def test_a_run_is_not_overwritten(recipe, tmp_path):
     train.train(replace(recipe, steps=1), tmp_path / "run", progress=False)
     with pytest.raises(InputError, match="--resume"):
         train.train(recipe, tmp_path / "run", progress=False)
-    with pytest.raises(InputError, match="holds the preset tiny"):
+    with pytest.raises(InputError, match="is of a run with --preset tiny, not lite"):
         train.train(replace(recipe, preset="lite"), tmp_path / "run", resume=True, progress=False)
+
+
+@pytest.mark.parametrize("left", ["tiny.safetensors", "log.jsonl"])
+def test_what_a_finished_run_left_is_not_overwritten(recipe, tmp_path, left):
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / left).write_text("of a finished run")
+    with pytest.raises(InputError, match=f"{left} exists: choose another folder"):
+        train.train(recipe, tmp_path / "run", progress=False)
+    assert (tmp_path / "run" / left).read_text() == "of a finished run"
+
+
+def test_a_run_is_taken_up_as_it_was_begun(recipe, tmp_path, caplog):
+    one = replace(recipe, preset="lite-single", stems=("bass",), steps=1)
+    small = replace(preset("lite-single", ("bass",)), widths=(16, 16, 16, 32))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(train, "preset", lambda name, stems: replace(small, stems=stems))
+        train.train(one, tmp_path / "run", progress=False)
+        for change, says in (({"stems": ("drums",)}, "--stems bass, not drums"),
+                             ({"optimizer": "adamw"}, "--optimizer muon, not adamw"),
+                             ({"steps": 2, "batch": 2}, None)):
+            with pytest.raises(InputError, match=says) if says else contextlib.nullcontext():
+                train.train(replace(one, **change), tmp_path / "run", resume=True, progress=False)
+    assert "is of a run with batch 4; from here on it is otherwise" in caplog.text
+    assert "steps" not in caplog.text
 
 
 def test_waveform_models_train_too(recipe, tmp_path, monkeypatch):

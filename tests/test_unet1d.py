@@ -190,11 +190,13 @@ def test_it_cannot_be_told_what_is_known(net):
         denoiser(x, sigma, Known.the_mixture(x))
 
 
-@pytest.mark.parametrize("change", [
-    {"factors": (4, 3, 2)}, {"channels": 18}, {"heads": 0}, {"factors": (4, 3, 2, 1)}, {"patch": 3}, {"stems": 3},
-    {"channels": 8, "groups": 8}, {"learned_patch": True, "patch": 3}])
-def test_configurations_that_make_no_network(change):
-    with pytest.raises(InputError):
+@pytest.mark.parametrize("change, says", [
+    ({"factors": (4, 3, 2)}, "each level needs"), ({"channels": 18}, "must be even, and a multiple"),
+    ({"heads": 0}, "at least 1"), ({"factors": (4, 3, 2, 1)}, "factors at least 2"),
+    ({"patch": 3}, "cannot be made of"), ({"stems": 3}, "cannot be made of"),
+    ({"channels": 8, "groups": 8}, "cannot be made of"), ({"learned_patch": True, "patch": 3}, "cannot be made of")])
+def test_configurations_that_make_no_network(change, says):
+    with pytest.raises(InputError, match=says):
         UNet1d(replace(TINY, **change))
 
 

@@ -1,0 +1,41 @@
+import logging
+import sys
+
+import pytest
+
+from msdm_lite import terminal
+from msdm_lite.errors import InputError, MachineError
+
+
+@pytest.mark.parametrize("problem, code, says", [
+    (InputError("no such song"), 2, "msdm-lite: no such song\n"), (MachineError("no disk"), 2, "msdm-lite: no disk\n"),
+    (FloatingPointError("not finite"), 2, "msdm-lite: not finite\n"),
+    (FileNotFoundError(2, "No such file or directory", "a.npy"), 2, "msdm-lite: a.npy: No such file or directory\n"),
+    (KeyboardInterrupt(), 130, "msdm-lite: interrupted\n")])
+def test_trouble_is_one_line_and_a_code(capsys, problem, code, says):
+    def run():
+        raise problem
+
+    assert terminal.guarded(run) == code and capsys.readouterr().err == says
+
+
+def test_warnings_are_shown_meanwhile_and_bugs_are_not_hidden(capsys):
+    assert terminal.guarded(lambda: logging.getLogger("msdm_lite").warning("too loud")) == 0
+    assert capsys.readouterr().err == "msdm-lite: too loud\n"
+    with pytest.raises(ZeroDivisionError):
+        terminal.guarded(lambda: 1 / 0)
+    assert not logging.getLogger("msdm_lite").handlers
+
+
+def test_a_module_s_command(monkeypatch, capsys):
+    def main(count: int = 1) -> None:
+        """Count."""
+        if count < 1:
+            raise InputError("count is 1 or more")
+
+    for words, code in (([], 0), (["--count", "0"], 2)):
+        monkeypatch.setattr(sys, "argv", ["count", *words])
+        with pytest.raises(SystemExit) as end:
+            terminal.script(main)
+        assert end.value.code == code
+    assert capsys.readouterr().err == "msdm-lite: count is 1 or more\n"
