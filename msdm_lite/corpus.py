@@ -92,7 +92,7 @@ class Song:
 
     @property
     def rendered(self) -> bool:
-        """Its sound is in the cache, and, for a band song, of the notes that it has now: they can be composed anew."""
+        """Whether its sound is in the cache, and of the notes that it has now; band songs can be composed anew."""
         if not self.audio().exists():
             return False
         mark = self._mark()

@@ -12,7 +12,7 @@ from msdm_lite.errors import InputError
 
 
 def live(draw: Callable, **controls) -> None:
-    """Call draw(**values), again whenever the reader moves a control.
+    """Call draw with the values of the controls, again whenever the reader moves one.
 
     Args:
         draw: makes and shows something; its arguments are the controls.
