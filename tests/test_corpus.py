@@ -3,6 +3,8 @@ import io
 import json
 import random
 import re
+import sys
+from types import SimpleNamespace
 
 import mido
 import numpy as np
@@ -386,6 +388,28 @@ def test_a_soundfont_of_one_s_own(tmp_path, monkeypatch):
         find("Nowhere")
     (tmp_path / "Nowhere.sf2").write_bytes(b"no soundfont")
     assert find("Nowhere") == tmp_path / "Nowhere.sf2"
+
+
+def test_a_soundfont_that_is_none(monkeypatch):
+    class Synth:
+        def __init__(self, **_settings):
+            self.deleted = False
+
+        def setting(self, *_):
+            pass
+
+        def sfload(self, path):
+            return -1
+
+        def delete(self):
+            made.append(self)
+
+    made = []
+    monkeypatch.setitem(sys.modules, "fluidsynth", SimpleNamespace(Synth=Synth))
+    monkeypatch.setattr(render, "soundfont", lambda name: f"{name}.sf2")
+    with pytest.raises(MachineError, match=r"cannot read the soundfont FluidR3_GM\.sf2"), render._synth("FluidR3_GM"):
+        pass
+    assert len(made) == 1  # closed all the same
 
 
 def test_building_without_room_or_soundfont_says_so_first(tmp_path, monkeypatch):
