@@ -44,6 +44,7 @@ colab: $(READY)  ## run a chapter as Colab does: its versions, its setup cell, t
 	.ci/colab
 
 oldest: $(READY)  ## in an environment of its own: the oldest torch and numpy that the package promises to work with
+	@$(BIN)/python -c 'import sys; sys.exit(sys.version_info >= (3, 13) and "this needs Python 3.11 or 3.12: they are older than 3.13")'
 	@rm -rf build/oldest && mkdir -p build
 	$(BIN)/python -m venv build/oldest
 	build/oldest/bin/python -m pip install --quiet --disable-pip-version-check 'torch==2.4.*' 'numpy==1.26.*' .

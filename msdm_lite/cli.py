@@ -149,7 +149,7 @@ def named_files(words: tuple[str, ...]) -> dict[str, Path]:
 
 
 def evaluate(task: Literal["separate", "generate", "accompany"] = "separate", method: str | None = None,
-             model: str = "lite", clips: str = "band", steps: int | None = None, churn: float | None = None,
+             model: str = "lite", clips: str | None = None, steps: int | None = None, churn: float | None = None,
              corrections: int | None = None, high: float | None = None, c: float | None = None,
              constrained: int | None = None, weight: float | None = None, samples: int | None = None,
              given: tuple[str, ...] | None = None, sketch: str | None = None, n: int | None = None,
@@ -164,7 +164,7 @@ def evaluate(task: Literal["separate", "generate", "accompany"] = "separate", me
             (nothing is done) and ideal-mask (a ceiling), which ask no model. Others: as for those commands. If not
             given, mixture-known, or what suits the model.
         model: a model that ships with the package, or the path of a .safetensors file.
-        clips: band or composed; of bands that are made, always band.
+        clips: band or composed; band if not given, and always of bands that are made.
         steps: noise levels; the method's own number if not given.
         churn: fresh noise added on the way (S_churn); the method's own if not given.
         corrections: how often each noise level is sampled (R); the method's own if not given.
@@ -187,13 +187,15 @@ def evaluate(task: Literal["separate", "generate", "accompany"] = "separate", me
     """
     from msdm_lite import evaluate as ev
     from msdm_lite import folders, judge, recorded
+    from msdm_lite.baselines import BASELINES
 
     chosen = {"churn": churn, "corrections": corrections, "high": high, "c": c, "constrained": constrained,
               "weight": weight, "samples": samples}
     chosen = {key: value for key, value in chosen.items() if value is not None}
     shown = sys.stderr.isatty()
     # What the task does not read is refused; and so is a place that takes no file, before hours of work
-    unread = {"--songs": songs and task != "separate", "--sketch": sketch and task == "separate",
+    unread = {"--songs": songs and task != "separate", "--clips": clips and (songs is not None or task != "separate"),
+              "--model": model != "lite" and method in BASELINES, "--sketch": sketch and task == "separate",
               "--n": n is not None and task == "separate" and songs is None,
               "--given": given and (songs is not None or task == "generate"),
               "--seconds": seconds is not None and (songs is None or whole), "--whole": whole and songs is None,
@@ -206,12 +208,12 @@ def evaluate(task: Literal["separate", "generate", "accompany"] = "separate", me
     if songs is not None:
         from msdm_lite.evaluate_songs import evaluate_songs
 
-        made = evaluate_songs(songs, model, method, steps, seed, n, None if whole else seconds or 12.0, chunks, device,
-                              shown, **chosen)
+        length = None if whole else 12.0 if seconds is None else seconds
+        made = evaluate_songs(songs, model, method, steps, seed, n, length, chunks, device, shown, **chosen)
         says = "; ".join(f"{kind} {made[kind]['all']['mean']:.2f} dB" for kind in ("published", "active"))
         says += f", n = {made['n']} songs"
     elif task == "separate":
-        made = ev.evaluate(method, model, clips, steps, seed, device, shown, given or (), **chosen)
+        made = ev.evaluate(method, model, clips or "band", steps, seed, device, shown, given or (), **chosen)
         sure = f" [{made['low']:.2f}, {made['high']:.2f}]" if made["low"] is not None else ""
         says = f"{made['method']}: {made['mean']:.2f} dB{sure}, n = {made['n']}"
     else:

@@ -16,18 +16,13 @@ import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from tqdm import tqdm
 
-from msdm_lite import debian, folders, midi, resources
+from msdm_lite import debian, folders, midi
 from msdm_lite.audio import STEMS
 from msdm_lite.errors import InputError, MachineError
-
-if TYPE_CHECKING:
-    import mido
-else:
-    mido = resources.library("mido")
+from msdm_lite.midi import mido
 
 # Degrees of the scale and chord types. Common pop, rock, blues and jazz turns; eight bars each.
 MAJOR = {"I": (0, ""), "ii": (2, "m"), "iii": (4, "m"), "IV": (5, ""), "V": (7, ""), "V7": (7, "7"), "vi": (9, "m"),

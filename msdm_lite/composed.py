@@ -101,16 +101,15 @@ def genre(package: str, midi_path: Path) -> str:
     5. orchestral: half or more on strings, choirs, brass, reeds and pipes (40 to 79).
     6. pop: what is left.
     """
-    from msdm_lite import midi, resources
+    from msdm_lite import midi
 
-    mido = resources.library("mido")
     if package == "pianobooster":
         return "course"
     song = midi.read(midi_path)
     programs, tick = [0] * 16, 0
     played: dict[int, int] = {}
     thirds = halves = 0
-    for message in mido.merge_tracks(song.tracks):
+    for message in midi.mido.merge_tracks(song.tracks):
         tick += message.time
         if message.type == "program_change":
             programs[message.channel] = message.program

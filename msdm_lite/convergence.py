@@ -4,6 +4,7 @@ The sources are Gaussians and mixtures of them, so the posterior is known exactl
 behind: what stays when evaluations grow is the method's own bias. Chapter: `book/07-separation.ipynb`.
 """
 
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +16,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from msdm_lite import __version__, folders, guidance, methods, recorded, sampling
+from msdm_lite import folders, guidance, methods, recorded, sampling
 from msdm_lite.known import Known, project
 from msdm_lite.methods import Method
 from msdm_lite.oracle import GaussianMixture, gaussian
@@ -196,11 +197,10 @@ def main(out: Path, count: int = 20000) -> None:
         count: samples of each.
     """
     folders.writable_file(out)  # before the long work
+    begun = time.perf_counter()
     evaluations = [10, 20, 40, 80, 160, 320]
     found: dict = {"what": "distance of samples to the exact posterior, in units of its deviation, as evaluations grow",
-                   "n": count, "evaluations": evaluations, "version": __version__,
-                   "commit": recorded.commit(), "device": "cpu",
-                   "orders": orders(), "sources": {},
+                   "n": count, "evaluations": evaluations, "tolerance": 0.001, "orders": orders(), "sources": {},
                    "command": recorded.command("python", "-m", "msdm_lite.convergence", out=out, count=count)}
     with tqdm(total=len(SOURCES) * len(ARMS) * len(evaluations), unit="run") as bar:
         for name, make in SOURCES.items():
@@ -209,7 +209,7 @@ def main(out: Path, count: int = 20000) -> None:
                 count, torch.Generator().manual_seed(4)), target(oracle, ARMS["mixture known: Dirac"]))
             found["sources"][name] = {"exact samples: chance alone": [chance] * len(evaluations)} | {
                 arm: curve(oracle, ARMS[arm], evaluations, count, bar.update) for arm in ARMS}
-    recorded.save(found, out)
+    recorded.save(found | recorded.circumstances(None, begun), out)
 
 
 if __name__ == "__main__":

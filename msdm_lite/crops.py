@@ -47,6 +47,17 @@ class Augmentation:
     detune: float = 0.0  # cents, at most: half the crops are heard as from a tape that runs that much too fast or slow
 
 
+def must_be_rendered(tracks: Sequence[Track]) -> None:
+    """Refuse, early, songs that cannot be heard yet.
+
+    Raises:
+        InputError: one of the corpus is not rendered.
+    """
+    for track in tracks:
+        if not getattr(track, "ready", True):
+            raise InputError(f"{track.name} is not rendered yet: run `msdm-lite data build`")
+
+
 class Crops(Dataset):
     """Random crops of tracks: a map-style dataset of dictionaries.
 
@@ -70,9 +81,7 @@ class Crops(Dataset):
                  augmentation: Augmentation | None = None, click_hop: int = 0):
         if not tracks:
             raise InputError("no songs to draw crops from")
-        for track in tracks:
-            if not getattr(track, "ready", True):
-                raise InputError(f"{track.name} is not rendered yet: run `msdm-lite data build`")
+        must_be_rendered(tracks)
         self.augmentation = augmentation or Augmentation()
         if self.augmentation != Augmentation() and any(track.split == "test" for track in tracks):
             raise InputError("test songs are heard as they are: no augmentation for them")

@@ -13,7 +13,7 @@ from tqdm import tqdm
 from msdm_lite import metrics, recorded, scoring, weights
 from msdm_lite.audio import SAMPLE_RATE, STEMS
 from msdm_lite.baselines import BASELINES
-from msdm_lite.crops import Track
+from msdm_lite.crops import Track, must_be_rendered
 from msdm_lite.errors import InputError
 from msdm_lite.face import StemModel
 from msdm_lite.methods import named
@@ -66,14 +66,13 @@ def evaluate_songs(data: str = "band", model: str = "lite", method: str | None =
     if method and not baseline:
         named(method)
     loaded: Any = None if baseline else weights.load(model, on)
-    if loaded and set(loaded.stems) != set(STEMS):
-        raise InputError(f"songs of {', '.join(STEMS)} cannot be scored with a model of {', '.join(loaded.stems)}")
+    if loaded:
+        loaded.must_play(STEMS)
     rate = loaded.sample_rate if loaded else SAMPLE_RATE
     if baseline and (steps is not None or chunks or settings):
         raise InputError(f"{method} asks no model: it has no settings")
     tracks = songs_of(data, "test")[:n]
-    if waiting := [track.name for track in tracks if not getattr(track, "ready", True)]:
-        raise InputError(f"{waiting[0]} is not rendered yet: run `msdm-lite data build`")
+    must_be_rendered(tracks)
     begun = time.perf_counter()
     published, active, kept, windows = [], [], [], 0
     for track in tqdm(tracks, desc=method or "default", unit="song", disable=not progress):

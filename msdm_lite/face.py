@@ -1,6 +1,6 @@
 """What all models have in common: what `msdm_lite.load` returns can be used without knowing which kind it is."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -56,6 +56,15 @@ class StemModel(nn.Module):
         """
         if not self.makes_sound:
             raise InputError("a sketch has no sound of its own: name it as the sketch, beside a model that paints it")
+
+    def must_play(self, stems: Sequence[str]) -> None:
+        """Refuse, early, a model of other stems than what it is to be held to, or in another order.
+
+        Raises:
+            InputError: it plays others.
+        """
+        if tuple(self.stems) != tuple(stems):
+            raise InputError(f"what has the stems {', '.join(stems)} is not for a model of {', '.join(self.stems)}")
 
     @property
     def takes_sketch(self) -> bool:

@@ -30,7 +30,7 @@ def writable_folder(folder: str | Path) -> Path:
 
 
 def writable_file(path: str | Path) -> Path:
-    """A path that a file can be written to, proven like its folder.
+    """A path that a file can be written to, proven like its folder; nothing is left of the proof.
 
     Raises:
         InputError: it is a folder, or its own folder cannot be written to.
@@ -38,7 +38,9 @@ def writable_file(path: str | Path) -> Path:
     path = Path(path)
     if path.is_dir():
         raise InputError(f"{path} is a folder, and should be a file")
+    new = _missing(path.parent)
     writable_folder(path.parent)
+    _remove_empty(new)  # it will be made with the file, if that is ever made
     return path
 
 

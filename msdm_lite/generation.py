@@ -78,8 +78,7 @@ def generate(model: StemModel | str = "lite", seconds: float = 6.0, n: int = 1, 
             generator = torch.Generator().manual_seed(seed_of(seed, i))
             told: Denoise = denoise
             if sketching:
-                count = counted(sketching.model, shape[-1], generator, tempo,
-                                4 if metre is None else metre)
+                count = counted(sketching.model, shape[-1], generator, tempo, metre)
                 told = partial(denoise, sketch=draw(sketching, shape[-1], generator, count))
             states = methods.conditional(told, shape, chosen, generator=generator, device=model.device)
             bands[i] = from_picture(sampling.end(states)[0], model, T)
@@ -115,8 +114,10 @@ def _tempi() -> list[float]:
 
 
 def counted(sketcher: StemModel, frames: int, generator: torch.Generator, tempo: float | None = None,
-            metre: int = 4) -> Tensor | None:
-    """The click (1, 4, frames) that a band plays to; None if its sketcher hears none, or the tempo is 0.
+            metre: int | None = None) -> Tensor | None:
+    """The click (1, 4, frames) that a band plays to, four beats to a bar if no metre is said.
+
+    None if its sketcher hears none, or the tempo is 0.
 
     At the tempo of a training song if none is said: the model's first draw.
     """
@@ -125,7 +126,7 @@ def counted(sketcher: StemModel, frames: int, generator: torch.Generator, tempo:
     if tempo is None:
         tempo = _tempi()[int(torch.randint(len(_tempi()), (), generator=generator))]
     hop = sketcher.config.bins / sketcher.sample_rate  # a picture begins a hop before the sound does
-    return click.steady(frames, hop, tempo, metre, hop)[None].to(sketcher.device)
+    return click.steady(frames, hop, tempo, 4 if metre is None else metre, hop)[None].to(sketcher.device)
 
 
 def draw(sketching: Windowed, frames: int, generator: torch.Generator, count: Tensor | None = None,

@@ -104,8 +104,7 @@ def evaluate_bands(task: str = "generate", model: str = "lite", n: int = 24, met
     if n < 8 or (task == "accompany" and n > len(clips)):
         raise InputError(f"{n} bands: eight are the least, and of accompaniments {len(clips)} the most")
     loaded = weights.load(model, on)
-    if tuple(loaded.stems) != STEMS:
-        raise InputError(f"bands of {', '.join(STEMS)} are judged, not those of a model of {', '.join(loaded.stems)}")
+    loaded.must_play(STEMS)
     sketcher = generation.pair(sketch, loaded)
     numbers = {name: loaded.number(name) for name in given} if task == "accompany" else {}
     begun = time.perf_counter()

@@ -9,18 +9,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 
-from msdm_lite import midi, resources
+from msdm_lite import midi
 from msdm_lite.audio import STEMS
 from msdm_lite.corpus import Song
-
-if TYPE_CHECKING:
-    import mido
-else:
-    mido = resources.library("mido")
+from msdm_lite.midi import mido
 
 BARS = 4
 OVERLAP = 0.7

@@ -67,11 +67,9 @@ class Method:
             InputError: levels that make no schedule, settings that its sampler or its guidance makes no use of.
         """
         sampling.check_levels(sampling.SCHEDULES[self.schedule](self.steps, self.low, self.high), self.corrections,
-                              self.churn)
+                              self.churn, self.sampler == "dpm-solver")
         if unread := [name for name in self.unread if getattr(self, name) != getattr(Method, name)]:
             raise InputError(f"the method's guidance, {self.guidance}, makes no use of {unread[0]}")
-        if self.sampler == "dpm-solver" and (self.churn > 0 or self.corrections > 1):
-            raise InputError("DPM-Solver++ solves the ODE: it takes no churn and no corrections; euler does")
 
     def but(self, **settings) -> "Method":
         """With other settings, those that are not None.

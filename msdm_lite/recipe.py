@@ -81,10 +81,10 @@ class Recipe:
         The paper trains with plain Adam: no weight decay, warm-up, cool-down, average or clipping, and shifts alone.
 
         Raises:
-            InputError: shapes of noise for a model that learns one alone.
+            InputError: shapes of noise for a model whose crops have theirs.
         """
         if self.shapes and not (len(model.stems) > 1 and model.shares[3]):
-            raise InputError(f"shapes are not for {self.preset}: it learns one shape of noise alone")
+            raise InputError(f"shapes are not for {self.preset}: what its crops know is fixed")
         pictures = not isinstance(model, WaveModel)
         shares = model.shares if len(model.stems) > 1 else StemModel.shares
         optimizer = self.optimizer or ("muon" if pictures else "adamw")

@@ -18,6 +18,7 @@ from msdm_lite.resources import whole
 
 LOG = logging.getLogger("msdm_lite")
 
+
 class Run:
     """A model in training: its weights, their average, the optimizer, and how far it is.
 
@@ -61,10 +62,11 @@ class Run:
         now = asdict(self.recipe)
         then = now | state["recipe"]  # a checkpoint of an earlier version may not say all
         for name in ("preset", "stems", "optimizer", "start"):
-            if then[name] != now[name]:
+            if _said(then[name]) != _said(now[name]):
                 raise InputError(f"{self.saved} is of a run with --{name} {_said(then[name])}, not {_said(now[name])}")
         free = ("minutes", "steps", "cooldown", "log_every")  # how long it goes on is the user's to say
-        if other := [f"{name} {_said(then[name])}" for name in now if name not in free and then[name] != now[name]]:
+        was = {name: _said(then[name]) for name in now if name not in free}
+        if other := [f"{name} {value}" for name, value in was.items() if value != _said(now[name])]:
             LOG.warning("%s is of a run with %s; from here on it is otherwise", self.saved, ", ".join(other))
         own = {name: value.shape for name, value in self.model.state_dict().items()}
         if {name: value.shape for name, value in state["model"].items()} != own:
@@ -116,6 +118,8 @@ class Run:
 
 def _said(value: object) -> str:
     """A value of a recipe as one would type it."""
+    if value is None:
+        return "nothing"
     return " ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
 
 

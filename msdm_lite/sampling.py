@@ -153,9 +153,7 @@ def dpm_solver(x: Tensor, sigmas: list[float], guidance: Guidance, denoise: Deno
 
     Arguments and errors as `euler`. It solves the ODE: there is no churn, and corrections would break its memory.
     """
-    check_levels(sigmas, corrections, churn)
-    if churn > 0 or corrections > 1:
-        raise InputError("DPM-Solver++ solves the ODE: it takes no churn and no corrections")
+    check_levels(sigmas, corrections, churn, ode=True)
     before, last_step = None, 0.0
     for sigma, following in pairwise(sigmas):
         if hold:
@@ -176,11 +174,11 @@ def dpm_solver(x: Tensor, sigmas: list[float], guidance: Guidance, denoise: Deno
 SAMPLERS = {"euler": euler, "heun": heun, "dpm-solver": dpm_solver}
 
 
-def check_levels(sigmas: list[float], corrections: int = 1, churn: float = 0.0) -> None:
-    """Refuse, before anything is computed, what no sampler can follow.
+def check_levels(sigmas: list[float], corrections: int = 1, churn: float = 0.0, ode: bool = False) -> None:
+    """Refuse, before anything is computed, what no sampler can follow, or none that solves the ODE alone.
 
     Raises:
-        InputError: levels that do not fall, R < 1, or churn below 0.
+        InputError: levels that do not fall, R < 1, or churn below 0; of the ODE, any churn or R > 1.
     """
     if len(sigmas) < 2 or not all(a > b for a, b in pairwise(sigmas)) or not 0 <= sigmas[-1] < sigmas[0] < float("inf"):
         raise InputError("noise levels must fall, from the first to the last, which is 0 or more")
@@ -188,6 +186,8 @@ def check_levels(sigmas: list[float], corrections: int = 1, churn: float = 0.0) 
         raise InputError(f"R must be at least 1, not {corrections}")
     if not 0 <= churn < float("inf"):
         raise InputError(f"churn must be 0 or more, not {churn}")
+    if ode and (churn > 0 or corrections > 1):
+        raise InputError("DPM-Solver++ solves the ODE: it takes no churn and no corrections; euler does")
 
 
 def _fresh(x: Tensor, known: Known | None, generator: torch.Generator | None) -> Tensor:

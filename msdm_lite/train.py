@@ -105,11 +105,10 @@ def train(recipe: Recipe, out: str | Path, resume: bool = False, on: str = "auto
         raise InputError(f"{out} is a file, not a folder")
     if resume and not (out / "checkpoint.pt").exists():
         raise InputError(f"there is no {out / 'checkpoint.pt'} to resume from")
-    for there in () if resume else (out / "checkpoint.pt", path, out / "log.jsonl"):
-        if there.exists():
-            way = "add --resume to go on, or choose another folder" if there.suffix == ".pt" else (
-                "choose another folder, or move it away")
-            raise InputError(f"{there} exists: {way}")
+    if not resume and (out / "checkpoint.pt").exists():
+        raise InputError(f"{out / 'checkpoint.pt'} exists: add --resume to go on, or choose another folder")
+    if not resume and path.exists():
+        raise InputError(f"{path} exists, and no checkpoint to go on from: choose another folder, or move it away")
     config = preset(recipe.preset, recipe.stems)
     songs_of(recipe.data, "val", balance=recipe.balance)  # wanted in five minutes, and missed now
     songs = songs_of(recipe.data, "train", recipe.variations, recipe.balance, programs=recipe.programs,
@@ -259,7 +258,8 @@ def _next(batches: Iterator[dict]) -> dict:
     try:
         return next(batches)
     except InputError as problem:
-        raise InputError(str(problem).strip().splitlines()[-1].partition(": ")[2] or str(problem)) from None
+        *told, last = str(problem).strip().splitlines()
+        raise InputError(last.partition(": ")[2] if told else last) from None
 
 
 def _judged(run: Run, validate: Validation, journal: Journal) -> dict:

@@ -13,6 +13,7 @@ import math
 import pickle
 import sys
 import zipfile
+from collections.abc import Iterable
 from typing import Any
 
 import torch
@@ -44,8 +45,23 @@ class Inert:
     append = extend = add = __setitem__ = nothing
 
 
+def must_be_shallow(keys: Iterable) -> None:
+    """Keys are hashed: a tuple deep enough would end the process.
+
+    Raises:
+        ValueError: a key that holds others.
+    """
+    if any(isinstance(key, tuple | frozenset) for key in keys):
+        raise ValueError("a key that holds others")
+
+
 class PlainDict(dict):
-    """For OrderedDict: nothing but a dictionary."""
+    """For OrderedDict: nothing but a dictionary, whose keys are checked like those of others."""
+
+    def __init__(self, items=(), /):
+        pairs = list(items.items() if isinstance(items, dict) else items)
+        must_be_shallow([key for key, _ in pairs])
+        super().__init__(pairs)
 
     def __setstate__(self, state=None):
         pass
@@ -126,10 +142,9 @@ class Reader(pickle._Unpickler):
 
 
 def _shallow(load: Any, keys: Any) -> Any:
-    """A step of the reader that first looks at what it will hash: a tuple deep enough would end the process."""
+    """A step of the reader that first looks at what it will hash."""
     def run(self: Any) -> None:
-        if any(isinstance(key, tuple | frozenset) for key in keys(self.stack)):
-            raise ValueError("a key that holds others")
+        must_be_shallow(keys(self.stack))
         load(self)
 
     return run

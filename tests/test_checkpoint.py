@@ -209,6 +209,8 @@ INERT = b"caudio_diffusion_pytorch\nUNet1d\n"
     b"\x80\x02(" + b"N" + b"\x85" * 200_000 + b"Nd.",
     b"\x80\x04\x8f(" + b"N" + b"\x85" * 200_000 + b"\x90.",
     b"\x80\x04(" + b"N" + b"\x85" * 200_000 + b"\x91.",
+    b"\x80\x02ccollections\nOrderedDict\n](" + b"N" + b"\x85" * 200_000 + b"N\x86e\x85R.",
+    b"\x80\x02(ccollections\nOrderedDict\n](" + b"N" + b"\x85" * 200_000 + b"N\x86eo.",
     b"", b".", b"(", b"}}s.", b"\x80\x09N.", b"I" + 9999 * b"9" + b"\n.", b"\xff\xfe", b"(" * 99 + b"t" * 99 + b".",
 ])
 def test_placeholders_smuggle_nothing_and_no_pickle_breaks_the_reader(pack, monkeypatch, tmp_path, program):

@@ -186,6 +186,10 @@ def test_bands_that_cannot_be_exit_with_2_and_one_line(tmp_path, model, capsys):
     (("--task", "generate", "--songs", "band"), "--songs has no use here: generate of songs"),
     (("--songs", "band", "--given", "bass"), "--given has no use here: separate of songs"),
     (("--songs", "band", "--whole", "--seconds", "3"), "--seconds has no use here: separate of songs, whole"),
+    (("--songs", "band", "--clips", "band"), "--clips has no use"),
+    (("--task", "accompany", "--clips", "composed"), "--clips has no use"),
+    (("--songs", "band", "--method", "ideal-mask", "--model", "tiny"), "--model has no use"),
+    (("--songs", "band", "--seconds", "0"), "0.0 s cannot be scored"),
     (("--songs", "band", "--method", "ideal-mask", "--steps", "3"), "it has no settings")])
 def test_options_that_a_task_does_not_read_are_refused(args, says, capsys):
     assert cli.main(["evaluate", *args]) == 2

@@ -63,5 +63,5 @@ def test_what_suits_a_model_is_asked_if_no_method_is_named(few, model, tmp_path)
     path = weights.save(build(small), tmp_path / "guided.safetensors", {})
     assert evaluate.evaluate(None, str(path), steps=1, progress=False)["method"] == "guided"
     alone = weights.save(build(replace(small, task="denoise", stems=("bass",))), tmp_path / "bass.safetensors", {})
-    with pytest.raises(InputError, match="cannot be scored with a model of bass"):
+    with pytest.raises(InputError, match="is not for a model of bass"):
         evaluate.evaluate(None, str(alone))

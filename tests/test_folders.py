@@ -32,7 +32,8 @@ def test_a_file_is_no_folder(tmp_path):
             folders.writable_folder(folder)
     with pytest.raises(InputError, match="is a folder, and should be a file"):
         folders.writable_file(tmp_path)
-    assert folders.writable_file(tmp_path / "a.json") == tmp_path / "a.json" and not (tmp_path / "a.json").exists()
+    for path in (tmp_path / "a.json", tmp_path / "new" / "a.json"):
+        assert folders.writable_file(path) == path and not path.exists()
     assert [p.name for p in tmp_path.iterdir()] == ["file"]
 
 

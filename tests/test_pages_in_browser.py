@@ -28,7 +28,7 @@ pytestmark = [] if REQUIRED else [
     pytest.mark.skipif(not (BROWSER and DRIVER), reason="needs Chromium and chromedriver")]
 # Every name leads nowhere: whatever a page asks of the network fails, and is on record as an error
 OFFLINE = "--host-resolver-rules=MAP * ~NOTFOUND"
-DESK, PHONE = (1280, 900), (390, 844)
+DESK, PHONE, NARROW = (1280, 900), (390, 844), (360, 640)
 
 
 @pytest.fixture(scope="module")
@@ -57,7 +57,7 @@ def page(request, browser):
 def size(browser, wanted):
     """The width and height of the view itself, which a window on a desk will not make as small as a phone's."""
     browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", {
-        "width": wanted[0], "height": wanted[1], "deviceScaleFactor": 1, "mobile": wanted is PHONE})
+        "width": wanted[0], "height": wanted[1], "deviceScaleFactor": 1, "mobile": wanted is not DESK})
 
 
 def test_pictures_are_there_and_formulas_are_set(page):
@@ -74,7 +74,7 @@ def test_pictures_are_there_and_formulas_are_set(page):
 
 
 def test_nothing_is_wider_than_a_phone(page):
-    size(page, PHONE)
+    size(page, NARROW)
     wide = page.execute_script(
         "return [...document.querySelectorAll('article *')].filter(e => {"
         " let p = e; while (p && p !== document.body) {"  # what scrolls by itself may be as wide as it likes

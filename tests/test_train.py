@@ -1,5 +1,6 @@
 import contextlib
 import json
+import multiprocessing
 import os
 import signal
 import subprocess
@@ -240,7 +241,7 @@ def test_recipes_that_cannot_be(recipe, tmp_path):
                         (replace(recipe, seed=-1), "seed must be 0 or more"),
                         (replace(recipe, shapes=(0.5, 0.5)), "four shares"),
                         (replace(recipe, shapes=(0.5, 0.5, 0.5, 0.5)), "sum to 1"),
-                        (replace(recipe, preset="lite-supervised", shapes=(1.0, 0.0, 0.0, 0.0)), "one shape"),
+                        (replace(recipe, preset="lite-supervised", shapes=(1.0, 0.0, 0.0, 0.0)), "is fixed"),
                         (replace(recipe, variations=1), "of the corpus"),
                         (replace(recipe, balance="loudness"), "of the corpus")):
         with pytest.raises(InputError, match=says):
@@ -265,15 +266,19 @@ def test_songs_for_validation_are_missed_before_the_work(recipe, tmp_path):
     assert not (tmp_path / "run").exists()
 
 
-def test_a_song_that_breaks_meanwhile_is_said_in_one_line(recipe, tmp_path, monkeypatch):
-    def broken(self, index):
-        raise InputError("song1/bass.wav: damaged")
+def test_a_song_that_breaks_meanwhile_is_said_in_one_line():
+    """A loader's worker hands its error on with the whole traceback in it, as torch words it."""
+    class Broken(torch.utils.data.Dataset):
+        def __len__(self):
+            return 4
 
-    monkeypatch.setattr(train.Crops, "__getitem__", broken)
-    monkeypatch.setattr(train, "deviations", lambda model, songs: model.denoiser.deviation)
-    monkeypatch.setattr(train, "Validation", lambda *_: None)
-    with pytest.raises(InputError, match=r"^song1/bass\.wav: damaged$"):
-        train.train(recipe, tmp_path / "run", progress=False)
+        def __getitem__(self, index):
+            raise InputError("song1/bass.wav: damaged")
+
+    for workers in (0, 1) if multiprocessing.get_start_method() == "fork" else (0,):
+        batches = iter(torch.utils.data.DataLoader(Broken(), 2, num_workers=workers))
+        with pytest.raises(InputError, match=r"^song1/bass\.wav: damaged$"):
+            train._next(batches)
 
 
 def test_songs_that_are_not_rendered(recipe, tmp_path, monkeypatch):
@@ -342,13 +347,20 @@ def test_a_run_is_not_overwritten(recipe, tmp_path):
         train.train(replace(recipe, preset="lite"), tmp_path / "run", resume=True, progress=False)
 
 
-@pytest.mark.parametrize("left", ["tiny.safetensors", "log.jsonl"])
-def test_what_a_finished_run_left_is_not_overwritten(recipe, tmp_path, left):
+def test_weights_without_their_checkpoint_are_not_overwritten(recipe, tmp_path):
     (tmp_path / "run").mkdir()
-    (tmp_path / "run" / left).write_text("of a finished run")
-    with pytest.raises(InputError, match=f"{left} exists: choose another folder"):
+    left = tmp_path / "run" / "tiny.safetensors"
+    left.write_text("of a finished run")
+    with pytest.raises(InputError, match="exists, and no checkpoint to go on from: choose another"):
         train.train(recipe, tmp_path / "run", progress=False)
-    assert (tmp_path / "run" / left).read_text() == "of a finished run"
+    assert left.read_text() == "of a finished run"
+
+
+def test_a_run_killed_before_its_first_checkpoint_is_begun_again(recipe, tmp_path):
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "log.jsonl").write_text('{"step": 3, "minutes": 0.1, "loss": 9.0}\n{"st')
+    train.train(replace(recipe, steps=2), tmp_path / "run", progress=False)
+    assert set(losses(tmp_path / "run")) == {1, 2}
 
 
 def test_a_run_is_taken_up_as_it_was_begun(recipe, tmp_path, caplog):

@@ -1,9 +1,10 @@
-"""Two things that the book does to its pages while they are built.
+"""Three things that the book does to its pages while they are built.
 
 Names of the package's functions in the prose become links to their API entry, without markup that Colab would show:
 `msdm_lite.separate`, `sampling.State` and `denoise(x, sigma)` in backticks are looked up as they stand, under the
 package, and by their last part where that names one thing alone. And Thebe's scripts are left out: nothing here uses
-it, it is loaded from another site, and it is declared twice, which is an error in every page.
+it, it is loaded from another site, and it is declared twice, which is an error in every page. And long names (files,
+signatures) may break anywhere, or a narrow phone would have to scroll sideways.
 """
 
 import re
@@ -35,6 +36,13 @@ def link(app, doctree, page) -> None:
         reference += literal
 
 
+STYLE = "<style>code.literal, dl.py, dl.field-list { overflow-wrap: anywhere }</style>"
+
+
+def with_names_that_break(app, page, template, context, doctree) -> None:
+    context["metatags"] = context.get("metatags", "") + STYLE
+
+
 def without_thebe(app, page, template, context, doctree) -> None:
     def said(script) -> str:
         return f"{script} {getattr(script, 'filename', '')} {getattr(script, 'attributes', '')}".lower()
@@ -44,5 +52,6 @@ def without_thebe(app, page, template, context, doctree) -> None:
 
 def setup(app) -> dict:
     app.connect("doctree-resolved", link)
+    app.connect("html-page-context", with_names_that_break)
     app.connect("html-page-context", without_thebe, priority=900)  # after those who add scripts
     return {"parallel_read_safe": True, "parallel_write_safe": True}
