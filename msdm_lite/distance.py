@@ -27,8 +27,8 @@ from msdm_lite.recipe import songs_of
 from msdm_lite.terminal import script
 
 
-def real(data: str, split: str, n: int, seconds: float, seed: int = 0) -> tuple[Tensor, list[str]]:
-    """n random crops (n, 4, T) of the songs of a split in which two stems or more are heard, and their styles."""
+def real(data: str, split: str, n: int, seconds: float, seed: int = 0) -> tuple[Tensor, list[str], list[str]]:
+    """n random crops (n, 4, T) of songs of a split in which two stems or more are heard; their songs, and styles."""
     tracks = songs_of(data, split)
     styles = {track.name: getattr(track, "style", "") for track in tracks}
     crops = Crops(tracks, round(seconds * SAMPLE_RATE), 20 * n, seed)
@@ -38,9 +38,9 @@ def real(data: str, split: str, n: int, seconds: float, seed: int = 0) -> tuple[
         item = crops[index]
         if coherence.audible(item["stems"]).sum() > 1:
             found.append(item["stems"])
-            names.append(styles[item["name"]])
+            names.append(item["name"])
         if len(found) == n:
-            return torch.stack(found), names
+            return torch.stack(found), names, [styles[name] for name in names]
     raise InputError(f"{data} has too little music of two players or more for {n} crops of {seconds:g} s")
 
 
@@ -89,16 +89,28 @@ def subsets(stems: Sequence[str] = STEMS) -> list[tuple[str, ...]]:
     return [some for size in range(1, len(stems)) for some in combinations(stems, size)]
 
 
-def imputed(model: StemModel, bands: Tensor, styles: Sequence[str], wanted: Sequence[tuple[str, ...]], seed: int = 0,
-            sketcher: StemModel | None = None, steps: int | None = None, progress: bool = True,
-            embedding: str = "musicnn") -> dict:
+def of_songs(values: np.ndarray, songs: np.ndarray) -> dict:
+    """Mean and interval over songs of values of crops (n,), of which some are of one song and not independent."""
+    parts = [values[songs == song] for song in sorted(set(songs))]
+    means = [part[~np.isnan(part)].mean() for part in parts if not np.isnan(part).all()]
+    return metrics.interval(np.array(means))
+
+
+def imputed(model: StemModel, bands: Tensor, songs: Sequence[str], styles: Sequence[str],
+            wanted: Sequence[tuple[str, ...]], seed: int = 0, sketcher: StemModel | None = None,
+            steps: int | None = None, progress: bool = True, embedding: str = "musicnn") -> dict:
     """For each choice of players to add to bands (n, 4, T): sub-FAD, density, and whether the new players follow.
 
     Each stands beside the same of real players from another song: where they are no worse, the model is not listening.
+    And by style, over all choices; the distance of a style has the more bias, the fewer its bands: hold it to that of
+    the strangers beside it, and to no other style's.
     """
-    truth = cloud(bands, embedding).flatten(0, 1)
+    truth = cloud(bands, embedding)
     found: dict[str, dict] = {}
-    onsets = []
+    agreements: dict[str, list] = {}
+    clouds: dict[str, list[Tensor]] = {"fad": [], "strangers": []}  # of each choice, (n, W, d)
+    levels, sounds, sounded = [], [], []  # of each choice, (n, new players)
+    song_of = np.array(songs)
     order = torch.arange(len(bands)).roll(1)
     for some in tqdm(wanted, desc="accompanying", unit="subset", disable=not progress):
         new = [STEMS.index(name) for name in some]
@@ -110,19 +122,35 @@ def imputed(model: StemModel, bands: Tensor, styles: Sequence[str], wanted: Sequ
         strange[:, new] = bands[order][:, new]
         own, other = (judge.agreements(one, STEMS) for one in (made, dealt))
         difference = {name: own[name] - other[name] for name in own}
-        onsets.append(difference["onsets"])
+        for name, values in difference.items():
+            agreements.setdefault(name, []).append(values)
         level = 10 * (made[:, new].square().mean(-1).clamp(min=1e-10)
                       / bands[:, new].square().mean(-1).clamp(min=1e-10)).log10()
-        playing = coherence.audible(bands)[:, new]
+        heard, playing = coherence.audible(made)[:, new], coherence.audible(bands)[:, new]
+        for kind, one in (("fad", made), ("strangers", strange)):
+            clouds[kind].append(cloud(one, embedding))
+        levels.append(torch.where(playing, level, torch.nan))
+        sounds.append(heard)
+        sounded.append(playing)
         found[", ".join(some)] = {
-            "fad": fad.frechet(cloud(made, embedding).flatten(0, 1), truth),
-            "strangers": fad.frechet(cloud(strange, embedding).flatten(0, 1), truth),
-            "heard": coherence.audible(made)[:, new].float().mean().item(), "played": playing.float().mean().item(),
+            **{kind: fad.frechet(far[-1].flatten(0, 1), truth.flatten(0, 1)) for kind, far in clouds.items()},
+            "heard": heard.float().mean().item(), "played": playing.float().mean().item(),
             "level_db": level[playing].mean().item(),
-            **{name: metrics.interval(values) for name, values in difference.items()}}
-    each = np.nanmean(np.stack(onsets), 0)  # of a band, over all choices: one value for an interval over bands
-    where = np.array(styles)
-    by_style = {style: metrics.interval(each[where == style]) for style in sorted(set(styles))}
+            **{name: of_songs(values, song_of) for name, values in difference.items()}}
+    # Of a band, over all choices: one value for an interval over bands
+    each = {name: np.nanmean(np.stack(values), 0) for name, values in agreements.items()}
+    everywhere = {kind: torch.stack(far, 1) for kind, far in clouds.items()}  # (n, choices, W, d)
+    level, heard, playing = (torch.cat(values, 1) for values in (levels, sounds, sounded))
+    by_style: dict[str, dict] = {}
+    for style in sorted(set(styles)):
+        here = torch.tensor([one == style for one in styles])
+        near = truth[here].flatten(0, 1)
+        by_style[style] = {
+            "n": int(here.sum()), "heard": heard[here].float().mean().item(),
+            "played": playing[here].float().mean().item(), "level_db": level[here].nanmean().item(),
+            **{kind: fad.frechet(far[here].flatten(0, 2), near) if len(near) > 1 else None
+               for kind, far in everywhere.items()},
+            **{name: of_songs(values[here.numpy()], song_of[here.numpy()]) for name, values in each.items()}}
     return {"subsets": found, "by_style": by_style}
 
 
@@ -159,7 +187,7 @@ def main(out: Path, task: Literal["generate", "accompany"] = "generate", model: 
     recorded.save({"what": f"Frechet distance of {embedding} embeddings of mixtures to songs of the test split; of "
                            "accompaniments, given and new players together",
                    "task": task, "model": model, "settings": {"sketch": sketch, "steps": steps, "seconds": seconds},
-                   "data": data, "n": n, "interval": "95 % percentile bootstrap over bands", **found, "seed": seed,
+                   "data": data, "n": n, "interval": "95 % percentile bootstrap over songs", **found, "seed": seed,
                    **recorded.circumstances(loaded, begun, sketcher), "command": command}, out)
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from msdm_lite import midi
+from msdm_lite import midi, resources
 from msdm_lite.audio import STEMS
 from msdm_lite.corpus import Song
 from msdm_lite.midi import mido
@@ -91,7 +91,7 @@ def likeness(ones: Sequence[Song], others: Sequence[Song], stems: Sequence[str] 
 
     Windows of `ones` start every four bars, those of `others` at every bar.
     """
-    from scipy.sparse import csr_matrix
+    csr_matrix = resources.library("scipy.sparse").csr_matrix
 
     def sets(songs: Sequence[Song], hop: int) -> tuple:
         found = [windows(song.midi(), hop, stems) for song in songs]

@@ -8,8 +8,9 @@ numpy arrays of shape (T,), in full-scale units: samples between -1 and 1.
 import base64
 import io
 import uuid
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import soundfile
@@ -17,6 +18,7 @@ from IPython.display import HTML
 from jinja2 import Environment
 from matplotlib import colormaps
 from matplotlib import pyplot as plt
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from PIL import Image
 
@@ -31,7 +33,8 @@ DB = "level / dB re full-scale sine"
 
 # ---- the mixer -------------------------------------------------------------------------------------------------
 
-def mixer(tracks=None, sample_rate=SAMPLE_RATE, title="", groups=None, captions=None, selected=None, quality=0.5):
+def mixer(tracks: Any = None, sample_rate: int = SAMPLE_RATE, title: str = "", groups: Mapping[str, Any] | None = None,
+          captions: Mapping[str, Any] | None = None, selected: str | None = None, quality: float = 0.5) -> HTML:
     """A player of tracks in sync on one playhead, with mute, solo, volume and a spectrogram for each.
 
     Args:
@@ -90,7 +93,7 @@ def mixer(tracks=None, sample_rate=SAMPLE_RATE, title="", groups=None, captions=
                    duration=len(waves[0]) / sample_rate)
 
 
-def _wave(waveform, what="a waveform"):
+def _wave(waveform: Any, what: str = "a waveform") -> np.ndarray:
     """The waveform as a float32 array (T,), or an InputError that names it."""
     if hasattr(waveform, "detach"):
         waveform = waveform.detach().cpu().float().numpy()
@@ -105,7 +108,7 @@ def _wave(waveform, what="a waveform"):
     return wave
 
 
-def _named(tracks):
+def _named(tracks: Any) -> dict[str, np.ndarray]:
     """{name: float32 array (T,)} from a dict of waveforms or an array (4, T) of stems."""
     if not isinstance(tracks, Mapping):
         if np.ndim(tracks) != 2 or len(tracks) != len(STEMS):
@@ -117,7 +120,7 @@ def _named(tracks):
     return {str(name): _wave(wave, f"track {name!r}") for name, wave in tracks.items()}
 
 
-def _vorbis(wave, sample_rate, quality):
+def _vorbis(wave: np.ndarray, sample_rate: int, quality: float) -> bytes:
     """The bytes of an Ogg Vorbis file."""
     file = io.BytesIO()
     with soundfile.SoundFile(file, "w", int(sample_rate), 1, "VORBIS", format="OGG",
@@ -127,7 +130,7 @@ def _vorbis(wave, sample_rate, quality):
     return file.getvalue()
 
 
-def _webp(level, top, depth=70):
+def _webp(level: np.ndarray, top: float, depth: float = 70) -> bytes:
     """A picture of dB levels (rows, columns): `depth` dB of magma below `top`, low frequencies at the bottom."""
     pixels = colormaps["magma"](np.clip((level[::-1] - top) / depth + 1, 0, 1), bytes=True)[..., :3]
     file = io.BytesIO()
@@ -135,11 +138,11 @@ def _webp(level, top, depth=70):
     return file.getvalue()
 
 
-def _uri(mime, content):
+def _uri(mime: str, content: bytes) -> str:
     return f"data:{mime};base64,{base64.b64encode(content).decode()}"
 
 
-def _render(template, **values):
+def _render(template: str, **values: Any) -> HTML:
     """Fill a template that stands beside this module; all text is escaped, and the id is new in every call."""
     page = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True).from_string(
         Path(__file__).with_name(template).read_text(encoding="utf-8"))
@@ -148,7 +151,7 @@ def _render(template, **values):
 
 # ---- plots -----------------------------------------------------------------------------------------------------
 
-def _levels(wave, sample_rate, edges, columns, window=2048):
+def _levels(wave: np.ndarray, sample_rate: int, edges: np.ndarray, columns: int, window: int = 2048) -> np.ndarray:
     """dB re a full-scale sine, (len(edges) - 1, columns): the strongest bin between each two edges (in Hz)."""
     per_column = max(1, round(2 * len(wave) / columns / window))
     centres = (np.arange(columns * per_column) + 0.5) * len(wave) / (columns * per_column)
@@ -166,7 +169,8 @@ def _levels(wave, sample_rate, edges, columns, window=2048):
     return 10 * np.log10(power + 1e-12)
 
 
-def spectrogram(waveform, sample_rate=SAMPLE_RATE, ax=None, *, log=True, top=None, depth=70, colorbar=True):
+def spectrogram(waveform: Any, sample_rate: int = SAMPLE_RATE, ax: Axes | None = None, *, log: bool = True,
+                top: float | None = None, depth: float = 70, colorbar: bool = True) -> Axes:
     """Draw the spectrogram of a waveform (T,) in dB relative to a full-scale sine (a sine of amplitude 1 is at 0 dB).
 
     Shows `depth` dB below `top` (the loudest point by default); frequency in Hz on a logarithmic axis from 40 Hz, or
@@ -190,7 +194,8 @@ def spectrogram(waveform, sample_rate=SAMPLE_RATE, ax=None, *, log=True, top=Non
     return ax
 
 
-def spectrograms(waveforms, sample_rate=SAMPLE_RATE, *, log=True, depth=70, title=""):
+def spectrograms(waveforms: Any, sample_rate: int = SAMPLE_RATE, *, log: bool = True, depth: float = 70,
+                 title: str = "") -> Figure:
     """A row of spectrograms, {name: waveform (T,)} or (4, T), in one range of colours. Returns the figure."""
     waves = _named(waveforms)
     figure, axes = plt.subplots(1, len(waves), figsize=(2.6 * len(waves) + 1, 2.8), sharey=True, squeeze=False,
@@ -208,18 +213,18 @@ def spectrograms(waveforms, sample_rate=SAMPLE_RATE, *, log=True, depth=70, titl
     return figure
 
 
-def waveform(wave, sample_rate=SAMPLE_RATE, ax=None, name=None):
+def waveform(wave: Any, sample_rate: int = SAMPLE_RATE, ax: Axes | None = None, name: str | None = None) -> Axes:
     """Draw a waveform (T,) against time in seconds, in the colour of the stem called `name`. Returns the axes."""
     wave = _wave(wave)
     ax = ax or plt.subplots(figsize=(7, 1.6), layout="constrained")[1]
-    ax.plot(np.arange(len(wave)) / sample_rate, wave, lw=0.5, color=COLOURS.get(name, COLOURS["mix"]))
+    ax.plot(np.arange(len(wave)) / sample_rate, wave, lw=0.5, color=COLOURS.get(name or "mix", COLOURS["mix"]))
     ax.set(xlabel="time / s", ylabel="amplitude", xlim=(0, len(wave) / sample_rate), title=name or "")
     return ax
 
 
 # ---- the figure that the reader drags --------------------------------------------------------------------------
 
-def slider(images, labels, title="", selected=None):
+def slider(images: Iterable, labels: Iterable, title: str = "", selected: int | None = None) -> HTML:
     """One picture at a time, chosen with a slider: the steps of a sampler, a sweep of a parameter.
 
     Args:
@@ -243,7 +248,7 @@ def slider(images, labels, title="", selected=None):
     return _render("slider.html", title=title, frames=frames, selected=selected)
 
 
-def _picture(image):
+def _picture(image: bytes | Figure) -> str:
     """An image file's bytes, or a figure, as a data URI."""
     if isinstance(image, Figure):
         file = io.BytesIO()

@@ -96,8 +96,13 @@ def overview() -> list[str]:
 def made_by(run: dict, number: int = 1) -> str:
     """The command of a model's training run, by what its options mean today, into a folder of its own."""
     before_detuning = " --detune 0" if "detune" not in run["recipe"] else ""
-    words = [run["recipe"].get("preset", "lite"), *(run["recipe"].get("stems") or ()), *([str(number)] * (number > 1))]
-    return f"{run['command']}{before_detuning} --out runs/{'-'.join(words)}"
+    preset = run["recipe"].get("preset", "lite")
+    here, past = ("runs/" + "-".join([preset, *(run["recipe"].get("stems") or ()), *([str(n)] * (n > 1))])
+                  for n in (number, number - 1))
+    command = run["command"]
+    if number > 1:  # it went on from what shipped then, which is what the run before it left
+        command = command.replace(f"--start {run['recipe'].get('start')}", f"--start {past}/{preset}.safetensors")
+    return f"{command}{before_detuning} --out {here}"
 
 
 def section(name: str) -> list[str]:

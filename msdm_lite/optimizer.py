@@ -6,10 +6,12 @@ serves both. AdamW keeps what is no matrix: norms, biases, embeddings, and the l
 """
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import nn
 
+from msdm_lite import resources
 from msdm_lite.device import fast_bfloat16
 from msdm_lite.errors import InputError
 
@@ -47,11 +49,8 @@ def _muon() -> Callable[[list[dict]], torch.optim.Optimizer]:
     It works in bfloat16 always. A CPU without arithmetic for that took 8 s for a step of `lite`, twice what all the
     rest of the step takes.
     """
-    try:
-        from pytorch_optimizer import Muon
-        from pytorch_optimizer.optimizer.utils import zero_power_via_newton_schulz_5 as orthogonal
-    except ImportError:
-        raise InputError("the optimizer muon needs pytorch-optimizer: pip install pytorch-optimizer") from None
+    Muon: Any = resources.library("pytorch_optimizer", "pytorch-optimizer").Muon
+    orthogonal = resources.library("pytorch_optimizer.optimizer.utils").zero_power_via_newton_schulz_5
 
     class SinglePrecision(Muon):
         @staticmethod

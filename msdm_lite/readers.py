@@ -17,6 +17,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
+from msdm_lite import resources
 from msdm_lite.audio import SAMPLE_RATE, STEMS
 from msdm_lite.errors import InputError
 from msdm_lite.tracks import Track
@@ -57,13 +58,11 @@ def slakh(path: str | Path) -> list[Track]:
     Stems are summed by `inst_class` as in the paper; what is neither bass, drums, guitar nor piano is left out.
 
     Raises:
-        InputError: no such folder, no song in it that can be read, or PyYAML is missing.
+        InputError: no such folder, or no song in it that can be read.
+        MachineError: PyYAML is missing.
     """
     root = _root(path)
-    try:
-        import yaml  # noqa: F401
-    except ImportError:
-        raise InputError("the metadata of Slakh2100 needs PyYAML: pip install pyyaml") from None
+    resources.library("yaml", "pyyaml")  # or a line that says what to install, before any song is left out
     places = [(split, place) for split, place in _places(root) if os.path.isfile(place / "metadata.yaml")]
     return _tracks(root, "slakh", [(place.name, split, place) for split, place in places])
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import soxr
 
-from msdm_lite import debian, midi
+from msdm_lite import debian, midi, resources
 from msdm_lite.audio import SAMPLE_RATE, STEM_RMS, STEMS
 from msdm_lite.errors import InputError, MachineError
 from msdm_lite.variation import Variation
@@ -158,11 +158,7 @@ def active_rms(wave: np.ndarray, window: int = SAMPLE_RATE // 4) -> float:
 
 def loudness(wave: np.ndarray) -> float:
     """Integrated loudness in LUFS (ITU-R BS.1770-4, by `pyloudnorm`) of a stem (T,) at 22 050 Hz; -inf if silent."""
-    try:
-        import pyloudnorm
-    except ImportError:
-        raise MachineError("balancing by loudness needs `pip install pyloudnorm`") from None
-    meter = pyloudnorm.Meter(SAMPLE_RATE)
+    meter = resources.library("pyloudnorm").Meter(SAMPLE_RATE)
     if len(wave) < meter.block_size * SAMPLE_RATE or not wave.any():
         return float("-inf")
     with np.errstate(divide="ignore"):  # below the gate all along

@@ -70,13 +70,19 @@ def ignore_interrupts(*_: object) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
-def library(name: str) -> ModuleType:
+def library(name: str, package: str | None = None) -> ModuleType:
     """A library that only some parts of the package need, such as "librosa.onset".
 
+    Args:
+        package: what to install, if it has another name.
+
     Raises:
-        MachineError: it is not installed.
+        MachineError: it is not installed, or broken.
     """
+    top = name.split(".")[0]
     try:
         return importlib.import_module(name)
-    except ImportError:
-        raise MachineError(f"this needs {name.split('.')[0]}: pip install {name.split('.')[0]}") from None
+    except ImportError as problem:
+        if isinstance(problem, ModuleNotFoundError) and (problem.name or top).split(".")[0] == top:
+            raise MachineError(f"this needs {package or top}: pip install {package or top}") from None
+        raise MachineError(f"{top} is installed, and cannot be imported: {problem}") from None

@@ -25,7 +25,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 
-from msdm_lite import device, weights
+from msdm_lite import device, resources, weights
 from msdm_lite.crops import Augmentation, Crops, Track
 from msdm_lite.errors import InputError
 from msdm_lite.face import StemModel
@@ -36,7 +36,6 @@ from msdm_lite.known import Known
 from msdm_lite.model import Config, build, preset
 from msdm_lite.recipe import Recipe, songs_of
 from msdm_lite.recorded import commit
-from msdm_lite.resources import ignore_interrupts
 from msdm_lite.run import Run
 from msdm_lite.start import begin_with, continued
 from msdm_lite.validation import Validation, crop_samples, pictures
@@ -132,7 +131,7 @@ def train(recipe: Recipe, out: str | Path, resume: bool = False, on: str = "auto
     # Processes beside this one: the crops are there when the step wants them
     loader = DataLoader(crops, recipe.batch,
                         sampler=Order(run.step, recipe, accelerator.process_index, accelerator.num_processes),
-                        num_workers=workers, prefetch_factor=8, worker_init_fn=ignore_interrupts,
+                        num_workers=workers, prefetch_factor=8, worker_init_fn=resources.ignore_interrupts,
                         pin_memory=accelerator.device.type == "cuda", persistent_workers=True)
     batches = iter(loader)  # starts the workers, before the folder is claimed: they would hold it after a kill
     with contextlib.ExitStack() as held:
@@ -194,10 +193,7 @@ def train(recipe: Recipe, out: str | Path, resume: bool = False, on: str = "auto
 
 def _accelerator(recipe: Recipe, on: str) -> Any:
     """What joins the processes, in half precision where that pays."""
-    try:
-        from accelerate import Accelerator
-    except ImportError:
-        raise InputError("training needs HF Accelerate: pip install accelerate") from None
+    Accelerator = resources.library("accelerate").Accelerator
     kind = device.pick(on).type
     return Accelerator(cpu=kind == "cpu", mixed_precision="bf16" if device.fast_bfloat16(kind) else "no",
                        gradient_accumulation_steps=recipe.accumulate)

@@ -11,7 +11,7 @@ from urllib.error import URLError
 import torch
 from torch import Tensor, nn
 
-from msdm_lite import audio
+from msdm_lite import audio, resources
 from msdm_lite.errors import InputError, MachineError
 
 SAMPLE_RATE = 16000
@@ -22,13 +22,9 @@ def network() -> nn.Module:
     """(N, 1, 96, 64) spectrograms -> (N, 128), the last layer without its ReLU, as FAD is measured.
 
     Raises:
-        InputError: `torchvggish` is not installed.
-        MachineError: the weights cannot be fetched.
+        MachineError: `torchvggish` is not installed, or the weights cannot be fetched.
     """
-    try:
-        from torchvggish import torchvggish
-    except ImportError:
-        raise InputError("the embedding vggish needs torchvggish: pip install torchvggish") from None
+    torchvggish = resources.library("torchvggish.torchvggish")
     model = torchvggish.VGG(torchvggish.make_layers(), postprocess=False)
     try:
         found = torch.hub.load_state_dict_from_url(torchvggish.VGGISH_WEIGHTS, check_hash=True, weights_only=True,
@@ -46,14 +42,13 @@ def embed(waves: Tensor, sample_rate: int = audio.SAMPLE_RATE) -> Tensor:
     """Sounds (N, T) of a second or more -> (N, W, 128), W the number of whole windows of 0.96 s.
 
     Raises:
-        InputError: they are shorter, or the library is missing.
-        MachineError: the weights cannot be fetched.
+        InputError: they are shorter.
+        MachineError: the library is missing, or the weights cannot be fetched.
     """
     if waves.shape[-1] < sample_rate:
         raise InputError(f"an embedding needs a second of sound, not {waves.shape[-1] / sample_rate:.2f} s")
     model = network()
-    from torchvggish import vggish_input
-
+    vggish_input = resources.library("torchvggish.vggish_input")
     heard = audio.resample(waves, sample_rate, SAMPLE_RATE).double().numpy()
     windows = [vggish_input.waveform_to_examples(wave, SAMPLE_RATE, return_tensor=False) for wave in heard]
     mel = torch.stack([torch.from_numpy(some).float() for some in windows])  # (N, W, 96, 64)

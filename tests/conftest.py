@@ -1,15 +1,24 @@
-"""What all tests share: a fixed seed, and a small model that needs no training."""
+"""What all tests share: a fixed seed, and small models, songs and checkpoints that need no training."""
 
+import json
+import logging
+import zipfile
 from dataclasses import replace
+from functools import partial
 
+import numpy as np
 import pytest
+import soundfile
 import torch
 
+from msdm_lite import resources, train, validation
 from msdm_lite.model import PRESETS, Model, build, preset
 from msdm_lite.recipe import Recipe
 from msdm_lite.sketch import GROUPS
 from msdm_lite.sketcher import Sketcher
 from msdm_lite.start import begin_with
+from msdm_lite.unet1d import UNet1d
+from tests.official import HYPER, TINY, official_state
 
 
 @pytest.fixture(autouse=True)
@@ -67,3 +76,86 @@ def sketcher() -> Sketcher:
     torch.manual_seed(0)
     small = replace(PRESETS["lite-sketch"], widths=(16, 24, 32), blocks=(1, 1, 1), told=16)
     return build(small).eval().requires_grad_(False)
+
+
+@pytest.fixture
+def said(caplog):
+    """said(): the warnings of the package until now."""
+    caplog.set_level(logging.WARNING, "msdm_lite")
+    return lambda: [record.getMessage() for record in caplog.records]
+
+
+def here(song):
+    """Can the song's notes be read without fetching anything?"""
+    return song.source == "band" or resources.cache("debian", song.source).is_dir()
+
+
+# Training runs
+
+
+@pytest.fixture(scope="session")
+def stems(tmp_path_factory):
+    """Four short songs of one's own: low tones, clicks, high tones, hiss. The first by name is for validation."""
+    root = tmp_path_factory.mktemp("stems")
+    rng = np.random.default_rng(0)
+    for i in range(4):
+        waves = {"bass": np.sin(0.1 * np.arange(120_000)), "drums": 20 * (rng.random(120_000) < 0.0005),
+                 "guitar": np.sin(0.5 * np.arange(120_000)), "piano": 0.4 * rng.standard_normal(120_000)}
+        (root / f"song{i}").mkdir()
+        for name, samples in waves.items():
+            soundfile.write(root / f"song{i}" / f"{name}.wav", 0.03 * samples, 22050, subtype="FLOAT")
+    return root
+
+
+@pytest.fixture
+def recipe(stems, monkeypatch):
+    """A short run of `tiny` on these songs, with little to validate."""
+    monkeypatch.setattr(train, "Validation", partial(validation.Validation, count=4))
+    monkeypatch.setattr(train, "deviations", partial(train.deviations, count=20))
+    return Recipe(preset="tiny", data=str(stems), steps=6, batch=4, warmup=2, log_every=1)
+
+
+def lines(folder):
+    """The log of a run."""
+    return [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
+
+
+def losses(folder):
+    """By step."""
+    return {line["step"]: line["loss"] for line in lines(folder) if "loss" in line}
+
+
+# Checkpoints of the official code
+
+
+@pytest.fixture
+def net() -> UNet1d:
+    """A small network of waveforms."""
+    return UNet1d(TINY).eval()
+
+
+@pytest.fixture
+def content(net) -> dict:
+    """What a checkpoint of it holds."""
+    return {"epoch": 3, "hyper_parameters": dict(HYPER), "state_dict": official_state(net)}
+
+
+@pytest.fixture
+def save(tmp_path):
+    """save(content): a checkpoint as PyTorch writes it."""
+    def write(content):
+        torch.save(content, tmp_path / "last.ckpt")
+        return tmp_path / "last.ckpt"
+    return write
+
+
+@pytest.fixture
+def pack(tmp_path):
+    """pack(program): a checkpoint of a pickle written by hand."""
+    def write(program: bytes, compression=zipfile.ZIP_STORED, **entries: bytes):
+        with zipfile.ZipFile(tmp_path / "hand.ckpt", "w", compression) as file:
+            file.writestr("archive/data.pkl", program)
+            for name, data in entries.items():
+                file.writestr(f"archive/data/{name}", data)
+        return tmp_path / "hand.ckpt"
+    return write

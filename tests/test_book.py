@@ -121,6 +121,8 @@ def test_setup_is_short_and_leaves_torch_alone(chapter):
         assert "[measure]" in installs[0]
     if re.search(r"\btrain\(|msdm_lite\.train\b", code):
         assert "[train]" in installs[0] or "def train(" in code
+    for extra, library in (("[measure]", "librosa"), ("[train]", "accelerate")):
+        assert (extra in installs[0]) == (library in source)  # the package without its extra is not enough
     assert not re.search(r"\b(torch|torchaudio|numpy)\b|%%capture", source)
 
 

@@ -3,10 +3,10 @@ import json
 import numpy as np
 import pytest
 
-from msdm_lite import card, cli, corpus
+from msdm_lite import card, corpus
 from msdm_lite.audio import SAMPLE_RATE, STEMS
 from msdm_lite.resources import data
-from tests.test_corpus import here
+from tests.conftest import here
 
 
 @pytest.fixture(scope="module")
@@ -61,17 +61,6 @@ def test_spectrum_of_a_tone(monkeypatch):
     assert power[top] == 0 and abs(np.log(hertz[top] / 440)) < np.log(hertz[1] / hertz[0])
     assert np.delete(power, [top - 1, top, top + 1]).max() < -30
     assert max(out["band piano"]) == -90  # silence, at the floor
-
-
-@pytest.mark.parametrize("args, says", [(("build", "--source", "nope"), "nope"),
-                                        (("build", "--variations", "-1"), "from 0"),
-                                        (("compose", "--songs", "0"), "at least one song")])
-def test_bad_requests_are_one_line(args, says, tmp_path, capsys, monkeypatch):
-    monkeypatch.setenv("MSDM_LITE_CACHE", str(tmp_path))
-    assert cli.main(["data", *args, "--out", str(tmp_path / "o")]) != 0
-    printed = capsys.readouterr().err
-    assert printed.strip() and says in printed and "Traceback" not in printed
-    assert not (tmp_path / "o").exists()
 
 
 def test_spread_is_even():

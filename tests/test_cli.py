@@ -4,7 +4,7 @@ import soundfile
 import torch
 
 from msdm_lite import audio, cli, folders, weights
-from tests.test_audio import BAD, noise
+from tests.sounds import BAD, noise
 
 
 @pytest.fixture(scope="session")
@@ -242,31 +242,3 @@ def test_every_command_has_help(command, capsys):
     with pytest.raises(SystemExit) as stop:
         cli.main([command, "--help"])
     assert stop.value.code == 0 and "usage: msdm-lite" in capsys.readouterr().out
-
-
-def test_every_option_of_train_reaches_the_recipe(tmp_path, monkeypatch, capsys):
-    """Each is given another value than the default, and the run is told of it."""
-    from dataclasses import fields
-
-    from msdm_lite import train
-    from msdm_lite.recipe import Recipe
-
-    got = []
-    monkeypatch.setattr(train, "train", lambda recipe, out, *rest: got.append((recipe, rest)) or out)
-    others = {"preset": "tiny", "data": "band", "minutes": 2.5, "start": "tiny", "stems": ("bass", "piano"), "batch": 3,
-              "accumulate": 2, "optimizer": "adamw", "lr": 0.5, "cooldown": 0.5, "gain_db": 1.5, "silence": 0.5,
-              "remix": 0.25, "detune": 7.0, "variations": 4, "programs": False, "transpose": False, "soundfonts": False,
-              "balance": "loudness", "seed": 9, "log_every": 8}
-    words = ["train", "--out", str(tmp_path / "run")]
-    for name, value in others.items():
-        flag = name.replace("_", "-")
-        words += [f"--no-{flag}"] if value is False else [f"--{flag}", *map(str, value if isinstance(value, tuple)
-                                                                            else (value,))]
-    assert cli.main(words) == 0
-    recipe = got[0][0]
-    assert {name: getattr(recipe, name) for name in others} == others
-    assert all(getattr(recipe, name) != getattr(Recipe, name) for name in others)
-    said = recipe.command().split()
-    assert all(f"--{name.replace('_', '-')}" in said or f"--no-{name.replace('_', '-')}" in said for name in others
-               if name != "log_every")
-    assert {field.name for field in fields(Recipe)} >= set(others)

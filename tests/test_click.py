@@ -9,8 +9,6 @@ import torch
 from msdm_lite import click, corpus, generation
 from msdm_lite.crops import Augmentation, Crops
 from msdm_lite.errors import InputError
-from msdm_lite.items import clicks_of
-from msdm_lite.recipe import Recipe
 
 HOP = 512  # samples; not that of any model
 
@@ -121,39 +119,6 @@ def test_nobody_counts_for_strangers_or_where_there_is_no_click():
 
     assert not Crops([Plain()], 20 * HOP, 3, click_hop=HOP)[0]["click"].any()
     assert "click" not in Crops([Metronome()], 20 * HOP, 3)[0]
-
-
-def test_a_share_of_the_items_hears_its_click():
-    count = torch.ones(3000, 4, 2)
-    for share in (0.0, 2 / 3, 1.0):
-        heard = clicks_of(count, torch.arange(3000), Recipe(clicked=share))[:, 0, 0]
-        assert abs(heard.mean().item() - share) < 0.01
-
-
-def test_the_click_reaches_a_sketch(sketcher):
-    """An untrained model ignores it; with weights that are not zero it changes the answer, and silence is nobody's."""
-    import copy
-
-    x, sigma = torch.randn(2, 4, 96, 30), torch.tensor([0.5, 2.0])
-    count = click.steady(30, 0.05, 120)[None].expand(2, -1, -1)
-    torch.testing.assert_close(sketcher.denoise(x, sigma, click=count), sketcher.denoise(x, sigma))
-    moved = copy.deepcopy(sketcher)
-    torch.manual_seed(1)
-    for layer in moved.denoiser.net.folding.leave:
-        layer.weight.data.add_(0.05 * torch.randn_like(layer.weight))
-    nobody = moved.denoise(x, sigma)
-    assert (moved.denoise(x, sigma, click=count) - nobody).abs().max() > 1e-3
-    torch.testing.assert_close(moved.denoise(x, sigma, click=click.silent(x)), nobody)
-
-
-def test_a_model_without_a_click_refuses_one():
-    from dataclasses import replace
-
-    from msdm_lite.model import PRESETS, build
-    deaf = build(replace(PRESETS["lite-sketch"], widths=(16, 24), blocks=(1, 1), told=16, click=False))
-    assert not deaf.takes_click and generation.counted(deaf, 10, torch.Generator()) is None
-    with pytest.raises(InputError, match="hear a click"):
-        deaf.denoise(torch.zeros(1, 4, 96, 8), torch.ones(1), click=torch.zeros(1, 4, 8))
 
 
 def test_a_band_plays_to_the_tempo_that_is_asked_for(painter, sketcher, told):

@@ -1,6 +1,7 @@
 """Charts, and what becomes of what MMA plays. MMA itself is a Debian package: a test of it skips where it is not."""
 
 import csv
+import random
 import textwrap
 
 import mido
@@ -99,3 +100,10 @@ def test_the_shipped_songs_are_what_the_seed_gives():
     assert (row["groove"], row["key"], int(row["tempo"])) == (song.groove, song.key, song.tempo)
     for mine, theirs in zip(played.tracks, shipped.tracks, strict=True):  # saving adds the end of each track
         assert list(map(str, mine)) == [str(message) for message in theirs if message.type != "end_of_track"]
+
+
+def test_charts_depend_on_the_seed_alone():
+    a, b, c = (compose.draw(random.Random(seed), "x", "swing", "Swing") for seed in (1, 1, 2))
+    assert a == b != c and "Groove Swing" in a.chart() and len(a.bars) > 30
+    assert compose.split("poprock") == compose.split("8beat") == "train"
+    assert compose.split("shuffleboggie") == compose.split("shuffleboogie") == "val"

@@ -124,31 +124,3 @@ def test_the_list_is_true(package):
         active = midi.activity(song)
         for stem in ("bass", "drums", "guitar", "piano"):  # listed to whole windows of two seconds
             assert abs(active.get(stem, 0) * song.length - float(row[stem])) <= 4 + 0.1 * song.length, row["name"]
-
-
-def test_a_package_is_unpacked_once_whoever_is_quicker(tmp_path, monkeypatch):
-    """Two processes fetch it: the slower one takes what the other one put there. What cannot be unpacked is said."""
-    from types import SimpleNamespace
-
-    from msdm_lite.errors import MachineError
-
-    monkeypatch.setenv("MSDM_LITE_CACHE", str(tmp_path))
-    monkeypatch.setattr(debian.shutil, "which", lambda name: name)
-    fails = []
-
-    def run(words, cwd=None, **_):
-        if words[0] == "apt-get":
-            (debian.Path(cwd) / "some.deb").touch()
-        elif fails:
-            return SimpleNamespace(returncode=2, stderr="broken pipe", stdout="")
-        else:
-            debian.Path(words[3]).mkdir()
-            (debian.Path(words[3]) / "mine").touch()
-            (debian.cache("debian", "some") / "theirs").mkdir(parents=True)  # meanwhile, by the other
-        return SimpleNamespace(returncode=0, stderr="", stdout="")
-
-    monkeypatch.setattr(debian.subprocess, "run", run)
-    assert [file.name for file in debian.fetch("some").iterdir()] == ["theirs"]
-    fails.append(True)
-    with pytest.raises(MachineError, match=r"cannot be unpacked \(broken pipe\)"):
-        debian.fetch("other")

@@ -1,6 +1,7 @@
 """Packages are fetched by the system's own tools; here these are scripts that behave as the test wants."""
 
 import os
+from types import SimpleNamespace
 
 import pytest
 
@@ -47,3 +48,27 @@ def test_without_the_tools_it_says_where_to_put_it(tools, monkeypatch):
     monkeypatch.setattr(debian.shutil, "which", lambda name: None)
     with pytest.raises(MachineError, match=r"this machine has no apt-get; unpack it by hand into .*songs"):
         debian.fetch("songs")
+
+
+def test_a_package_is_unpacked_once_whoever_is_quicker(tmp_path, monkeypatch):
+    """Two processes fetch it: the slower one takes what the other one put there. What cannot be unpacked is said."""
+    monkeypatch.setenv("MSDM_LITE_CACHE", str(tmp_path))
+    monkeypatch.setattr(debian.shutil, "which", lambda name: name)
+    fails = []
+
+    def run(words, cwd=None, **_):
+        if words[0] == "apt-get":
+            (debian.Path(cwd) / "some.deb").touch()
+        elif fails:
+            return SimpleNamespace(returncode=2, stderr="broken pipe", stdout="")
+        else:
+            debian.Path(words[3]).mkdir()
+            (debian.Path(words[3]) / "mine").touch()
+            (debian.cache("debian", "some") / "theirs").mkdir(parents=True)  # meanwhile, by the other
+        return SimpleNamespace(returncode=0, stderr="", stdout="")
+
+    monkeypatch.setattr(debian.subprocess, "run", run)
+    assert [file.name for file in debian.fetch("some").iterdir()] == ["theirs"]
+    fails.append(True)
+    with pytest.raises(MachineError, match=r"cannot be unpacked \(broken pipe\)"):
+        debian.fetch("other")

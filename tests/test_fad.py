@@ -1,9 +1,10 @@
+import numpy as np
 import pytest
 import scipy.linalg
 import torch
 
 from msdm_lite.errors import InputError
-from msdm_lite.fad import frechet, limit
+from msdm_lite.fad import frechet, limit, uncertain
 
 
 def cloud(n: int, d: int, seed: int, shift: float = 0.0, scale: float = 1.0) -> torch.Tensor:
@@ -45,3 +46,15 @@ def test_clouds_that_cannot_be_compared():
         limit(cloud(10, 3, 0), cloud(10, 3, 0), [5])
     with pytest.raises(InputError, match="at most 10"):
         limit(cloud(10, 3, 0), cloud(10, 3, 0), [5, 20])
+
+
+def test_the_error_of_a_distance_is_that_of_new_sets():
+    """Distances of 60 new sets vary by about what halves of one set say: within a factor of two."""
+    generator = torch.Generator().manual_seed(0)
+    other = torch.randn(400, 2, 4, generator=generator)
+    sets = [torch.randn(80, 2, 4, generator=generator) + 0.5 for _ in range(60)]
+    true = np.std([frechet(one.flatten(0, 1), other.flatten(0, 1)) for one in sets], ddof=1)
+    said = np.mean([uncertain(one, other) for one in sets[:10]])
+    assert 0.5 < said / true < 2
+    with pytest.raises(InputError, match="at least 8"):
+        uncertain(sets[0][:5], other)

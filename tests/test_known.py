@@ -1,7 +1,6 @@
 import torch
 
 from msdm_lite.known import Known, project, white
-from msdm_lite.seeds import seed_of
 
 
 def test_projection_is_orthogonal_and_keeps_what_is_known():
@@ -46,10 +45,3 @@ def test_noise_is_white_and_the_seed_s():
     assert not torch.equal(one, white(like, torch.Generator().manual_seed(2)))
     # a covariance from 10 000 values is known to 1/100; five of those are allowed
     assert torch.allclose(one.transpose(0, 1).flatten(1).cov(), torch.eye(3, dtype=torch.float64), atol=0.05)
-
-
-def test_seeds_of_near_numbers_are_far_apart():
-    seeds = [seed_of(a, b) for a in range(10) for b in range(10)]
-    assert len(set(seeds)) == 100 and all(0 <= seed < 2**63 for seed in seeds) and seed_of(3, 4) == seeds[34]
-    torch.Generator().manual_seed(max(seeds))
-    assert max(seeds) - min(seeds) > 2**62

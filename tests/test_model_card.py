@@ -75,3 +75,5 @@ def test_every_command_has_a_folder_of_its_own():
     run = {"command": "msdm-lite train", "recipe": {"preset": "lite", "detune": 50.0}}
     assert model_card.made_by(run) == "msdm-lite train --out runs/lite"
     assert model_card.made_by(run, 2) == "msdm-lite train --out runs/lite-2"
+    further = {"command": "msdm-lite train --start lite", "recipe": {"preset": "lite", "detune": 0.0, "start": "lite"}}
+    assert model_card.made_by(further, 2) == "msdm-lite train --start runs/lite/lite.safetensors --out runs/lite-2"

@@ -7,9 +7,11 @@ its driver, unless MSDM_LITE_BROWSER says that they are required.
 """
 
 import os
+import re
 from pathlib import Path
 
 import pytest
+import yaml
 
 REQUIRED = os.environ.get("MSDM_LITE_BROWSER") == "required"
 if not REQUIRED:
@@ -21,6 +23,7 @@ from selenium.webdriver.support.ui import WebDriverWait  # noqa: E402
 
 from tests.browser import BROWSER, DRIVER, start  # noqa: E402
 
+CONFIG = yaml.safe_load((Path(__file__).resolve().parent.parent / "_config.yml").read_text(encoding="utf-8"))
 SITE = Path(__file__).resolve().parent.parent / "build" / "_build" / "html" / "book"
 PAGES = sorted(path for path in SITE.glob("*.html"))
 pytestmark = [] if REQUIRED else [
@@ -84,6 +87,16 @@ def test_nothing_is_wider_than_a_phone(page):
         ".map(e => e.tagName + '.' + e.className + ' ' + e.textContent.slice(0, 40))")
     assert wide == []
     assert page.execute_script("return document.documentElement.scrollWidth <= innerWidth + 1")
+
+
+def test_every_chapter_has_a_player_and_opens_in_colab(page):
+    if not (chapter := re.match(r"\d\d-[\w-]+", Path(page.current_url).stem)):
+        pytest.skip("no chapter")
+    assert page.find_elements(By.CSS_SELECTOR, ".msdm-mixer")
+    address = CONFIG["repository"]["url"].removeprefix("https://github.com/")
+    path = f"{address}/blob/{CONFIG['repository']['branch']}/book/{chapter[0]}.ipynb"
+    links = page.find_elements(By.CSS_SELECTOR, ".dropdown-launch-buttons a")
+    assert f"https://colab.research.google.com/github/{path}" in [link.get_attribute("href") for link in links]
 
 
 def test_players_play_mute_and_play_solo(page):

@@ -1,43 +1,14 @@
-import logging
 import os
-import pickle
-import re
 import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 import soundfile
-import torch
-from torch.utils.data import DataLoader
 
-from msdm_lite import audio, readers, tracks
-from msdm_lite.audio import SAMPLE_RATE, STEMS
-from msdm_lite.crops import Crops
+from msdm_lite import readers
 from msdm_lite.errors import InputError
-
-RNG = np.random.default_rng(0)
-LEVELS = dict(zip(STEMS, (0.1, 0.2, 0.3, 0.4), strict=True))
-
-
-def sound(path, seconds=0.2, rate=SAMPLE_RATE, channels=1, value=None):
-    path.parent.mkdir(parents=True, exist_ok=True)
-    count = round(seconds * rate)
-    wave = RNG.uniform(-0.5, 0.5, (count, channels)) if value is None else np.full((count, channels), value)
-    soundfile.write(path, wave, rate, **({"subtype": "FLOAT"} if path.suffix.lower() == ".wav" else {}))
-    return path
-
-
-def band(folder, ending=".wav", stems=STEMS):
-    for stem in stems:
-        sound(folder / f"{stem}{ending}", value=LEVELS[stem])
-    return folder
-
-
-@pytest.fixture
-def said(caplog):
-    caplog.set_level(logging.WARNING, "msdm_lite")
-    return lambda: [record.getMessage() for record in caplog.records]
+from tests.sounds import SPOILERS, band, sound
 
 
 def names(tracks):
@@ -103,6 +74,13 @@ def test_the_better_of_two_files_of_one_stem(tmp_path, said):
     band(tmp_path / "s", ".wav", ["bass"])
     (track,) = readers.find(tmp_path)
     assert track.files["bass"][0].name == "bass.wav" and "same stem" in said()[0] and len(said()) == 1
+
+
+def test_scanning_decodes_nothing(tmp_path, monkeypatch):
+    for ending in (".wav", ".flac", ".ogg", ".mp3"):
+        band(tmp_path / ending[1:], ending)
+    monkeypatch.setattr(soundfile.SoundFile, "read", None)
+    assert len(readers.find(tmp_path)) == 4
 
 
 # Slakh2100
@@ -201,153 +179,10 @@ def test_slakh_as_the_papers_code_expects_it(tmp_path, said):
     assert readers.find(tmp_path) == tracks and {track.source for track in tracks} == {"slakh_msdm"} and not said()
 
 
-# Reading
-
-SHAPES = [(22050, 1), (44100, 2), (48000, 2), (16000, 1), (8000, 1), (11025, 1), (96000, 1), (44099, 1)]
-ANY = [(rate, channels, ending) for rate, channels in SHAPES for ending in (".wav", ".flac")]
-
-
-@pytest.mark.parametrize("rate, channels, ending", [*ANY, (44100, 2, ".ogg"), (22050, 1, ".mp3"), (48000, 1, ".mp3")])
-def test_any_piece_is_that_piece_of_the_whole(tmp_path, rate, channels, ending):
-    path = sound(tmp_path / "s" / f"bass{ending}", 3.0007, rate, channels)
-    (track,) = readers.find(tmp_path)
-    whole, size = track.read()[0], track.samples
-    at_once = audio.load(path).numpy()
-    assert size == len(whole) == round(soundfile.info(path).frames * SAMPLE_RATE / rate)
-    assert np.abs(whole[: len(at_once)] - at_once[:size]).max() < 1e-6
-    places = [(0, 1000), (1, 1), (7, 22050), (12345, 4444), (size - 9000, 300), (size - 500, 500), (size - 1, 1),
-              *((int(start), 700) for start in RNG.integers(0, size - 700, 20))]
-    for start, count in places:
-        assert np.abs(track.read(start, count)[0] - whole[start : start + count]).max() < 1e-4, (start, count)
-    past = track.read(size - 100, 300)
-    assert past.shape == (4, 300) and not past[:, 100:].any() and np.abs(past[0, :100] - whole[-100:]).max() < 1e-4
-
-
-def test_what_a_read_gives_at_the_edges(tmp_path):
-    band(tmp_path / "s")
-    (track,) = readers.find(tmp_path)
-    assert track.read(4000).shape == (4, 410) and track.read(10, 0).shape == (4, 0)
-    assert track.read(9999).shape == (4, 0) and not track.read(9999, 5).any()
-    for start, count in ((-1, 5), (0, -1)):
-        with pytest.raises(InputError, match="below zero"):
-            track.read(start, count)
-
-
-def test_only_the_part_that_is_needed_is_read(tmp_path, monkeypatch):
-    sound(tmp_path / "s" / "bass.flac", 10, 44100)
-    (track,) = readers.find(tmp_path)
-    asked, read = [], soundfile.SoundFile.read
-    monkeypatch.setattr(soundfile.SoundFile, "read", lambda self, n=-1, **k: asked.append(n) or read(self, n, **k))
-    track.read(100000, 2205)
-    assert len(asked) == 1 and 4410 <= asked[0] < 10000
-
-
-def test_two_channels_are_mixed_by_their_mean(tmp_path):
-    (tmp_path / "s").mkdir()
-    soundfile.write(tmp_path / "s" / "bass.wav", np.tile([[0.5, -0.1]], (1000, 1)), SAMPLE_RATE, subtype="FLOAT")
-    assert readers.find(tmp_path)[0].read()[0] == pytest.approx(np.full(1000, 0.2))
-
-
-@pytest.mark.parametrize("apart, warned", [(0.05, False), (0.5, True)])
-def test_unequal_lengths_are_padded(tmp_path, said, apart, warned):
-    sound(tmp_path / "lopsided" / "bass.wav", 0.3, 44100)
-    sound(tmp_path / "lopsided" / "drums.wav", 0.3 + apart, value=0.2)
-    sound(tmp_path / "lopsided" / "piano.wav", 0.3)
-    (track,) = readers.find(tmp_path)
-    assert track.samples == round((0.3 + apart) * SAMPLE_RATE)
-    assert not track.read()[0, 6615:].any() and track.read()[1, -1] == pytest.approx(0.2)
-    assert [bool(re.search(r"lopsided differ in length by 0\.5 s", line)) for line in said()] == [True] * warned
-
-
-def test_samples_that_are_no_numbers_are_zero_and_said_once(tmp_path, said):
-    wave = np.full(1000, 0.5)
-    wave[10:13] = np.nan, np.inf, -np.inf
-    (tmp_path / "s").mkdir()
-    soundfile.write(tmp_path / "s" / "bass.wav", wave, SAMPLE_RATE, subtype="FLOAT")
-    (track,) = readers.find(tmp_path)
-    for _ in range(2):
-        assert track.read()[0, 9:14].tolist() == [0.5, 0, 0, 0, 0.5]
-    assert len(said()) == 1 and "bass.wav" in said()[0]
-
-
-@pytest.mark.parametrize("ending", [".wav", ".flac", ".ogg", ".mp3"])
-def test_pickled_and_read_by_workers(tmp_path, ending):
-    for name in "ab":
-        for stem in STEMS:
-            sound(tmp_path / name / f"{stem}{ending}", 0.6, 44100)
-    tracks = readers.find(tmp_path)
-    again = pickle.loads(pickle.dumps(tracks))
-    assert again == tracks and len(set(again)) == 2 and np.array_equal(again[0].read(), tracks[0].read())
-    tracks[0].read(0, 100)  # before the fork
-    crops = Crops(tracks, 2048, 6, seed=1)
-    one, two = (torch.cat([b["stems"] for b in DataLoader(crops, 2, num_workers=n)]) for n in (0, 2))
-    assert torch.equal(one, two) and one.shape == (6, 4, 2048) and one.abs().max() > 0.1
-
-
-def test_lengths_are_looked_up_once_and_no_file_stays_open(tmp_path, monkeypatch):
-    band(tmp_path / "s")
-    (track,) = readers.find(tmp_path)
-    before = os.listdir("/proc/self/fd") if Path("/proc/self/fd").exists() else []
-    monkeypatch.setattr(tracks, "_length", None)
-    assert track.samples == pickle.loads(pickle.dumps(track)).samples == 4410
-    track.read()
-    assert not before or len(os.listdir("/proc/self/fd")) == len(before)
-
-
-def test_scanning_decodes_nothing(tmp_path, monkeypatch):
-    for ending in (".wav", ".flac", ".ogg", ".mp3"):
-        band(tmp_path / ending[1:], ending)
-    monkeypatch.setattr(soundfile.SoundFile, "read", None)
-    assert len(readers.find(tmp_path)) == 4
-
-
 # What goes wrong
 
 
-def make_text(path):
-    path.write_text("this is not sound\n" * 50)
-
-
-def make_empty(path):
-    path.write_bytes(b"")
-
-
-def make_no_samples(path):
-    soundfile.write(path, np.zeros((0, 1)), SAMPLE_RATE)
-
-
-def make_half_a_wav(path):
-    path.write_bytes(path.read_bytes()[:-2000])
-
-
-def make_loop(path):
-    path.unlink()
-    path.symlink_to(path)
-
-
-def make_dangling(path):
-    path.unlink()
-    path.symlink_to(path.with_name("gone.wav"))
-
-
-def make_pipe(path):
-    path.unlink()
-    os.mkfifo(path)
-
-
-def make_endless(path):
-    """A flac that was streamed: the 36 bits of its length are zero."""
-    soundfile.write(path, np.zeros(4410), SAMPLE_RATE, format="FLAC")
-    raw = bytearray(path.read_bytes())
-    raw[21] &= 0xF0
-    raw[22:26] = bytes(4)
-    path.write_bytes(raw)
-
-
-BAD = [make_text, make_empty, make_no_samples, make_half_a_wav, make_loop, make_dangling, make_pipe, make_endless]
-
-
-@pytest.mark.parametrize("spoil", BAD, ids=lambda spoil: spoil.__name__)
+@pytest.mark.parametrize("spoil", SPOILERS, ids=lambda spoil: spoil.__name__)
 def test_a_bad_file_is_named_and_its_song_left_out(tmp_path, said, spoil):
     band(tmp_path / "good")
     spoil(band(tmp_path / "bad") / "guitar.wav")
@@ -356,55 +191,6 @@ def test_a_bad_file_is_named_and_its_song_left_out(tmp_path, said, spoil):
     assert str(tmp_path / "bad" / "guitar.wav") in line and "the song bad is left out" in line
     with pytest.raises(InputError, match="none of the 1 songs"):
         readers.find(tmp_path / "bad")
-
-
-@pytest.mark.parametrize("ending", [".wav", ".flac", ".ogg"])
-def test_a_body_cut_short_is_found_when_read(tmp_path, ending):
-    path = sound(tmp_path / "s" / f"bass{ending}", 5)
-    (track,) = readers.find(tmp_path)
-    path.write_bytes(path.read_bytes()[: path.stat().st_size * 2 // 3])
-    with pytest.raises(InputError, match=re.escape(str(path))):
-        track.read()
-
-
-def test_a_flac_cut_short_passes_the_scan_and_fails_where_it_is_cut(tmp_path):
-    path = sound(tmp_path / "s" / "bass.flac", 5)
-    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
-    (track,) = readers.find(tmp_path)
-    assert track.read(0, 22050)[0].any()
-    for start in (0, 90000):
-        with pytest.raises(InputError, match=r"bass\.flac is damaged or cut short"):
-            track.read(start)
-
-
-def test_an_ogg_without_its_last_page_is_found_by_the_scan(tmp_path, said):
-    path = sound(tmp_path / "s" / "bass.ogg", 5)
-    raw = path.read_bytes()
-    path.write_bytes(raw[: raw.rindex(b"OggS")])  # libsndfile would take it for the whole
-    with pytest.raises(InputError, match="none of the 1 songs"):
-        readers.find(tmp_path)
-    assert "bass.ogg is cut short" in said()[0]
-
-
-def test_fewer_samples_than_were_promised(tmp_path, monkeypatch):
-    sound(tmp_path / "s" / "bass.wav")
-    (track,) = readers.find(tmp_path)
-    read = soundfile.SoundFile.read
-    monkeypatch.setattr(soundfile.SoundFile, "read", lambda self, n=-1, **kind: read(self, n - 1, **kind))
-    with pytest.raises(InputError, match=r"bass\.wav is cut short"):
-        track.read()
-
-
-def test_a_file_that_goes_away_or_changes_later(tmp_path):
-    path = sound(tmp_path / "s" / "bass.ogg", 0.5, value=0.1)
-    assert readers.find(tmp_path)[0].read()[0, 5000] == pytest.approx(0.1, abs=0.02)
-    sound(path, 1.0, value=0.4)
-    os.utime(path, (1, 1))
-    (track,) = readers.find(tmp_path)
-    assert track.samples == SAMPLE_RATE and track.read()[0, 5000] == pytest.approx(0.4, abs=0.02)
-    path.unlink()
-    with pytest.raises(InputError, match=r"bass\.ogg: no such file"):
-        track.read(0, 100)
 
 
 def test_links_that_lead_in_circles(tmp_path):
@@ -468,15 +254,3 @@ def test_a_bar_for_many_songs_on_a_terminal(tmp_path, monkeypatch, capsys, songs
     monkeypatch.setattr(sys.stderr, "isatty", lambda: tty, raising=False)
     assert len(readers.find(tmp_path)) == songs
     assert ("looking at stems" in capsys.readouterr().err) is shown
-
-
-def test_a_folder_without_splits_gives_all_of_it_for_a_test_and_says_so(tmp_path, said):
-    from msdm_lite.recipe import songs_of
-
-    for n in range(12):
-        band(tmp_path / f"song{n:02d}")
-    found = {split: {track.name for track in songs_of(str(tmp_path), split)} for split in ("train", "val")}
-    assert len(found["val"]) == 1 and len(found["train"]) == 11 and not found["val"] & found["train"]
-    assert not said()
-    assert {track.name for track in songs_of(str(tmp_path), "test")} == found["val"] | found["train"]
-    assert "names no test songs" in said()[0]

@@ -53,6 +53,20 @@ def test_one_address():
     address = yaml.safe_load((ROOT / "_config.yml").read_text(encoding="utf-8"))["repository"]["url"]
     assert yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))["repository-code"] == address
     assert address in (ROOT / "book" / "how-to-cite.md").read_text(encoding="utf-8")
+    owner, name = address.removeprefix("https://github.com/").split("/")
+    pages = {page: (ROOT / page).read_text(encoding="utf-8") for page in ("README.md", "book/index.md")}
+    for text in pages.values():
+        assert f"git+{address}" in text
+        assert set(re.findall(r"(?:google|github)\.com/(?:github/)?([\w.-]+/[\w.-]+)", text)) == {f"{owner}/{name}"}
+    assert f"https://{owner}.github.io/{name}/" in pages["README.md"]
+    urls = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["urls"]
+    assert urls == {"Repository": address, "Book": f"https://{owner}.github.io/{name}/"}
+
+
+def test_one_version_of_each_linter():
+    makefile = dict(re.findall(r"^(RUFF|MUTMUT|MYPY) := (\S+)", (ROOT / "Makefile").read_text(), re.M))
+    hooks = yaml.safe_load((ROOT / ".pre-commit-config.yaml").read_text())["repos"]
+    assert [hook["rev"] for hook in hooks if "ruff" in hook["repo"]] == [f"v{makefile['RUFF']}"]
 
 
 def test_files_named_in_the_guides_are_there():
@@ -93,3 +107,11 @@ else:
 """
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, cwd=ROOT)
     assert done.returncode == 0, done.stderr
+
+
+def test_every_module_has_its_tests():
+    """In the file of its own name, which `__init__` and `__main__` alone can do without."""
+    modules = {path.stem for path in (ROOT / "msdm_lite").glob("*.py")} - {"__init__", "__main__"}
+    files = {path.stem.removeprefix("test_"): path for path in (ROOT / "tests").glob("test_*.py")}
+    assert sorted(modules - files.keys()) == []
+    assert all(re.search(r"^def test_", files[name].read_text(encoding="utf-8"), re.M) for name in modules)

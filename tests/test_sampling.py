@@ -122,13 +122,6 @@ def test_heun_points_at_clean_stems_by_its_second_drift(correlated):
     assert torch.allclose(state.x0, correlated.denoise(x + (following - sigma) * d, level))
 
 
-def test_masks_that_do_not_fit():
-    with pytest.raises(InputError, match="does not fit"):
-        Replacement(torch.zeros(3, 2), torch.ones(3, 3, dtype=torch.bool))
-    with pytest.raises(InputError, match="True or False"):
-        Replacement(torch.zeros(3, 2), torch.ones(2))
-
-
 def test_dpm_solver_takes_no_churn(correlated):
     for settings in ({"churn": 1.0}, {"corrections": 2}):
         with pytest.raises(InputError, match="no churn"):

@@ -5,7 +5,6 @@ import msdm_lite
 from msdm_lite import evaluate, sampling
 from msdm_lite.errors import InputError
 from msdm_lite.methods import METHODS
-from msdm_lite.song import loudness
 
 FEW = {"mixture-known": {}, "dirac": {"steps": 8, "corrections": 1}, "gaussian": {"steps": 8, "corrections": 1}}
 
@@ -114,13 +113,6 @@ def test_methods_are_sampled_with_their_own_settings(tiny, monkeypatch, name):
                     "corrections": method.corrections}
     msdm_lite.separate(torch.randn(5000), tiny, name, steps=3, high=2.0, churn=1.0, corrections=4)
     assert seen == {"high": pytest.approx(2.0), "steps": 3, "churn": 1.0, "corrections": 4}
-
-
-def test_loudness_forgets_the_rests():
-    tone = torch.sin(torch.arange(22050).float())
-    assert loudness(torch.cat([tone, torch.zeros(22050)]), 5512) == pytest.approx(loudness(tone, 5512), rel=0.15)
-    assert loudness(0.5 * tone[:3000], 5512) == pytest.approx(0.5 / 2**0.5, rel=0.01)  # shorter than one window
-    assert loudness(torch.zeros(100), 50) == 0
 
 
 def test_the_shipped_model_separates_a_held_out_song():

@@ -7,7 +7,6 @@ import torch
 from msdm_lite.checkpoint import infer, translate
 from msdm_lite.edm import Denoiser1d, edm_loss
 from msdm_lite.errors import InputError
-from msdm_lite.known import Known
 from msdm_lite.unet1d import PRESETS, UNet1d, UNet1dConfig, shapes
 
 # One level of each kind: a plain one, an odd factor, and two with attention as the paper's last levels
@@ -123,30 +122,6 @@ def test_training_steps_equal_the_old_ones(old, monkeypatch, generator):
     assert losses[2][0] < losses[0][0]
 
 
-def test_a_silent_net_is_the_wiener_filter(net):
-    """And its loss on white sound of deviation sigma_data is one: the error of that filter, in its own units."""
-    silent = Denoiser1d(net, sigma_data=0.2, clamp=False)
-    torch.nn.init.zeros_(net.leave.conv2.weight)
-    torch.nn.init.zeros_(net.leave.conv2.bias)
-    net.leave.shortcut = torch.nn.Conv1d(4, 4, 1)
-    for p in net.leave.shortcut.parameters():
-        torch.nn.init.zeros_(p)
-    x, sigma = 0.2 * torch.randn(2, 4, 64 * TINY.downsampling), torch.tensor([0.05, 2.0])
-    expected = x * 0.04 / (0.04 + sigma.square())[:, None, None]
-    assert torch.allclose(silent(x, sigma), expected, atol=1e-6)
-    loss = edm_loss(silent, x, sigma, torch.Generator().manual_seed(0))
-    assert loss.shape == (2,) and (loss - 1).abs().max() < 0.05  # 49152 values: 0.6 %
-
-
-def test_the_guess_is_clamped_and_keeps_its_type(net):
-    x, sigma = 50 * torch.randn(1, 4, LENGTH), torch.tensor([20.0])
-    assert Denoiser1d(net)(x, sigma).abs().max() <= 1 < Denoiser1d(net, clamp=False)(x, sigma).abs().max()
-    with torch.autocast("cpu", torch.bfloat16):
-        half = Denoiser1d(net).denoise(0.2 * x / 50, torch.tensor([0.3]))
-    assert half.dtype == torch.float32
-    assert relative(half, Denoiser1d(net).denoise(0.2 * x / 50, torch.tensor([0.3]))) < 0.02  # bfloat16: 8 bits
-
-
 def test_items_do_not_mix(net):
     """The batch lies side by side in one norm: what one item is must not reach another."""
     x, time = torch.randn(3, 4, LENGTH), torch.tensor([-1.0, 0.0, 1.0])
@@ -181,13 +156,6 @@ def test_lengths_it_cannot_take(net, shape):
 def test_wrong_number_of_stems(net, shape):
     with pytest.raises(InputError, match="4 stems"):
         net(torch.zeros(shape), torch.zeros(1))
-
-
-def test_it_cannot_be_told_what_is_known(net):
-    denoiser, x, sigma = Denoiser1d(net), torch.randn(1, 4, LENGTH), torch.ones(1)
-    assert torch.equal(denoiser(x, sigma, Known.nothing(x)), denoiser(x, sigma))
-    with pytest.raises(InputError, match="noise on all stems only"):
-        denoiser(x, sigma, Known.the_mixture(x))
 
 
 @pytest.mark.parametrize("change, says", [

@@ -1,12 +1,17 @@
 import json
+from dataclasses import replace
 
 import pytest
 import safetensors.torch
 import torch
 
+import msdm_lite
 from msdm_lite import weights
+from msdm_lite.edm import Denoiser1d
 from msdm_lite.errors import InputError, MachineError
-from msdm_lite.model import Config, Model, preset
+from msdm_lite.model import Model, preset
+from msdm_lite.unet1d import UNet1d
+from tests.official import HYPER, TINY, official_state
 
 
 def test_what_is_saved_comes_back(tiny, tmp_path):
@@ -57,11 +62,6 @@ def test_files_that_hold_no_model(tmp_path, tiny):
         weights.load(tmp_path / "other.safetensors")
 
 
-def test_config_survives_json():
-    config = preset("lite")
-    assert Config.from_dict(json.loads(json.dumps(config.to_dict()))) == config
-
-
 def test_no_such_preset_or_device(tiny, tmp_path):
     with pytest.raises(InputError, match="no preset 'huge'"):
         preset("huge")
@@ -76,3 +76,43 @@ def test_the_shipped_model_is_what_its_record_says():
     assert isinstance(model, Model) and model.stems == ("bass", "drums", "guitar", "piano")
     assert model.record["minutes"] >= 60 and model.record["songs"] >= 60
     assert weights.resources.data("weights", "lite.safetensors").stat().st_size < 20e6
+
+
+def test_msdm_lite_loads_it_by_its_path(net, content, save, tmp_path):
+    """As any model: denoising, separating by the paper's samplers, and saving in our own format."""
+    model = msdm_lite.load(save(content), "cpu")
+    assert "official code" in model.record["source"] and model.stems == ("bass", "drums", "guitar", "piano")
+    assert model.config.sigma_data == 0.3 and not model.takes_known
+    x, sigma = 0.1 * torch.randn(2, 4, 6 * TINY.downsampling), torch.tensor([0.05, 1.0])
+    expected = Denoiser1d(net, 0.3).denoise(x, sigma)
+    got = model.transform.inverse(model.denoise(model.transform.forward(x), sigma))
+    assert torch.allclose(got, expected, atol=1e-6)
+    mix = 0.1 * torch.randn(3000)
+    stems = msdm_lite.separate(mix, model, "dirac", steps=2)
+    assert stems.shape == (4, 3000) and torch.allclose(stems.sum(0), mix, atol=1e-3)
+    with pytest.raises(InputError, match="try dirac"):
+        msdm_lite.separate(mix, model, "mixture-known")
+    again = msdm_lite.load(weights.save(model, tmp_path / "ours.safetensors", model.record), "cpu")
+    assert again.config == model.config and again.record == model.record
+    halved = again.transform.inverse(again.denoise(again.transform.forward(x), sigma))
+    assert torch.allclose(halved, expected, atol=1e-2)  # half precision
+
+
+def test_a_bad_ckpt_is_one_line(tmp_path):
+    (tmp_path / "x.ckpt").write_bytes(b"no checkpoint")
+    with pytest.raises(InputError, match="not a checkpoint"):
+        msdm_lite.load(tmp_path / "x.ckpt")
+
+
+def test_a_checkpoint_of_one_stem_is_called_by_its_file(tmp_path):
+    """The paper's independent models: a folder of them is one model of all."""
+    single = UNet1d(replace(TINY, stems=1))
+    content = {"epoch": 3, "hyper_parameters": dict(HYPER), "state_dict": official_state(single)}
+    for name in ("drums", "bass"):
+        torch.save(content, tmp_path / f"{name}.ckpt")
+    one = weights.official(tmp_path / "drums.ckpt")
+    assert one.stems == ("drums",)
+    assert one.denoise(torch.zeros(1, 1, 1, 4 * TINY.downsampling), torch.ones(1)).shape[1] == 1
+    torch.save(content, tmp_path / "last.ckpt")
+    with pytest.raises(InputError, match=r"name the file after it, as in drums\.ckpt"):
+        weights.official(tmp_path / "last.ckpt")

@@ -1,0 +1,81 @@
+import json
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+
+from msdm_lite import evaluate_songs as es
+from msdm_lite.cli import main
+from msdm_lite.errors import InputError
+
+
+@pytest.fixture
+def slakh(tmp_path):
+    """Two test songs and one for training in the layout of the paper's code."""
+    rng = np.random.default_rng(0)
+    for split, name in (("test", "Track00001"), ("test", "Track00002"), ("train", "Track00003")):
+        folder = tmp_path / "slakh" / split / name
+        folder.mkdir(parents=True)
+        for stem in ("bass", "drums", "guitar", "piano"):
+            soundfile.write(folder / f"{stem}.wav", 0.1 * rng.normal(size=5 * 22050), 22050)
+    return tmp_path / "slakh"
+
+
+def test_one_command_scores_a_copy_of_slakh(slakh, tmp_path, capsys):
+    out = tmp_path / "result.json"
+    assert main(["evaluate", "--songs", str(slakh), "--model", "tiny", "--seconds", "4", "--out", str(out)]) == 0
+    found = json.loads(out.read_text())
+    assert list(found["songs"]) == ["Track00001", "Track00002"] and found["n"] == 2 and found["windows"] == 2
+    assert found["active"]["all"]["low"] is None  # no interval of two songs
+    assert "dB" in capsys.readouterr().out
+
+
+def test_segments_that_know_nothing_of_each_other(tiny):
+    segment = tiny.config.frames * tiny.config.bins
+    mix = 0.1 * torch.randn(2 * segment + 500)
+    found = es.separated(mix, tiny, True, method="mixture-known", seed=0)
+    assert found.shape == (4, 2 * segment)
+    alone = es.separated(mix[segment : 2 * segment], tiny, False, method="mixture-known", seed=0)
+    assert torch.allclose(found[:, segment:], alone, atol=1e-5)
+    with pytest.raises(InputError, match="shorter than a segment"):
+        es.separated(mix[:100], tiny, True)
+
+
+def test_what_asks_no_model(slakh, capsys):
+    nothing = es.evaluate_songs(str(slakh), method="mixture", progress=False)
+    assert nothing["model"] is None and nothing["model_record"] == {} and "--model" not in nothing["command"]
+    assert nothing["active"]["all"]["mean"] == pytest.approx(0, abs=1e-4)
+    mask = es.evaluate_songs(str(slakh), method="ideal-mask", progress=False)
+    assert mask["active"]["all"]["mean"] > 3 and mask["published"] == mask["active"]  # all four play all the time
+    assert main(["evaluate", "--songs", str(slakh), "--method", "ideal-mask"]) == 0
+    assert "dB" in capsys.readouterr().out
+
+
+def test_songs_are_grouped_by_how_many_play(slakh):
+    (slakh / "test" / "Track00002" / "piano.wav").unlink()
+    found = es.evaluate_songs(str(slakh), method="ideal-mask", progress=False)
+    assert {name: group["n"] for name, group in found["by_stems"].items()} == {"3": 1, "4": 1}
+    assert found["active"]["piano"]["n"] == 1 and found["by_style"] == {}
+
+
+def test_no_test_songs(tmp_path):
+    with pytest.raises(InputError, match="folder of stems"):
+        es.evaluate_songs(str(tmp_path / "nowhere"), "tiny", progress=False)
+    alone = tmp_path / "one" / "song"  # of one player there is nothing to separate
+    alone.mkdir(parents=True)
+    soundfile.write(alone / "bass.wav", 0.05 * np.sin(0.1 * np.arange(200_000)), 22050)
+    with pytest.raises(InputError, match="no test song in which two stems"):
+        es.evaluate_songs(str(alone.parent), method="ideal-mask", progress=False)
+
+
+def test_songs_take_no_given_stems(slakh, capsys):
+    assert main(["evaluate", "--songs", str(slakh), "--model", "tiny", "--given", "drums"]) == 2
+    assert "--given has no use here: separate of songs" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("settings", [{"n": 0}, {"n": -1}, {"seconds": 0.0}, {"seconds": -3.0},
+                                      {"seconds": float("nan")}])
+def test_no_songs_or_nothing_of_them(settings):
+    with pytest.raises(InputError, match="one song or more"):
+        es.evaluate_songs("band", method="mixture", **settings)

@@ -1,0 +1,21 @@
+import pytest
+
+from msdm_lite import resources
+from msdm_lite.errors import MachineError
+
+
+def test_files_are_whole_or_not_there(tmp_path):
+    target = tmp_path / "new" / "song.npy"
+    with resources.whole(target) as scratch:
+        scratch.write_bytes(b"all of it")
+        assert not target.exists()
+    for raised, expected in ((OSError(28, "No space left on device"), MachineError),
+                             (PermissionError(13, "no"), PermissionError), (KeyboardInterrupt(), KeyboardInterrupt)):
+        with pytest.raises(expected), resources.whole(target) as scratch:
+            scratch.write_bytes(b"half")
+            raise raised
+        assert target.read_bytes() == b"all of it" and list(target.parent.iterdir()) == [target]
+    with resources.whole(tmp_path / "a.json") as one, resources.whole(tmp_path / "a.jsonl") as other:
+        one.write_text("1")
+        other.write_text("2")
+    assert (tmp_path / "a.json").read_text() == "1" and (tmp_path / "a.jsonl").read_text() == "2"
