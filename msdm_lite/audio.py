@@ -1,6 +1,7 @@
 """Sound files in and out. Whatever is wrong with a file is said in one line, and nothing half-written is left behind.
 
 Audio is float32; one stem is (T,), a band (4, T) in the order of `STEMS`. The mixture is the plain sum of the stems.
+Chapter: `book/12-longer-and-stranger.ipynb`.
 """
 
 import contextlib

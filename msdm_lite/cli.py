@@ -1,6 +1,6 @@
 """The command line: `msdm-lite separate | generate | accompany | train | evaluate | data | models | results`.
 
-One line of error and exit code 2 on bad input.
+One line of error and exit code 2 on bad input. Chapter: `book/13-scaling-up.ipynb`.
 """
 
 import sys

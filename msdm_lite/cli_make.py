@@ -1,4 +1,7 @@
-"""The commands that make things, and tell of what was made: `msdm-lite train`, `data`, `models` and `results`."""
+"""The commands that make things, and tell of what was made: `msdm-lite train`, `data`, `models` and `results`.
+
+Chapter: `book/05-training.ipynb`.
+"""
 
 import os
 import sys

@@ -3,7 +3,7 @@
 A song is a form (verse, chorus, bridge) of chord progressions in a random key and tempo. MMA, the accompaniment
 generator of Bob van der Poel (Debian package `mma`), plays the chart in one of its styles ("grooves") with bass, drums,
 guitar and piano. Nobody composed these songs and nobody plays them: it is auto-accompaniment, and the data card says
-so. The same seed gives the same songs.
+so. The same seed gives the same songs. Data card: `data/README.md`.
 """
 
 import csv

@@ -8,6 +8,7 @@
 | `pianobooster`    | a course for beginners on a piano | a zip file of MIDI files             |
 
 Genres are given by a rule on the notes, not by ear (`genre`). It is rough, and the same for everybody.
+Data card: `data/README.md`.
 """
 
 import re

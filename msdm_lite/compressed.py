@@ -1,8 +1,9 @@
-"""A compressed front end: MDCT frames in few numbers, by principal components. Chapter 4 weighs it against the others.
+"""A compressed front end: MDCT frames in few numbers, by principal components.
 
 The map keeps the first `kept` of an orthonormal basis of frames (bins, L). What it keeps stays orthonormal, so white
 noise stays white and sums stay sums. What it drops is gone for good, and no model behind it can bring it back. That is
 the price of a small picture, as it is of every learned autoencoder; here it can be computed.
+Chapter: `book/04-joint-unet.ipynb`.
 """
 
 from collections.abc import Iterable

@@ -2,6 +2,7 @@
 
 In channels-last memory, which the norms want, oneDNN finds the gradient of the weights at a third of the speed of
 everything else. In the usual memory it does not. So that gradient alone is computed from copies.
+Chapter: `book/05-training.ipynb`.
 """
 
 import torch

@@ -3,7 +3,7 @@
 Two kinds of music. *Band songs* were written by a program (`msdm_lite.compose`); their MIDI ships in `data/songs`.
 *Composed songs* were written by people; their MIDI comes from Debian packages and is fetched when needed
 (`msdm_lite.composed`). Both are rendered by `msdm_lite.render` into a cache, once. Test songs are never trained on, and
-neither is a groove family of theirs.
+neither is a groove family of theirs. Data card: `data/README.md`.
 """
 
 import contextlib

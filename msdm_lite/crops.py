@@ -1,7 +1,7 @@
 """Crops for training: one map-style dataset over whatever can be read, our songs or a user's own stems.
 
 A *track* is anything with `name`, `source`, `split`, `samples` and `read(start, count) -> (S, count) float32`:
-`corpus.Song`, `readers.Track`.
+`corpus.Song`, `readers.Track`. Chapter: `book/05-training.ipynb`.
 """
 
 import hashlib

@@ -1,4 +1,7 @@
-"""The clips that ship: cuts of test songs, chosen by rule and not by ear; and the list that freezes the test sets."""
+"""The clips that ship: cuts of test songs, chosen by rule and not by ear; and the list that freezes the test sets.
+
+Data card: `data/README.md`.
+"""
 
 import hashlib
 import json

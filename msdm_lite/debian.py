@@ -1,4 +1,7 @@
-"""Free music and tools from Debian packages, fetched and unpacked without root into the cache."""
+"""Free music and tools from Debian packages, fetched and unpacked without root into the cache.
+
+Data card: `data/README.md`.
+"""
 
 import shutil
 import subprocess

@@ -1,4 +1,7 @@
-"""Where tensors live and how fast: the memory allocator, the device, the precision."""
+"""Where tensors live and how fast: the memory allocator, the device, the precision.
+
+Chapter: `book/05-training.ipynb`.
+"""
 
 import contextlib
 import ctypes

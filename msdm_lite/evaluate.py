@@ -1,4 +1,7 @@
-"""A method scored on the shipped clips, as a result that can be kept on record."""
+"""A method scored on the shipped clips, as a result that can be kept on record.
+
+Chapter: `book/10-measuring.ipynb`.
+"""
 
 import json
 import time

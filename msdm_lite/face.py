@@ -1,4 +1,7 @@
-"""What all models have in common: what `msdm_lite.load` returns can be used without knowing which kind it is."""
+"""What all models have in common: what `msdm_lite.load` returns can be used without knowing which kind it is.
+
+Chapter: `book/09-does-context-matter.ipynb`.
+"""
 
 from collections.abc import Callable, Sequence
 from typing import Any

@@ -1,4 +1,7 @@
-"""What the number of a training item decides: who takes it, and its noise; so sharing a run out changes nothing."""
+"""What the number of a training item decides: who takes it, and its noise; so sharing a run out changes nothing.
+
+Chapter: `book/05-training.ipynb`.
+"""
 
 from collections.abc import Iterator
 

@@ -1,4 +1,7 @@
-"""The log of a training run."""
+"""The log of a training run.
+
+Chapter: `book/05-training.ipynb`.
+"""
 
 import json
 from pathlib import Path

@@ -3,6 +3,7 @@
 Two windows share what is in both of their sets of (stem, sixteenth, pitch); pitches count from the first note of the
 bass, so that a song in another key is found out. They are *in common* when the sets overlap by at least 0.7 of their
 union (Jaccard): MMA moves notes and volumes by chance, and exact equality would find nothing.
+Data card: `data/README.md`.
 """
 
 from collections.abc import Sequence

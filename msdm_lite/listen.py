@@ -2,7 +2,7 @@
 
 Everything interactive is one piece of HTML that carries its sounds, pictures and script with it, so it works in a
 page saved to disk, without a network or a kernel, as well as in Jupyter and Colab. Waveforms are torch tensors or
-numpy arrays of shape (T,), in full-scale units: samples between -1 and 1.
+numpy arrays of shape (T,), in full-scale units: samples between -1 and 1. Chapter: `book/01-sources-and-context.ipynb`.
 """
 
 import base64

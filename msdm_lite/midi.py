@@ -10,7 +10,7 @@ One map from General MIDI programs to stems serves every reader of the project:
 | piano  | programs 0 to 7 (the piano family)    |
 
 It is Slakh2100's grouping by `inst_class`. Everything else (strings, winds, organs, voices, synthesizers) belongs to no
-stem and is left out of the mix.
+stem and is left out of the mix. Data card: `data/README.md`.
 """
 
 import io

@@ -1,4 +1,7 @@
-"""A model: a denoiser, the front end it works behind, and what it calls its stems."""
+"""A model: a denoiser, the front end it works behind, and what it calls its stems.
+
+Chapter: `book/04-joint-unet.ipynb`.
+"""
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace

@@ -2,6 +2,7 @@
 
 Everything but the sentences in PURPOSES is read from the weights, their records and logs, and the results, so that the
 card cannot tell another story. The parts of a model card are those of Mitchell et al. (arXiv 1810.03993).
+Model card: `data/weights/README.md`.
 """
 
 import json

@@ -2,7 +2,7 @@
 
 The network is *musicnn* (Pons and Serra, ISMIR 2019 late-breaking; weights trained on MagnaTagATune, ISC licence). Its
 package on PyPI carries the weights, but asks for an old TensorFlow; so the wheel is fetched alone, checked against its
-hash, and read as the archive that it is. The network is written anew in torch.
+hash, and read as the archive that it is. The network is written anew in torch. Chapter: `book/10-measuring.ipynb`.
 """
 
 import hashlib

@@ -2,6 +2,7 @@
 
 Each arm changes one thing. All arms see the same crops with the same noise in the same order, so that a difference is
 the choice's and not the draw's. Short runs say what learns sooner, and only make it likely that it also ends better.
+Chapter: `book/05-training.ipynb`.
 """
 
 import tempfile

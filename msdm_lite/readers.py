@@ -7,6 +7,7 @@ All give tracks that are read piece by piece at 22 050 Hz, whatever rate, channe
 - `slakh_msdm`: Slakh2100 as the code of MSDM (arXiv 2302.02257) expects it: `train/TrackXXXXX/bass.wav`.
 
 Splits are folders above the songs: train, val (validation, valid), test. A stem without a file is silence.
+Chapter: `book/13-scaling-up.ipynb`.
 """
 
 import logging

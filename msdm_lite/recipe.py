@@ -1,4 +1,7 @@
-"""What a training run does: everything that decides it, and the songs that it names."""
+"""What a training run does: everything that decides it, and the songs that it names.
+
+Chapter: `book/05-training.ipynb`.
+"""
 
 import logging
 import math

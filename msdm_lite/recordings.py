@@ -1,7 +1,7 @@
 """Real recordings: a guitar and the rest of the band, from two Debian packages of songs for the game Frets on Fire.
 
 They are for the end of the story, where a model meets music that no synthesizer played. Two sources, not four: the
-players' guitar, and everybody else in one track.
+players' guitar, and everybody else in one track. Data card: `data/README.md`.
 """
 
 import configparser

@@ -1,4 +1,7 @@
-"""MIDI to stems: one FluidSynth, dry and mono, for each of bass, drums, guitar and piano."""
+"""MIDI to stems: one FluidSynth, dry and mono, for each of bass, drums, guitar and piano.
+
+Data card: `data/README.md`.
+"""
 
 import contextlib
 import logging

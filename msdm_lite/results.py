@@ -2,6 +2,7 @@
 
 A result is up to date while the model that it names is the one that ships. Making is resumable: what is there and up to
 date is left alone. A check computes some results anew and compares every number with the record.
+Chapter: `book/10-measuring.ipynb`.
 """
 
 import importlib.util
@@ -22,9 +23,10 @@ from msdm_lite import corpus, recorded, resources, weights
 from msdm_lite.errors import InputError
 
 SEPARATE = "msdm-lite evaluate --method"
-ONE = "--model lite --clips band --steps 20 --seed 0 --churn 5.0"  # one sample of the posterior
-SAMPLED = "--clips band --steps 50 --seed 0 --churn 10.0 --corrections 1"
+ONE = "--model lite --clips band --steps 20 --seed 0 --churn 5"  # one sample of the posterior
+SAMPLED = "--clips band --steps 50 --seed 0 --churn 10 --corrections 1"
 SONGS = "msdm-lite evaluate --songs"
+DISTANCE = "python -m msdm_lite.distance --task"
 LENGTHS = (3, 6, 12, 30, 60, 120)  # seconds
 CORRECTED = SAMPLED.replace("--corrections 1", "--corrections 2")  # twice the evaluations
 COMMANDS = {
@@ -36,11 +38,14 @@ COMMANDS = {
     "separation-sample": f"{SEPARATE} mixture-known {ONE}",
     "separation-mean-of-8": f"{SEPARATE} mixture-known {ONE} --samples 8",
     "separation-wiener": f"{SEPARATE} wiener --model lite --clips band --steps 50 --seed 0",
+    "separation-wiener-mean": f"{SEPARATE} wiener --model lite --clips band --steps 20 --seed 0 --samples 3",
     "separation-drums-given": f"{SEPARATE} mixture-known --model lite --clips band --steps 1 --seed 0 --given drums",
     "separation-dirac-corrected": f"{SEPARATE} dirac --model lite {CORRECTED}",
     "separation-gaussian-corrected": f"{SEPARATE} gaussian --model lite {CORRECTED}",
     "separation-independent-dirac": f"{SEPARATE} dirac --model lite-independent {SAMPLED}",
     "separation-independent-gaussian": f"{SEPARATE} gaussian --model lite-independent {SAMPLED}",
+    "separation-small-dirac": f"{SEPARATE} dirac --model lite-small {SAMPLED}",
+    "separation-small-gaussian": f"{SEPARATE} gaussian --model lite-small {SAMPLED}",
     "separation-supervised": f"{SEPARATE} mixture-known --model lite-supervised --clips band --steps 1 --seed 0",
     "separation-guided": f"{SEPARATE} guided --model lite-guided --clips band --steps 20 --seed 0",
     "separation-guided-strongly": f"{SEPARATE} guided --model lite-guided --clips band --steps 20 --seed 0 --weight 2",
@@ -48,6 +53,8 @@ COMMANDS = {
     "bands-generate": "msdm-lite evaluate --task generate --model lite --sketch lite-sketch --n 24 --seed 0",
     "bands-generate-prior": "msdm-lite evaluate --task generate --model lite --n 24 --seed 0",
     "bands-accompany": "msdm-lite evaluate --task accompany --model lite --n 24 --seed 0 --given bass drums",
+    "distance-generate": f"{DISTANCE} generate --model lite --sketch lite-sketch --n 300 --seed 0",
+    "distance-generate-prior": f"{DISTANCE} generate --model lite --n 300 --seed 0",
     "separation-tiny": f"{SEPARATE} mixture-known --model tiny --clips band --steps 1 --seed 0",
     "separation-tiny-wiener": f"{SEPARATE} wiener --model tiny --clips band --steps 50 --seed 0",
     "separation-tiny-wave": f"{SEPARATE} wiener --model tiny-wave --clips band --steps 50 --seed 0",

@@ -1,4 +1,7 @@
-"""One seed from several numbers, such as a run's and an item's: near numbers give seeds that have nothing in common."""
+"""One seed from several numbers, such as a run's and an item's: near numbers give seeds that have nothing in common.
+
+Chapter: `book/05-training.ipynb`.
+"""
 
 import numpy as np
 

@@ -1,4 +1,7 @@
-"""Between a waveform of any length and loudness, and the pictures that models work on."""
+"""Between a waveform of any length and loudness, and the pictures that models work on.
+
+Chapter: `book/12-longer-and-stranger.ipynb`.
+"""
 
 from collections.abc import Mapping
 

@@ -1,4 +1,7 @@
-"""Training that begins with the weights of another model."""
+"""Training that begins with the weights of another model.
+
+Chapter: `book/05-training.ipynb`.
+"""
 
 from dataclasses import replace
 

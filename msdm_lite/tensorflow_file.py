@@ -2,7 +2,7 @@
 
 A checkpoint is two files. The first, `.index`, is a sorted table in LevelDB's format: blocks of keys that share their
 beginnings, found through a footer. Each key names a tensor, each value (a protocol buffer) says its type and shape, and
-where its numbers stand in the second file.
+where its numbers stand in the second file. Chapter: `book/10-measuring.ipynb`.
 """
 
 import struct

@@ -1,4 +1,7 @@
-"""One song whose stems are sound files, read piece by piece at 22 050 Hz, whatever rate and channels they have."""
+"""One song whose stems are sound files, read piece by piece at 22 050 Hz, whatever rate and channels they have.
+
+Chapter: `book/13-scaling-up.ipynb`.
+"""
 
 import logging
 import math

@@ -4,6 +4,7 @@ It is the network of the paper (arXiv 2302.02257) carried over to a picture: res
 and up by halves, skip connections, attention at the bottom. Three things are of this setting:
 neighbouring bins are folded into channels, finely where notes live and coarsely above; each level learns an embedding
 of frequency, since a bass is not a cymbal moved down; skips are added, which costs less than concatenating them.
+Chapter: `book/04-joint-unet.ipynb`.
 """
 
 from itertools import pairwise

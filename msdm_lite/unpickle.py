@@ -6,6 +6,8 @@ whoever made the file wrote it. Here nothing of that program is ever called:
 - a tensor becomes a note of where its bytes lie, which is checked against the file before they are read;
 - classes of the libraries the authors used become `Inert` objects, which take anything and do nothing;
 - every other name, `os.system` among them, is refused.
+
+Chapter: `book/13-scaling-up.ipynb`.
 """
 
 import io

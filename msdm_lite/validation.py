@@ -1,4 +1,7 @@
-"""What a model is worth while it trains: errors by noise level and a quick separation, on fixed crops."""
+"""What a model is worth while it trains: errors by noise level and a quick separation, on fixed crops.
+
+Chapter: `book/05-training.ipynb`.
+"""
 
 from collections.abc import Callable, Sequence
 from typing import Any

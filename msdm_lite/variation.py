@@ -2,6 +2,7 @@
 
 A variation is drawn for a training song and its number, and changes what the renderer plays, never what is written.
 Variation 0 is the song as it stands; validation and test songs have no other. Each kind of change can be switched off.
+Data card: `data/README.md`.
 """
 
 import hashlib

@@ -1,4 +1,7 @@
-"""Model files: safetensors in half precision, with configuration and training record in the metadata."""
+"""Model files: safetensors in half precision, with configuration and training record in the metadata.
+
+Chapter: `book/05-training.ipynb`.
+"""
 
 import errno
 import json

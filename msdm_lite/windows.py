@@ -1,4 +1,7 @@
-"""Long pictures through a network of fixed span: overlapping windows, denoised jointly at every noise level."""
+"""Long pictures through a network of fixed span: overlapping windows, denoised jointly at every noise level.
+
+Chapter: `book/12-longer-and-stranger.ipynb`.
+"""
 
 from collections.abc import Callable
 

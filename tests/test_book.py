@@ -112,7 +112,7 @@ def test_setup_is_short_and_leaves_torch_alone(chapter):
     cells = [cell for cell in chapter.cells if "setup" in tags(cell)]
     assert len(cells) == 1 and cells[0] == next(cell for cell in chapter.cells if cell.cell_type == "code")
     source, lines = cells[0].source, python(cells[0])
-    assert len(lines) <= 3 and "import importlib.util" in source and "find_spec(" in source
+    assert len(lines) <= 3 and "import importlib.util" in source and "find_spec" in source
     ast.parse("\n".join(lines))
     installs = re.findall(r"^\s+%pip install .*", source, re.M)  # indented: only if something is missing
     assert len(installs) == source.count("%pip") == 1 and f"git+{ADDRESS}" in installs[0]
@@ -124,6 +124,11 @@ def test_setup_is_short_and_leaves_torch_alone(chapter):
     for extra, library in (("[measure]", "librosa"), ("[train]", "accelerate")):
         assert (extra in installs[0]) == (library in source)  # the package without its extra is not enough
     assert not re.search(r"\b(torch|torchaudio|numpy)\b|%%capture", source)
+
+
+def test_it_lets_the_reader_predict_before_it_shows(chapter):
+    texts = [cell.source for cell in chapter.cells if cell.cell_type == "markdown"]
+    assert sum("**predict" in text.lower() for text in texts) >= 2
 
 
 def test_parameters_are_literals_and_mocks_name_them(chapter):

@@ -6,9 +6,11 @@ pictures to move through: they move, by keyboard too. Skipped where the site is 
 its driver, unless MSDM_LITE_BROWSER says that they are required.
 """
 
+import html
 import os
 import re
 from pathlib import Path
+from urllib.parse import unquote
 
 import pytest
 import yaml
@@ -68,7 +70,8 @@ def test_pictures_are_there_and_formulas_are_set(page):
         "return [...document.images].filter(i => !(i.loading === 'lazy' && !i.complete))"
         ".filter(i => !(i.complete && i.naturalWidth > 0)).map(i => i.src.slice(0, 80))")
     assert found == []
-    assert page.execute_script("return [...document.images].filter(i => !i.hasAttribute('alt')).length") == 0
+    alts = page.execute_script("return [...document.querySelectorAll('article img')].map(i => i.getAttribute('alt'))")
+    assert all(alt is not None and "_images/" not in alt for alt in alts), "a figure without words: mystnb.image.alt"
     formulas, wrong = page.execute_script(
         "const all = [...document.querySelectorAll('.math')];"
         "return [all.filter(m => !m.querySelector('mjx-container')).map(m => m.textContent.slice(0, 60)),"
@@ -131,6 +134,28 @@ def test_pictures_move(page):
             assert image.is_displayed() and page.execute_script("return arguments[0].naturalWidth", image) > 0
             seen.append((image.get_attribute("src"), handle.get_attribute("aria-valuetext")))
         assert seen[0][0] != seen[1][0] and seen[0][1] != seen[1][1]
+
+
+def test_every_link_inside_leads_somewhere_and_pages_are_light():
+    """No browser is needed: each local address of every page, and the place in the page where it names one."""
+    if not PAGES:
+        pytest.skip("the site is not built: make book")
+    root, targets, wrong = SITE.parent, {}, []
+    for page in sorted(root.rglob("*.html")):
+        text = page.read_text(encoding="utf-8")
+        targets[page.resolve()] = set(re.findall(r"""\s(?:id|name)=["']([^"']+)""", text)), set(
+            re.findall(r"""<a\s[^>]*?href=["']([^"']+)""", text))
+        assert page.stat().st_size < 4_000_000, f"{page.name} is too large for a slow line"
+    for page, (_, links) in targets.items():
+        for link in links:
+            path, _, anchor = unquote(html.unescape(link)).partition("#")
+            if re.match(r"[a-z]+:|//", path):
+                continue
+            other = (page.parent / path).resolve() if path else page
+            there = other in targets or other.exists()
+            if not there or (anchor and other in targets and anchor not in targets[other][0]):
+                wrong.append(f"{page.name}: {link}")
+    assert wrong == []
 
 
 def test_names_of_functions_lead_to_their_entry(browser):

@@ -115,3 +115,13 @@ def test_every_module_has_its_tests():
     files = {path.stem.removeprefix("test_"): path for path in (ROOT / "tests").glob("test_*.py")}
     assert sorted(modules - files.keys()) == []
     assert all(re.search(r"^def test_", files[name].read_text(encoding="utf-8"), re.M) for name in modules)
+
+
+def test_every_module_names_its_chapter():
+    """Where it is explained, or the card that it makes; but for those that serve all of them."""
+    for path in (ROOT / "msdm_lite").glob("*.py"):
+        if path.stem in ("__init__", "__main__", "errors", "folders", "resources", "terminal"):
+            continue
+        opening = path.read_text(encoding="utf-8").split('"""')[1]
+        pages = re.findall(r"`((?:book|data)/[\w./-]+\.(?:ipynb|md))`", opening)
+        assert pages and all((ROOT / page).exists() for page in pages), f"{path.name} names no chapter"

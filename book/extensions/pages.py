@@ -1,13 +1,15 @@
-"""Three things that the book does to its pages while they are built.
+"""What the book does to its pages while they are built.
 
 Names of the package's functions in the prose become links to their API entry, without markup that Colab would show:
 `msdm_lite.separate`, `sampling.State` and `denoise(x, sigma)` in backticks are looked up as they stand, under the
 package, and by their last part where that names one thing alone. And Thebe's scripts are left out: nothing here uses
-it, it is loaded from another site, and it is declared twice, which is an error in every page. And long names (files,
-signatures) may break anywhere, or a narrow phone would have to scroll sideways.
+it, it is loaded from another site, and it is declared twice, which is an error in every page. Long names (files,
+signatures) may break anywhere, or a narrow phone would have to scroll sideways. A link to another chapter that a cell
+printed names the notebook, as it must in Jupyter; in the page it leads to the other page.
 """
 
 import re
+from pathlib import PurePosixPath
 
 from docutils import nodes
 
@@ -36,6 +38,14 @@ def link(app, doctree, page) -> None:
         reference += literal
 
 
+def to_pages(app, doctree, page) -> None:
+    for reference in doctree.findall(nodes.reference):
+        chapter, _, anchor = reference.get("refuri", "").partition("#")
+        other = str(PurePosixPath(page).parent / chapter.removesuffix(".ipynb"))
+        if chapter.endswith(".ipynb") and other in app.env.found_docs:
+            reference["refuri"] = app.builder.get_relative_uri(page, other) + (f"#{anchor}" if anchor else "")
+
+
 STYLE = "<style>code.literal, dl.py, dl.field-list { overflow-wrap: anywhere }</style>"
 
 
@@ -52,6 +62,7 @@ def without_thebe(app, page, template, context, doctree) -> None:
 
 def setup(app) -> dict:
     app.connect("doctree-resolved", link)
+    app.connect("doctree-resolved", to_pages)
     app.connect("html-page-context", with_names_that_break)
     app.connect("html-page-context", without_thebe, priority=900)  # after those who add scripts
     return {"parallel_read_safe": True, "parallel_write_safe": True}
