@@ -36,7 +36,7 @@ def test_a_question_is_answered_by_the_sign_of_its_interval(interval, answer):
 
 
 def test_claims_say_under_which_conditions_they_were_tested():
-    assert "150" in claims.corrected("separation-dirac")()[1]
+    assert "150" in claims.corrected("published-joint-dirac")()[1]
     assert "as long taught" in claims.four_beat_one("dirac")()[1]
     assert "beat" in claims.one_model_does_both()[1]
 
