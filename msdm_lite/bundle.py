@@ -1,8 +1,8 @@
 """Independent models, one a stem, behind the face of one model: the paper's weakly supervised setting (ISDM).
 
 Each stem is denoised by its own model, which never hears the others. So every sampler and guidance runs unchanged, at
-the cost of as many networks, and without context. Source: arXiv 2302.02257, section 4; chapter
-`book/09-does-context-matter.ipynb`. Chapter: `book/09-does-context-matter.ipynb`.
+the cost of as many networks, and without context. Source: arXiv 2302.02257, section 4.
+Chapter: `book/09-does-context-matter.ipynb`.
 """
 
 from collections.abc import Sequence

@@ -1,7 +1,6 @@
 """What the corpus is, measured: the numbers and pictures of the data card (`data/README.md`).
 
 Everything here is computed from the lists and the rendered songs, so that the card cannot tell another story.
-Data card: `data/README.md`.
 """
 
 import json

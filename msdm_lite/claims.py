@@ -94,7 +94,7 @@ def corrected(name: str) -> Callable[[], Outcome]:
     def outcome() -> Outcome:
         verdict, words = better(f"{name}-corrected", name)()
         levels = recorded.result(name)["settings"]["steps"]
-        return verdict, f"{words} ({levels} levels, as in the paper)"
+        return verdict, f"{words} ({levels} levels)"
 
     return outcome
 

@@ -21,12 +21,12 @@ from tqdm import tqdm
 
 from msdm_lite import corpus, recorded, resources, weights
 from msdm_lite.errors import InputError
+from msdm_lite.methods import METHODS
 
 SEPARATE = "msdm-lite evaluate --method"
 ONE = "--model lite --clips band --steps 20 --seed 0 --churn 5"  # one sample of the posterior
 SAMPLED = "--clips band --steps 50 --seed 0 --churn 10 --corrections 1"
 SONGS = "msdm-lite evaluate --songs"
-PUBLISHED = {"dirac": 20, "gaussian": 40}  # churn; with 150 levels, and R = 2 where it is corrected
 DISTANCE = "python -m msdm_lite.distance --task"
 LENGTHS = (3, 6, 12, 30, 60, 120)  # seconds
 CORRECTED = SAMPLED.replace("--corrections 1", "--corrections 2")  # twice the evaluations
@@ -65,8 +65,9 @@ COMMANDS = {
                              ("supervised", "mixture-known --model lite-supervised --steps 1"),
                              ("guided", "guided --model lite-guided --steps 20"), ("ideal-mask", "ideal-mask"))},
     **{f"published-joint-{method}{title}":
-       f"{SEPARATE} {method} --model lite --clips band --steps 150 --seed 0 --churn {churn} --corrections {rounds}"
-       for method, churn in PUBLISHED.items() for title, rounds in (("", 1), ("-corrected", 2))},
+       f"{SEPARATE} {method} --model lite --clips band --steps {METHODS[method].steps} --seed 0 "
+       f"--churn {METHODS[method].churn:g} --corrections {rounds}"
+       for method in ("dirac", "gaussian") for title, rounds in (("", 1), ("-corrected", METHODS[method].corrections))},
     **{f"length-{model}-{seconds}": f"{SONGS} band --seed 0 --seconds {seconds} --method mixture-known --model {model} "
                                     "--steps 1"
        for model in ("lite", "lite-supervised") for seconds in LENGTHS},

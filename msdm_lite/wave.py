@@ -3,7 +3,6 @@
 A waveform is cut into blocks of as many samples as the network needs at the least, and the blocks stand side by side
 like the frames of a picture, (bins, L). Nothing is computed by that, so everything written for pictures serves
 waveforms: windows, samplers, guidances, separation. Sources: arXiv 2302.02257; chapter `book/04-joint-unet.ipynb`.
-Chapter: `book/04-joint-unet.ipynb`.
 """
 
 from dataclasses import asdict, dataclass, field
