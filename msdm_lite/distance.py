@@ -1,14 +1,16 @@
 """How far bands that a model made are from real ones: FAD and sub-FAD, copying and collapse, by genre.
 
 `python -m msdm_lite.distance --task generate --out FILE` compares bands from noise with songs of the test split, beside
-what songs of the training split are from them: no model can be expected to come nearer. `--task accompany` does it for
-all fourteen choices of players to add; the embedding hears the given and the new players together, as in the paper
-(arXiv 2302.02257, sub-FAD, after Donahue et al., arXiv 2301.12662). Both need the rendered corpus
+what songs of the training split are from them: no model can be expected to come nearer. `--task paint` keeps only the
+sketches of those training songs, and has them painted: as near as any sketcher could come. `--task accompany` does it
+for all fourteen choices of players to add; the embedding hears the given and the new players together, as in the paper
+(arXiv 2302.02257, sub-FAD, after Donahue et al., arXiv 2301.12662). All need the rendered corpus
 (`msdm-lite data build`). Chapter: `book/10-measuring.ipynb`.
 """
 
 import time
 from collections.abc import Sequence
+from functools import partial
 from itertools import combinations
 from pathlib import Path
 from typing import Any, Literal
@@ -18,13 +20,30 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from msdm_lite import coherence, fad, folders, generation, judge, metrics, musicnn, recorded, vggish, weights
+from msdm_lite import (
+    coherence,
+    fad,
+    folders,
+    generation,
+    judge,
+    methods,
+    metrics,
+    musicnn,
+    recorded,
+    sampling,
+    vggish,
+    weights,
+)
 from msdm_lite.audio import SAMPLE_RATE, STEMS
 from msdm_lite.crops import Crops
 from msdm_lite.errors import InputError
 from msdm_lite.face import StemModel
 from msdm_lite.recipe import songs_of
+from msdm_lite.seeds import seed_of
+from msdm_lite.sketch import sketch
+from msdm_lite.song import from_picture, to_pictures
 from msdm_lite.terminal import script
+from msdm_lite.windows import Windowed
 
 
 def real(data: str, split: str, n: int, seconds: float, seed: int = 0) -> tuple[Tensor, list[str], list[str]]:
@@ -72,6 +91,31 @@ def generated(model: StemModel, n: int, seconds: float, data: str, seed: int = 0
     """
     made = torch.cat([generation.generate(model, seconds, 1, seed + i, steps=steps, sketcher=sketcher)
                       for i in tqdm(range(n), desc="generating", unit="band", disable=not progress)])
+    return placed(made, seconds, data, seed, embedding)
+
+
+@torch.no_grad()
+def painted(model: StemModel, bands: Tensor, seed: int = 0, steps: int | None = None, progress: bool = True) -> Tensor:
+    """Bands (n, S, T) of which no more than the sketch is kept, painted by a model: what a perfect sketcher would give.
+
+    Raises:
+        InputError: the model was not trained to paint sketches.
+    """
+    if not model.takes_sketch:
+        raise InputError("this model was not trained to paint sketches")
+    chosen, denoise = methods.named("ode", methods.GENERATIONS, steps=steps), Windowed(model)
+    made = torch.empty_like(bands)
+    for i, band in enumerate(tqdm(bands, desc="painting", unit="band", disable=not progress)):
+        clean = to_pictures(dict(enumerate(band)), model, band.shape[-1])
+        states = methods.conditional(partial(denoise, sketch=sketch(clean, model.config.sketch)), clean.shape, chosen,
+                                     generator=torch.Generator().manual_seed(seed_of(seed, i)), device=model.device)
+        made[i] = from_picture(sampling.end(states)[0], model, band.shape[-1])
+    return made
+
+
+def placed(made: Tensor, seconds: float, data: str, seed: int = 0, embedding: str = "musicnn") -> dict:
+    """Where made bands (n, S, T) lie beside as many of the training and of the test songs, as `generated` says it."""
+    n = len(made)
     learned, test = (cloud(real(data, split, n, seconds, seed)[0], embedding) for split in ("train", "test"))
     own = cloud(made, embedding)
     train, held = learned.flatten(0, 1), test.flatten(0, 1)
@@ -154,14 +198,14 @@ def imputed(model: StemModel, bands: Tensor, songs: Sequence[str], styles: Seque
     return {"subsets": found, "by_style": by_style}
 
 
-def main(out: Path, task: Literal["generate", "accompany"] = "generate", model: str = "lite",
+def main(out: Path, task: Literal["generate", "paint", "accompany"] = "generate", model: str = "lite",
          sketch: str | None = None, n: int = 300, seconds: float = 6.0, data: str = "band", steps: int | None = None,
          embedding: Literal["musicnn", "vggish"] = "musicnn", seed: int = 0) -> None:
     """Measure it and write one JSON file.
 
     Args:
         out: where.
-        task: generate, or accompany: all fourteen choices of players to add.
+        task: generate; paint, the sketches of training songs; or accompany: all fourteen choices of players to add.
         model: a shipped name or a path.
         sketch: a model that makes sketches first, which the other then paints.
         n: how many bands, eight or more.
@@ -178,6 +222,11 @@ def main(out: Path, task: Literal["generate", "accompany"] = "generate", model: 
     sketcher = generation.pair(sketch, loaded)
     if task == "generate":
         found = generated(loaded, n, seconds, data, seed, sketcher, steps, embedding=embedding)
+    elif task == "paint":
+        if sketch:
+            raise InputError("the sketches that are painted are those of songs: no model is needed to make them")
+        bands = real(data, "train", n, seconds, seed)[0]
+        found = placed(painted(loaded, bands, seed, steps), seconds, data, seed, embedding)
     else:
         found = imputed(loaded, *real(data, "test", n, seconds, seed), subsets(), seed, sketcher, steps,
                         embedding=embedding)

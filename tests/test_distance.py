@@ -4,9 +4,11 @@ import numpy as np
 import pytest
 import torch
 
-from msdm_lite import distance, evaluate, generation
+from msdm_lite import distance, evaluate, generation, weights
 from msdm_lite.audio import STEMS
 from msdm_lite.errors import InputError
+from msdm_lite.sketch import sketch
+from msdm_lite.song import to_pictures
 
 SECONDS = 3.0
 SONGS = [f"song {i}" for i in range(10)]
@@ -75,6 +77,20 @@ def test_crops_of_one_song_count_once():
     assert found["n"] == 8 and found["mean"] == pytest.approx(1.0) and found["low"] < 1 < found["high"]
 
 
+def test_what_is_painted_is_the_band_that_was_sketched_and_other_samples(bands, tiny):
+    lite, some = weights.load("lite"), bands[:2]
+    made = distance.painted(lite, some, steps=10, progress=False)
+    own, theirs = (torch.cat([sketch(to_pictures(dict(enumerate(band)), lite, band.shape[-1])) for band in each])
+                   for each in (made, some))
+    near, far = ((own - other).square().mean().sqrt() for other in (theirs, theirs.flip(0)))
+    assert near < 0.6 * far  # measured: 0.29
+    alike = torch.nn.functional.cosine_similarity(made.flatten(), some.flatten(), 0)
+    assert abs(alike) < 0.5  # a sketch says nothing of phases
+    assert torch.equal(made[:1], distance.painted(lite, some[:1], steps=10, progress=False))
+    with pytest.raises(InputError, match="paint sketches"):
+        distance.painted(tiny, some)
+
+
 @pytest.mark.parametrize("task", ["generate", "accompany"])
 def test_it_is_written_down(bands, tmp_path, monkeypatch, task):
     monkeypatch.setattr(distance, "subsets", lambda: [("bass",)])
@@ -82,6 +98,15 @@ def test_it_is_written_down(bands, tmp_path, monkeypatch, task):
     found = json.loads((tmp_path / "d.json").read_text())
     assert found["n"] == 8 and found["command"].startswith("python -m msdm_lite.distance --task")
     assert np.isfinite(found["made"]["fad"] if task == "generate" else found["subsets"]["bass"]["fad"])
+
+
+def test_painting_is_written_down(bands, tmp_path, monkeypatch):
+    monkeypatch.setattr(distance, "painted", lambda model, bands, seed, steps: bands)
+    distance.main(tmp_path / "d.json", "paint", "tiny", n=8, seconds=SECONDS)
+    found = json.loads((tmp_path / "d.json").read_text())
+    assert found["ratio"] == pytest.approx(1) and found["copies"] == pytest.approx(0, abs=1e-4)
+    with pytest.raises(InputError, match="no model is needed"):
+        distance.main(tmp_path / "d.json", "paint", "lite", "lite-sketch", n=8, seconds=SECONDS)
 
 
 def test_too_little(tiny):
