@@ -113,6 +113,16 @@ def painted(model: StemModel, bands: Tensor, seed: int = 0, steps: int | None = 
     return made
 
 
+def out_of_phase(model: StemModel, bands: Tensor, seed: int = 0) -> Tensor:
+    """Bands (n, S, T) whose pictures keep every size and get other signs: as loud everywhere, and phases of chance."""
+    made = torch.empty_like(bands)
+    for i, band in enumerate(bands):
+        clean = to_pictures(dict(enumerate(band)), model, band.shape[-1]).cpu()
+        signs = torch.randint(2, clean.shape, generator=torch.Generator().manual_seed(seed_of(seed, i))) * 2 - 1
+        made[i] = from_picture((clean * signs)[0], model, band.shape[-1])
+    return made
+
+
 def placed(made: Tensor, seconds: float, data: str, seed: int = 0, embedding: str = "musicnn") -> dict:
     """Where made bands (n, S, T) lie beside as many of the training and of the test songs, as `generated` says it."""
     n = len(made)
@@ -227,6 +237,8 @@ def main(out: Path, task: Literal["generate", "paint", "accompany"] = "generate"
             raise InputError("the sketches that are painted are those of songs: no model is needed to make them")
         bands = real(data, "train", n, seconds, seed)[0]
         found = placed(painted(loaded, bands, seed, steps), seconds, data, seed, embedding)
+        test = cloud(real(data, "test", n, seconds, seed)[0], embedding)
+        found["out_of_phase"] = apart(cloud(out_of_phase(loaded, bands, seed), embedding), test, seed)
     else:
         found = imputed(loaded, *real(data, "test", n, seconds, seed), subsets(), seed, sketcher, steps,
                         embedding=embedding)

@@ -112,8 +112,8 @@ GENERATIONS = {
     "ode": Method("the prior alone, without fresh noise", "prior", 30, 10.0, 1e-2, sampler="dpm-solver"),
     "paper": Method("the prior alone, as published", "prior", 150, 20.0, 1e-4, 20.0),
 }
-# Sketches are not centred as sound is. In a space of 50 000 numbers their mean is 110 from 0, and how loud all play is a
-# direction in which they spread by 64 (six seconds). The first noise must drown both, or the players are too soft
+# Sketches are not centred as sound is. In a space of 50 000 numbers their mean is 110 from 0, and how loud all play is
+# a direction in which they spread by 64 (six seconds). The first noise must drown both, or the players are too soft
 SKETCHES = {
     "ode": Method("sketches: whole, or of the stems that are not given", "inside", 30, 320.0, 1e-2,
                   sampler="dpm-solver"),

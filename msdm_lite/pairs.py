@@ -2,6 +2,8 @@
 
 Each arm changes one thing. All arms see the same crops with the same noise in the same order, so that a difference is
 the choice's and not the draw's. Short runs say what learns sooner, and only make it likely that it also ends better.
+`--of widening` asks what wider data cost a model that does not grow: there each arm adds a kind of music to the one
+before, all hear as many crops, and all are judged on the narrowest music and on what was added.
 Chapter: `book/05-training.ipynb`.
 """
 
@@ -9,7 +11,7 @@ import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -61,6 +63,25 @@ ARMS = {
     "the paper's noise levels": Arm({"sigma_free": (-3.0, 1.0), "sigma_known": (-3.0, 1.0)}),
     "no gain augmentation": Arm({"gain_db": 0.0}),
 }
+WIDENINGS = {
+    "songs by the program": Arm({"data": "band", "detune": 0.0}),
+    "and by people": Arm({"data": "all", "detune": 0.0}),
+    "and half the crops up to 50 cents off": Arm({"data": "all", "detune": 50.0}),
+    "and each song in another key, by other instruments": Arm({"data": "all", "detune": 50.0, "variations": 1,
+                                                               "soundfonts": False}),
+    "and through other soundfonts": Arm({"data": "all", "detune": 50.0, "variations": 1}),
+}
+
+
+def crops_to_judge(of: str, model: Model, data: str = "all", n: int = 48) -> dict[str, Tensor]:
+    """Fixed crops (n, S, bins, L) of validation songs by name: those of the training's arms, or of the widenings'."""
+    def some(data: str, **augmentation: float) -> Tensor:
+        return cut(model, Crops(songs_of(data, "val"), crop_samples(model), n, seed=3,
+                                augmentation=Augmentation(**augmentation)))
+
+    if of == "training":
+        return {"balanced": some(data), "unbalanced": some(data, gain_db=6.0)}
+    return {"by the program": some("band"), "by people": some("composed"), "out of tune": some("band", detune=50.0)}
 
 
 @torch.no_grad()
@@ -73,14 +94,27 @@ def judge(model: Model, x: Tensor, deviation: Tensor) -> dict[str, float]:
     return by_level(model, x, measured, Validation.LEVELS)
 
 
-def main(out: Path, steps: int = 250, preset: str = "lite", data: str = "all", seed: int = 0) -> None:
+ABOUT = {
+    "training": {
+        "what": "paired short runs: one choice changed in each, same crops and same noise; which learns sooner",
+        "data": "48 fixed crops of validation songs; unbalanced: each stem's gain drawn with 6 dB deviation"},
+    "widening": {
+        "what": "short runs of one network on ever wider data, as many crops in each: what a widening costs and brings",
+        "data": "48 fixed crops of validation songs of each kind; out of tune: half of them up to 50 cents off"},
+}
+
+
+def main(out: Path, steps: int = 250, preset: str = "lite", data: str = "all",
+         of: Literal["training", "widening"] = "training", seed: int = 0) -> None:
     """Train every arm for that many steps and write what came out.
 
     Args:
         out: the JSON file; written after every arm.
         steps: of each arm.
         preset: lite or tiny.
-        data: what to train on.
+        data: what to train on; with `widening` each arm says it, and this has no say.
+        of: training, its choices; or widening, its data: then `msdm-lite data build --variations 1` comes first, with
+            and without `--no-soundfonts`.
         seed: of weights, crops and noise, the same for all arms.
     """
     folders.writable_file(out)  # before the long work
@@ -89,18 +123,15 @@ def main(out: Path, steps: int = 250, preset: str = "lite", data: str = "all", s
     base = Recipe(preset=preset, data=data, steps=steps, seed=seed)
     reference = Model(PRESETS[preset])
     deviation = train.deviations(reference, songs_of(data, "train"))
-    songs, samples = songs_of(data, "val"), crop_samples(reference)
-    sets = {"balanced": cut(reference, Crops(songs, samples, 48, seed=3)),
-            "unbalanced": cut(reference, Crops(songs, samples, 48, seed=3, augmentation=Augmentation(gain_db=6.0)))}
+    sets = crops_to_judge(of, reference, data)
     found: dict[str, Any] = {
-        "what": "paired short runs: one choice changed in each, same crops and same noise; which learns sooner",
-        "data": "48 fixed crops of validation songs; unbalanced: each stem's gain drawn with 6 dB deviation",
+        **ABOUT[of],
         "errors": "1 is what the Wiener filter leaves; si_sdr_improvement: dB, mixture known, one evaluation",
         "steps": steps, "batch": base.batch, "n": f"one run each, seed {seed}", "arms": {}, "device": "cpu",
         "processor": device.processor(), "commit": recorded.commit(), "version": __version__,
         "command": recorded.command("python", "-m", "msdm_lite.pairs", out=out, preset=preset, data=data, steps=steps,
-                                    seed=seed)}
-    for name, arm in ARMS.items():
+                                    seed=seed, of=of if of != "training" else None)}
+    for name, arm in (ARMS if of == "training" else WIDENINGS).items():
         def change(model: Any, arm: Arm = arm) -> None:
             arm.start(model)
             arm.always(model)

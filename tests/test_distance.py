@@ -100,11 +100,21 @@ def test_it_is_written_down(bands, tmp_path, monkeypatch, task):
     assert np.isfinite(found["made"]["fad"] if task == "generate" else found["subsets"]["bass"]["fad"])
 
 
+def test_out_of_phase_keeps_the_sizes_and_not_the_sound(bands, tiny):
+    made = distance.out_of_phase(tiny, bands[:2])
+    one, other = (to_pictures(dict(enumerate(x[0])), tiny, x.shape[-1])[0] for x in (bands, made))
+    inside = (slice(None), slice(None), slice(2, -4))  # at the ends a cut takes some of it
+    assert torch.allclose(one[inside].abs(), other[inside].abs(), atol=1e-5)
+    share = (one * other > 0)[inside][one[inside].abs() > 1e-4].float().mean()
+    assert 0.49 < share < 0.51  # of 200 000 signs: ten standard errors
+
+
 def test_painting_is_written_down(bands, tmp_path, monkeypatch):
     monkeypatch.setattr(distance, "painted", lambda model, bands, seed, steps: bands)
     distance.main(tmp_path / "d.json", "paint", "tiny", n=8, seconds=SECONDS)
     found = json.loads((tmp_path / "d.json").read_text())
     assert found["ratio"] == pytest.approx(1) and found["copies"] == pytest.approx(0, abs=1e-4)
+    assert 0 < found["out_of_phase"]["fad"]
     with pytest.raises(InputError, match="no model is needed"):
         distance.main(tmp_path / "d.json", "paint", "lite", "lite-sketch", n=8, seconds=SECONDS)
 

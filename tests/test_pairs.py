@@ -1,10 +1,14 @@
 import json
+from dataclasses import replace
+from functools import partial
 
+import numpy as np
 import pytest
 import torch
 
 from msdm_lite import pairs
 from msdm_lite.known import Known
+from msdm_lite.recipe import songs_of
 from msdm_lite.resources import data
 
 
@@ -47,3 +51,33 @@ def test_the_record_has_every_arm():
     assert list(found["arms"]) == list(pairs.ARMS)
     for arm in found["arms"].values():
         assert all("si_sdr_improvement" in arm[kind] for kind in ("balanced", "unbalanced"))
+
+
+@pytest.mark.parametrize(("of", "kinds"), [("training", {"balanced", "unbalanced"}),
+                                           ("widening", {"by the program", "by people", "out of tune"})])
+def test_every_arm_is_trained_and_judged_on_the_same_crops(recipe, monkeypatch, tmp_path, of, kinds):
+    """Two arms of two steps on a folder of stems; what an arm says of its data reaches its run."""
+    seen, learn = [], pairs.train.train
+    own = {"training": pairs.ARMS, "widening": pairs.WIDENINGS}[of]
+    monkeypatch.setattr(pairs, "ARMS" if of == "training" else "WIDENINGS", {name: own[name] for name in list(own)[:2]})
+    monkeypatch.setattr(pairs, "crops_to_judge", partial(pairs.crops_to_judge, n=4))
+    monkeypatch.setattr(pairs, "songs_of", lambda data, split: songs_of(recipe.data, split))
+
+    def short(arm, folder, **how):
+        seen.append(arm)
+        return learn(replace(arm, data=recipe.data), folder, progress=False, **how)
+
+    monkeypatch.setattr(pairs.train, "train", short)
+    pairs.main(tmp_path / "pairs.json", 2, "tiny", of=of)
+    found = json.loads((tmp_path / "pairs.json").read_text())
+    assert [set(arm) for arm in found["arms"].values()] == [kinds, kinds]
+    assert all(np.isfinite(list(one.values())).all() for arm in found["arms"].values() for one in arm.values())
+    assert [arm.data for arm in seen] == (["all", "all"] if of == "training" else ["band", "all"])
+    assert seen[0].detune == (50.0 if of == "training" else 0.0) and ("--of widening" in found["command"]) == (
+        of == "widening")
+
+
+def test_each_widening_adds_to_the_one_before():
+    recipes = [pairs.Recipe(preset="tiny", steps=1, **arm.recipe) for arm in pairs.WIDENINGS.values()]
+    assert [r.data for r in recipes] == ["band"] + ["all"] * 4 and [r.detune for r in recipes] == [0, 0, 50, 50, 50]
+    assert [r.variations for r in recipes] == [0, 0, 0, 1, 1] and [r.soundfonts for r in recipes][3:] == [False, True]
