@@ -138,6 +138,16 @@ def coheres(name: str) -> Callable[[], Outcome]:
     return outcome
 
 
+def nearer_than_strangers() -> Outcome:
+    """Mixes with added players, held to the same with real players of another song: whose distance is the smaller?"""
+    found = recorded.result("distance-accompany")["subsets"]
+    ahead = [name for name, one in found.items() if one["fad"] < one["strangers"]]
+    made, strangers = (sorted(one[which] for one in found.values()) for which in ("fad", "strangers"))
+    words = (f"nearer to real mixes than strangers are for {len(ahead)} of {len(found)} choices of players; sub-FAD "
+             f"(musicnn) {made[0]:.1f} to {made[-1]:.1f}, of strangers {strangers[0]:.1f} to {strangers[-1]:.1f}")
+    return YES if len(ahead) == len(found) else PARTLY if 2 * len(ahead) > len(found) else NO, words
+
+
 def context_is_learned() -> Outcome:
     rows = recorded.result("context-lite")["rows"]
     best = max(rows, key=lambda row: row["low"])
@@ -178,6 +188,10 @@ def _decibels(found: dict) -> str:
     return f"{found['mean']:.1f} dB [{found['low']:.1f}, {found['high']:.1f}]"
 
 
+def _ends(figures: dict[str, float]) -> str:
+    return f"{min(figures.values()):.2f} to {max(figures.values()):.2f}"
+
+
 PAPER, CARD = "paper", "summary"
 CLAIMS = [
     Claim("one model generates and separates", f"{PAPER}, abstract", "06-total-generation", one_model_does_both),
@@ -204,6 +218,8 @@ CLAIMS = [
     Claim("generated players belong together", f"{PAPER}, listening test", "06-total-generation",
           coheres("bands-generate-prior")),
     Claim("added players follow the given ones", f"{PAPER}, section 5", "08-imputation", coheres("bands-accompany")),
+    Claim(f"mixes with added players are near real ones (sub-FAD {_ends(published.SUB_FAD)})", f"{PAPER}, section 5",
+          "08-imputation", nearer_than_strangers),
     Claim("the joint model's mixes are as good as those of a model of mixes (FAD {} and {})"
           .format(*published.FAD.values()), f"{PAPER}, section 5", "10-measuring",
           never("there is no model of mixes here to compare with")),

@@ -56,6 +56,8 @@ COMMANDS = {
     "bands-accompany": "msdm-lite evaluate --task accompany --model lite --n 24 --seed 0 --given bass drums",
     "distance-generate": f"{DISTANCE} generate --model lite --sketch lite-sketch --n 300 --seed 0",
     "distance-generate-prior": f"{DISTANCE} generate --model lite --n 300 --seed 0",
+    "distance-paint": f"{DISTANCE} paint --model lite --n 300 --seed 0",
+    "distance-accompany": f"{DISTANCE} accompany --model lite --n 300 --seconds 3 --seed 0",
     "separation-tiny": f"{SEPARATE} mixture-known --model tiny --clips band --steps 1 --seed 0",
     "separation-tiny-wiener": f"{SEPARATE} wiener --model tiny --clips band --steps 50 --seed 0",
     "separation-tiny-wave": f"{SEPARATE} wiener --model tiny-wave --clips band --steps 50 --seed 0",

@@ -70,6 +70,14 @@ def test_noise_is_no_generation(monkeypatch, gain, heard, beat, outcome):
     assert claims.one_model_does_both()[0] == outcome
 
 
+@pytest.mark.parametrize("made, outcome", [((1.0, 1.0, 1.0), claims.YES), ((1.0, 1.0, 9.0), claims.PARTLY),
+                                           ((1.0, 9.0, 9.0), claims.NO)])
+def test_added_players_are_held_to_real_ones_of_another_song(monkeypatch, made, outcome):
+    found = {str(i): {"fad": value, "strangers": 5.0} for i, value in enumerate(made)}
+    monkeypatch.setattr("msdm_lite.recorded.result", lambda name: {"subsets": found})
+    assert claims.nearer_than_strangers()[0] == outcome
+
+
 def test_the_readme_shows_the_results_of_now():
     readme = data_folder().parent / "README.md"
     if not readme.exists():

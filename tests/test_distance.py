@@ -114,7 +114,7 @@ def test_painting_is_written_down(bands, tmp_path, monkeypatch):
     distance.main(tmp_path / "d.json", "paint", "tiny", n=8, seconds=SECONDS)
     found = json.loads((tmp_path / "d.json").read_text())
     assert found["ratio"] == pytest.approx(1) and found["copies"] == pytest.approx(0, abs=1e-4)
-    assert 0 < found["out_of_phase"]["fad"]
+    assert found["out_of_phase"]["fad"] > 0
     with pytest.raises(InputError, match="no model is needed"):
         distance.main(tmp_path / "d.json", "paint", "lite", "lite-sketch", n=8, seconds=SECONDS)
 
