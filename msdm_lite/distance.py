@@ -101,8 +101,7 @@ def painted(model: StemModel, bands: Tensor, seed: int = 0, steps: int | None = 
     Raises:
         InputError: the model was not trained to paint sketches.
     """
-    if not model.takes_sketch:
-        raise InputError("this model was not trained to paint sketches")
+    model.must_paint()
     chosen, denoise = methods.named("ode", methods.GENERATIONS, steps=steps), Windowed(model)
     made = torch.empty_like(bands)
     for i, band in enumerate(tqdm(bands, desc="painting", unit="band", disable=not progress)):

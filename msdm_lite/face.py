@@ -60,6 +60,15 @@ class StemModel(nn.Module):
         if not self.makes_sound:
             raise InputError("a sketch has no sound of its own: name it as the sketch, beside a model that paints it")
 
+    def must_paint(self) -> None:
+        """Refuse, early, a model that cannot be told a sketch.
+
+        Raises:
+            InputError: it was trained without any.
+        """
+        if not self.takes_sketch:
+            raise InputError("this model was not trained to paint sketches")
+
     def must_play(self, stems: Sequence[str]) -> None:
         """Refuse, early, a model of other stems than what it is to be held to, or in another order.
 

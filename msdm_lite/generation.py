@@ -97,8 +97,7 @@ def pair(sketcher: StemModel | str | None, model: StemModel) -> StemModel | None
         sketcher = weights.load(sketcher, str(model.device))
     if sketcher.makes_sound:
         raise InputError("a model of sound is no sketcher: its preset must be one of sketches, as lite-sketch")
-    if not model.takes_sketch:
-        raise InputError("this model was not trained to paint sketches")
+    model.must_paint()
     if sketcher.device != model.device:
         raise InputError(f"the sketcher is on {sketcher.device} and the model on {model.device}: load both to one")
     alike = ("stems", "sample_rate", "bins", "sketch")
