@@ -40,6 +40,8 @@ def settings(method: str, name: str, value: float | int) -> dict:
 def main(out: Path, model: str = "lite", clips: str = "band", seed: int = 0) -> None:
     """Run every arm and write one JSON file; what is there already, of the same weights, is not run again.
 
+    An arm whose states grow beyond all bounds has no mean, and says so in `blew_up`.
+
     Args:
         out: where; written after every arm, so that it can be stopped and called again.
         model: a shipped name or a path.
@@ -50,7 +52,7 @@ def main(out: Path, model: str = "lite", clips: str = "band", seed: int = 0) -> 
     loaded, begun = weights.load(model), time.perf_counter()
     head = {"what": "SI-SDR improvement in dB with one setting changed at a time, the others as in `base`",
             "data": f"shipped {clips} clips", "interval": "95 % percentile bootstrap over songs", "model": model,
-            "base": BASE, "seed": seed}
+            "n": len(evaluate.clips(clips)), "base": BASE, "seed": seed}
     before = json.loads(out.read_text()) if out.exists() else {}
     made = recorded.circumstances(loaded, begun)["model_record"]
     kept = before.get("arms", {}) if before.get("model_record") == made and before.get("data") == head["data"] else {}
@@ -59,16 +61,19 @@ def main(out: Path, model: str = "lite", clips: str = "band", seed: int = 0) -> 
         for value in SWEEPS[method, name]:
             arm = f"{method}, {name} {value:g}"
             arms[arm] = kept.get(arm) or _arm(method, name, value, model, clips, seed)
-            recorded.save(head | {"n": arms[arm]["n"], "arms": arms, **recorded.circumstances(loaded, begun),
+            recorded.save(head | {"arms": arms, **recorded.circumstances(loaded, begun),
                                   "command": recorded.command("python", "-m", "msdm_lite.ablations", model=model,
                                                               clips=clips, seed=seed, out=out)}, out)
 
 
 def _arm(method: str, name: str, value: float | int, model: str, clips: str, seed: int) -> dict:
     chosen = settings(method, name, value)
-    found = evaluate.evaluate(method, model, clips, chosen.pop("steps"), seed, progress=False, **chosen)
-    return {"method": method, "setting": name, "value": value} | {
-        key: found[key] for key in ("mean", "low", "high", "n", "stems", "clips")}
+    arm = {"method": method, "setting": name, "value": value}
+    try:
+        found = evaluate.evaluate(method, model, clips, chosen.pop("steps"), seed, progress=False, **chosen)
+    except FloatingPointError as error:  # a finding, too
+        return arm | {"mean": None, "low": None, "high": None, "blew_up": str(error)}
+    return arm | {key: found[key] for key in ("mean", "low", "high", "n", "stems", "clips")}
 
 
 if __name__ == "__main__":

@@ -42,6 +42,22 @@ def test_what_is_there_is_not_run_again(out):
     assert len(calls) == 6
 
 
+def test_an_arm_that_blows_up_is_a_finding_and_ends_nothing(out, monkeypatch, tmp_path):
+    _, model, _ = out
+    real = evaluate.evaluate
+
+    def evaluated(*a, **k):
+        if k.get("constrained") == 0:
+            raise FloatingPointError("not finite at sigma = 0.1")
+        return real(*a, **k)
+
+    monkeypatch.setattr(evaluate, "evaluate", evaluated)
+    ablations.main(tmp_path / "b.json", model)
+    first, *others = json.loads((tmp_path / "b.json").read_text())["arms"].values()
+    assert first["mean"] is None and "sigma = 0.1" in first["blew_up"]
+    assert len(others) == 2 and all(arm["mean"] is not None for arm in others)
+
+
 def test_churn_is_a_share_of_the_steps():
     base = ablations.BASE["dirac"]
     assert ablations.settings("dirac", "steps", 2 * base["steps"])["churn"] == 2 * base["churn"]
