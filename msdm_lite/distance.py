@@ -91,7 +91,8 @@ def generated(model: StemModel, n: int, seconds: float, data: str, seed: int = 0
     """
     made = torch.cat([generation.generate(model, seconds, 1, seed + i, steps=steps, sketcher=sketcher)
                       for i in tqdm(range(n), desc="generating", unit="band", disable=not progress)])
-    return placed(made, seconds, data, seed, embedding)
+    learned, test = (cloud(real(data, split, n, seconds, seed)[0], embedding) for split in ("train", "test"))
+    return placed(made, learned, test, seed, embedding)
 
 
 @torch.no_grad()
@@ -122,10 +123,8 @@ def out_of_phase(model: StemModel, bands: Tensor, seed: int = 0) -> Tensor:
     return made
 
 
-def placed(made: Tensor, seconds: float, data: str, seed: int = 0, embedding: str = "musicnn") -> dict:
-    """Where made bands (n, S, T) lie beside as many of the training and of the test songs, as `generated` says it."""
-    n = len(made)
-    learned, test = (cloud(real(data, split, n, seconds, seed)[0], embedding) for split in ("train", "test"))
+def placed(made: Tensor, learned: Tensor, test: Tensor, seed: int = 0, embedding: str = "musicnn") -> dict:
+    """Where made bands (n, S, T) lie, beside the clouds (n, W, d) of training and of test songs: see `generated`."""
     own = cloud(made, embedding)
     train, held = learned.flatten(0, 1), test.flatten(0, 1)
     flat = own.flatten(0, 1)
@@ -235,8 +234,8 @@ def main(out: Path, task: Literal["generate", "paint", "accompany"] = "generate"
         if sketch:
             raise InputError("the sketches that are painted are those of songs: no model is needed to make them")
         bands = real(data, "train", n, seconds, seed)[0]
-        found = placed(painted(loaded, bands, seed, steps), seconds, data, seed, embedding)
         test = cloud(real(data, "test", n, seconds, seed)[0], embedding)
+        found = placed(painted(loaded, bands, seed, steps), cloud(bands, embedding), test, seed, embedding)
         found["out_of_phase"] = apart(cloud(out_of_phase(loaded, bands, seed), embedding), test, seed)
     else:
         found = imputed(loaded, *real(data, "test", n, seconds, seed), subsets(), seed, sketcher, steps,

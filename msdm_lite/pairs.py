@@ -112,7 +112,7 @@ def main(out: Path, steps: int = 250, preset: str = "lite", data: str = "all",
         out: the JSON file; written after every arm.
         steps: of each arm.
         preset: lite or tiny.
-        data: what to train on; with `widening` each arm says it, and this has no say.
+        data: what to train on; not with `widening`, where each arm says it.
         of: training, its choices; or widening, its data: then `msdm-lite data build --variations 1` comes first, with
             and without `--no-soundfonts`.
         seed: of weights, crops and noise, the same for all arms.
@@ -120,6 +120,8 @@ def main(out: Path, steps: int = 250, preset: str = "lite", data: str = "all",
     folders.writable_file(out)  # before the long work
     if preset not in PRESETS:
         raise InputError(f"there is no preset {preset!r} of pictures; there are {', '.join(PRESETS)}")
+    if of == "widening" and data != "all":
+        raise InputError("each widening says its own data: leave --data out")
     base = Recipe(preset=preset, data=data, steps=steps, seed=seed)
     reference = Model(PRESETS[preset])
     deviation = train.deviations(reference, songs_of(data, "train"))

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from msdm_lite import pairs
+from msdm_lite.errors import InputError
 from msdm_lite.known import Known
 from msdm_lite.recipe import songs_of
 from msdm_lite.resources import data
@@ -75,6 +76,11 @@ def test_every_arm_is_trained_and_judged_on_the_same_crops(recipe, monkeypatch, 
     assert [arm.data for arm in seen] == (["all", "all"] if of == "training" else ["band", "all"])
     assert seen[0].detune == (50.0 if of == "training" else 0.0) and ("--of widening" in found["command"]) == (
         of == "widening")
+
+
+def test_a_widening_says_its_own_data(tmp_path):
+    with pytest.raises(InputError, match="leave --data out"):
+        pairs.main(tmp_path / "pairs.json", 2, "tiny", "band", "widening")
 
 
 def test_each_widening_adds_to_the_one_before():
