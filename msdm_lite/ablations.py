@@ -11,6 +11,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from msdm_lite import evaluate, folders, recorded, weights
+from msdm_lite.methods import METHODS, Method
 from msdm_lite.terminal import script
 
 BASE = {"dirac": {"steps": 50, "churn": 10.0, "corrections": 1},
@@ -57,10 +58,13 @@ def main(out: Path, model: str = "lite", clips: str = "band", seed: int = 0) -> 
     made = recorded.circumstances(loaded, begun)["model_record"]
     kept = before.get("arms", {}) if before.get("model_record") == made and before.get("data") == head["data"] else {}
     arms: dict[str, dict] = {}
+    same: dict[Method, dict] = {}  # what is left as in the base is run once, however many settings it stands among
     for method, name in tqdm(SWEEPS, unit="setting"):
         for value in SWEEPS[method, name]:
-            arm = f"{method}, {name} {value:g}"
-            arms[arm] = kept.get(arm) or _arm(method, name, value, model, clips, seed)
+            arm, used = f"{method}, {name} {value:g}", METHODS[method].but(**settings(method, name, value))
+            found = kept.get(arm) or same.get(used) or _arm(method, name, value, model, clips, seed)
+            same[used] = found
+            arms[arm] = found | {"setting": name, "value": value}
             recorded.save(head | {"arms": arms, **recorded.circumstances(loaded, begun),
                                   "command": recorded.command("python", "-m", "msdm_lite.ablations", model=model,
                                                               clips=clips, seed=seed, out=out)}, out)

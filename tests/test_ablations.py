@@ -62,3 +62,13 @@ def test_churn_is_a_share_of_the_steps():
     base = ablations.BASE["dirac"]
     assert ablations.settings("dirac", "steps", 2 * base["steps"])["churn"] == 2 * base["churn"]
     assert ablations.settings("dirac", "high", 3.0) == base | {"high": 3.0}
+
+
+def test_what_is_left_as_in_the_base_is_run_once(out, monkeypatch, tmp_path):
+    _, model, calls = out
+    calls.clear()
+    monkeypatch.setattr(ablations, "SWEEPS", {("dirac", "churn"): [0.0], ("dirac", "corrections"): [1, 2]})
+    ablations.main(tmp_path / "c.json", model)
+    base, again, other = json.loads((tmp_path / "c.json").read_text())["arms"].values()
+    assert len(calls) == 2 and other["mean"] != base["mean"]
+    assert again == base | {"setting": "corrections", "value": 1}
