@@ -127,7 +127,7 @@ def pigdm(y: Tensor, variance: Tensor, among: Sequence[int] | None = None, trust
         pull = torch.autograd.grad(sums, at, (gap / left.sum(1)).to(sums))[0]
         if trust < float("inf"):
             longer = along(length(s**2 * pull) / length(left / left.sum(1, keepdim=True) * gap.unsqueeze(1)), x)
-            pull = pull * (trust / longer).clamp(max=1)
+            pull = pull * (trust / longer).nan_to_num(1.0).clamp(max=1)  # 0 / 0 where nothing is missing
         x0 = torch.addcmul(x0.detach(), s**2, pull)
         d = (x - x0).div_(s)
         return d

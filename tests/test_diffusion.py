@@ -192,3 +192,73 @@ def test_a_small_net_learns_the_oracles_denoiser(generator):
     exact = oracle.denoise(x, torch.full((2000,), 0.5))
     # the denoiser's own spread is about 1; a net that ignores x would be off by that
     assert (net(x) - exact).square().mean().sqrt() < 0.1
+
+
+class Says(torch.nn.Module):
+    """A net that says the same 3 S numbers of every coefficient, and keeps what it was told."""
+
+    def __init__(self, numbers):
+        super().__init__()
+        self.numbers = numbers
+
+    def forward(self, seen, told):
+        self.seen, self.told = seen, told
+        return self.numbers[None, :, None, None].expand(len(seen), -1, *seen.shape[2:])
+
+
+def hears(S=4, **settings):
+    """A denoiser of a net that says nothing (in test_diffusion.py: of a `Spy`), and the net."""
+    net = Says(torch.zeros(3 * S))
+    return Denoiser(net, 0.02 + torch.rand(S, 5), 16, **settings), net
+
+
+def test_there_is_no_room_for_a_sketch_unless_asked_for():
+    denoiser, net = hears()
+    denoiser(torch.randn(2, 4, 5, 3), torch.tensor([0.5, 0.2]))
+    assert net.seen.shape[1] == Denoiser.inputs_for(4) == 10
+
+
+def test_the_net_sees_the_log_energy_of_all_that_it_sees():
+    """The square, and that of the difference of both neighbours in frequency; of silence the floor, 1e-4."""
+    denoiser, net = hears()
+    x = torch.randn(2, 4, 5, 3)
+    x[1] = 0
+    denoiser(x, torch.tensor([0.5, 0.2]))
+    seen, loud = net.seen.split(5, 1)
+    beside = F.pad(seen, (0, 0, 1, 1))
+    energy = seen**2 + (beside[:, :, 2:] - beside[:, :, :-2]) ** 2
+    torch.testing.assert_close(loud, (energy + 1e-4).log() / 4)
+    torch.testing.assert_close(loud[1], torch.full_like(loud[1], math.log(1e-4) / 4))
+
+
+@pytest.mark.parametrize("given", [True, False])
+def test_a_sketch_is_told_to_all_where_nobody_says_to_whom(given):
+    denoiser, net = hears(sketched=True)
+    x, sigma, drawn = torch.randn(2, 4, 5, 3), torch.tensor([0.5, 0.2]), torch.randn(2, 4, 5, 3)
+    denoiser(x, sigma, drawn=drawn if given else None)
+    assert torch.equal(net.seen[:, -4:], drawn if given else torch.zeros_like(drawn))
+    flags = torch.cat([Known.nothing(x).flags(), torch.full((2, 1), float(given))], 1)
+    torch.testing.assert_close(net.told, denoiser.embed(sigma, flags))
+
+
+def test_each_of_the_three_numbers_of_the_net_does_its_own():
+    """Number by number: `a` adds, in units of what is uncertain; `g` is the logit of the gain; `w` scales the share."""
+    a, g, w = (torch.tensor(numbers) for numbers in ([0.5, -1.0, 0.3, 2.0], [1.0, -0.5, 0.2, -2.0],
+                                                     [-1.0, 0.7, 2.0, 0.1]))
+    denoiser = Denoiser(Says(torch.cat([a, g, w])), 0.1 + torch.rand(4, 5), 16)
+    x, sigma = torch.randn(2, 4, 5, 3), torch.tensor([0.5, 0.2])
+    v, s2 = denoiser.deviation.square()[:, :, None], sigma.square()[:, None, None, None]
+    left = v * s2 / (v + s2)
+    x0 = x / (1 + s2 / v * (-g[:, None, None]).exp()) + a[:, None, None] * left.sqrt()
+    # numbers of about one in single precision
+    torch.testing.assert_close(denoiser(x, sigma), x0, rtol=1e-4, atol=1e-5)
+    part = left * w.exp()[:, None, None]
+    met = x0 + part / part.sum(1, keepdim=True) * (x - x0).sum(1, keepdim=True)
+    torch.testing.assert_close(denoiser(x, sigma, Known.the_mixture(x)), met, rtol=1e-4, atol=1e-5)
+
+
+def test_noise_is_drawn_in_the_precision_of_the_stems_and_beside_them():
+    x, sigma = torch.zeros(2, 3).double(), torch.tensor([0.5, 2.0]).double()
+    n = torch.randn(2, 3, generator=torch.Generator().manual_seed(5), dtype=torch.float64)
+    assert torch.equal(add_noise(x, sigma, generator=torch.Generator().manual_seed(5)), sigma[:, None] * n)
+    assert add_noise(x.to("meta"), sigma.to("meta")).device.type == "meta"

@@ -292,3 +292,61 @@ def test_a_weight_on_imputation_needs_given_stems():
     assert ends[2.0][:, 1].mean() > ends[1.0][:, 1].mean() + 0.1
     with pytest.raises(InputError, match="there must be some"):
         methods.conditional(pair.denoise, (2000, 2), method, y=given.sum(1))
+
+
+def filtered(x, sigma):
+    """The exact denoiser of independent Gaussians of these variances, of points as of pictures."""
+    v, s2 = VARIANCE.reshape(-1, *[1] * (x.ndim - 2)), sigma.reshape(-1, *[1] * (x.ndim - 1)) ** 2
+    return x * v / (v + s2)
+
+
+def test_a_likelihood_that_is_infinitely_wide_is_refused():
+    for c in (float("inf"), float("nan"), -1.0):
+        with pytest.raises(InputError, match="positive"):
+            guidance.gaussian(torch.zeros(2), c)
+
+
+def test_dirac_computes_the_first_stem_unless_told_otherwise():
+    x, y, sigma = torch.randn(5, 3).double(), torch.randn(5).double(), torch.full((5,), 0.4, dtype=torch.float64)
+    assert torch.equal(guidance.dirac(y)(x, sigma, filtered), guidance.dirac(y, 0)(x, sigma, filtered))
+
+
+def test_a_pull_within_its_bound_is_left_as_it_is():
+    """The pull of an exact denoiser is as long as that of Wiener shares: a third of what is allowed here."""
+    x, y, sigma = torch.randn(5, 3).double(), torch.randn(5).double(), torch.full((5,), 0.4, dtype=torch.float64)
+    free, bounded = (guidance.pigdm(y, VARIANCE, trust=trust)(x, sigma, filtered) for trust in (float("inf"), 3.0))
+    assert torch.equal(bounded, free)
+
+
+def test_where_the_guess_meets_the_mixture_nothing_is_pulled():
+    x, sigma = torch.randn(5, 3).double(), torch.full((5,), 0.4, dtype=torch.float64)
+    y = filtered(x, sigma).sum(1)
+    for trust in (float("inf"), 1.0):
+        got = guidance.pigdm(y, VARIANCE, trust=trust)(x, sigma, filtered)
+        assert torch.allclose(got, guidance.unconditional()(x, sigma, filtered))
+
+
+@pytest.mark.parametrize("among", [None, [0, 2]])
+@pytest.mark.parametrize("name", ["gaussian", "dirac", "wiener", "pigdm"])
+def test_pictures_are_steered_number_by_number(name, among):
+    """Every coefficient as the point that it is: no guidance mixes bins, frames or items."""
+    guide = {"gaussian": lambda y, v: guidance.gaussian(y, among=among),
+             "dirac": lambda y, v: guidance.dirac(y, 2, among),
+             "wiener": lambda y, v: guidance.wiener(y, v, among),
+             "pigdm": lambda y, v: guidance.pigdm(y, v, among)}[name]
+    x, y, sigma = torch.randn(2, 3, 4, 5).double(), torch.randn(2, 4, 5).double(), torch.tensor([0.4, 1.3]).double()
+    got = guide(y, VARIANCE[:, None, None])(x, sigma, filtered)
+    points, sums = x.movedim(1, -1).reshape(-1, 3), y.flatten()
+    alone = guide(sums, VARIANCE)(points, sigma.repeat_interleave(20), filtered)
+    assert got.shape == x.shape and torch.allclose(got.movedim(1, -1).reshape(-1, 3), alone)
+
+
+def test_a_drift_has_the_precision_of_its_state():
+    x, y, sigma = torch.randn(4, 3).bfloat16(), torch.randn(4).bfloat16(), torch.full((4,), 0.5).bfloat16()
+    for guide in (guidance.gaussian(y), guidance.dirac(y, 1)):
+        assert guide(x, sigma, lambda x, sigma: 0.5 * x).dtype == x.dtype
+
+
+def test_what_names_the_stems_lies_where_they_lie():
+    x = torch.empty(2, 3, 4, device="meta")
+    assert guidance.those(x, None).device == x.device

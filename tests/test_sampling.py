@@ -1,8 +1,11 @@
+import math
+from itertools import pairwise
+
 import pytest
 import scipy.integrate
 import torch
 
-from msdm_lite import guidance
+from msdm_lite import guidance, sampling
 from msdm_lite.errors import InputError
 from msdm_lite.imputation import Replacement
 from msdm_lite.known import Known, project
@@ -207,3 +210,141 @@ def test_nan_from_the_denoiser_stops_and_names_the_level(sampler):
 def test_levels_that_make_no_schedule_are_refused_by_all(schedule, steps, low, high):
     with pytest.raises(InputError, match="no schedule"):
         SCHEDULES[schedule](steps, low, high)
+
+
+def halved(x, sigma):
+    return 0.5 * x
+
+
+def still(x, sigma, denoise):
+    """A guidance that moves nothing."""
+    return torch.zeros_like(x)
+
+
+def test_karras_has_the_exponent_of_the_paper_and_takes_others():
+    assert karras(5, 0.1, 10.0) == karras(5, 0.1, 10.0, rho=7.0)
+    assert karras(4, 1.0, 4.0, rho=1.0) == pytest.approx([4, 3, 2, 1, 0])  # 1 is linear
+
+
+@pytest.mark.parametrize("schedule", sorted(SCHEDULES))
+def test_one_level_or_two_make_a_schedule_in_double_precision(schedule):
+    make = SCHEDULES[schedule]
+    # single precision knows 0.3 to 4e-8, double to 4e-17, times seven for the powers of karras
+    assert make(1, 0.3, 0.3) == pytest.approx([0.3, 0], rel=1e-12)  # one level needs no distance
+    assert make(2, 0.1, 0.3) == pytest.approx([0.3, 0.1, 0], rel=1e-12)
+    with pytest.raises(InputError, match="no schedule"):
+        make(2, 0.3, 0.3)
+
+
+def test_levels_are_looked_at_to_the_last():
+    for levels in ([1.0, 0.5, -1.0], []):
+        with pytest.raises(InputError, match="must fall"):
+            sampling.check_levels(levels)
+    sampling.check_levels([1.0, 0.5, 0.0], ode=True)  # neither churn nor corrections unless asked for
+
+
+@pytest.mark.parametrize("sampler", [euler, heun])
+def test_churn_that_is_no_number_from_0_is_refused(sampler):
+    for churn in (-1.0, float("inf"), float("nan")):
+        with pytest.raises(InputError, match="churn must be"):
+            sampler(torch.zeros(1, 2), [1.0, 0.0], still, halved, churn=churn)
+
+
+def test_churn_raises_a_level_by_the_root_of_two_at_most():
+    """EDM, algorithm 2: min(S_churn / N, sqrt(2) - 1)."""
+    levels = []
+
+    def listen(x, sigma, denoise):
+        levels.append(sigma[0].item())
+        return torch.zeros_like(x)
+
+    last(euler(torch.zeros(1, 2).double(), [1.0, 0.5, 0.0], listen, halved, churn=1000.0))
+    assert levels == pytest.approx([2**0.5, 0.5 * 2**0.5])
+
+
+@pytest.mark.parametrize("name", SAMPLERS)
+def test_every_item_is_told_the_level_in_the_precision_of_its_state(name):
+    seen = []
+
+    def listen(x, sigma, denoise):
+        seen.append(sigma)
+        return torch.zeros_like(x)
+
+    next(SAMPLERS[name](torch.zeros(3, 2).double(), [0.3, 0.1], listen, halved))
+    assert seen[0].dtype == torch.float64 and seen[0].tolist() == [0.3] * 3
+
+
+def test_the_level_lies_where_the_state_lies():
+    x, seen = torch.empty(3, 2, device="meta"), []
+
+    def listen(x, sigma, denoise):
+        seen.append(sigma.device)
+        return torch.zeros(3, 2)  # looked at, so it must hold numbers
+
+    sampling._drift(listen, x, 0.5, halved)
+    assert seen == [x.device]
+
+
+@pytest.mark.parametrize("sampler", [euler, heun])
+def test_no_noise_that_is_added_moves_a_known_mixture(sampler):
+    """Churn and corrections are all that moves here, in steps of about one; the sum is off by their rounding."""
+    x = torch.full((3, 2), 0.5, dtype=torch.float64)
+    states = list(sampler(x, karras(6, 0.1, 1.0), still, halved, 2.0, 3, Known.the_mixture(x),
+                          generator=torch.Generator().manual_seed(0)))
+    assert all((state.x.sum(1) - 1).abs().max() < 1e-12 for state in states)
+    assert (states[-1].x - x).abs().max() > 0.1
+
+
+@pytest.mark.parametrize("name", SAMPLERS)
+def test_what_is_held_is_put_back_with_noise_of_the_level_and_shape(name):
+    seen = []
+
+    def listen(x, sigma, denoise):
+        seen.append(x)
+        return torch.zeros_like(x)
+
+    x, given = torch.zeros(3, 2).double(), torch.full((3, 2), 0.3).double()
+    for known in (None, Known.the_mixture(x)):
+        seen.clear()
+        next(SAMPLERS[name](x, [2.0, 1.0], listen, halved, known=known,
+                            hold=Replacement(given, torch.tensor([False, True])),
+                            generator=torch.Generator().manual_seed(4)))
+        n = torch.randn(3, 2, generator=torch.Generator().manual_seed(4), dtype=torch.float64)
+        assert torch.allclose(seen[0][:, 1], 0.3 + 2.0 * project(n, known)[:, 1])
+        assert not seen[0][:, 0].any()  # the rest stays
+
+
+@pytest.mark.parametrize("name", SAMPLERS)
+def test_an_ode_draws_no_noise(name):
+    generator = torch.Generator().manual_seed(0)
+    before = generator.get_state()
+    last(SAMPLERS[name](torch.ones(1, 2).double(), [1.0, 0.5, 0.0], guidance.unconditional(), halved,
+                        generator=generator))
+    assert torch.equal(generator.get_state(), before)
+
+
+def test_dpm_solver_of_the_paper_step_by_step(correlated):
+    """Lu et al., 2211.01095, algorithm 2, with alpha = 1 and lambda = -ln sigma, on uneven steps: state by state."""
+    sigmas, x = karras(6, 0.05, 4.0), 4 * torch.randn(2, 2).double()
+    before = last_step = None
+    states = dpm_solver(x, sigmas, guidance.unconditional(), correlated.denoise)
+    for (sigma, following), state in zip(pairwise(sigmas), states, strict=True):
+        x0 = correlated.denoise(x, torch.full((2,), sigma, dtype=torch.float64))
+        if following == 0:
+            x = x0
+        else:
+            step = math.log(sigma) - math.log(following)
+            ahead = x0
+            if before is not None:
+                r = last_step / step
+                ahead = (1 + 1 / (2 * r)) * x0 - 1 / (2 * r) * before
+            x = following / sigma * x - math.expm1(-step) * ahead
+            before, last_step = x0, step
+        assert state.sigma == following
+        assert torch.allclose(state.x, x, rtol=1e-9, atol=1e-12)  # rounding alone
+        assert torch.allclose(state.x0, x0, rtol=1e-9, atol=1e-12)
+
+
+def test_a_sampler_without_a_step_has_no_last_state():
+    with pytest.raises(InputError, match="no step"):
+        last(iter(()))
