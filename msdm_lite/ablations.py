@@ -18,13 +18,13 @@ BASE = {"dirac": {"steps": 50, "churn": 10.0, "corrections": 1, "constrained": 0
         "gaussian": {"steps": 50, "churn": 10.0, "corrections": 1}}
 SWEEPS: dict[tuple[str, str], list] = {  # (method, setting) -> values; the others stay as in BASE
     ("dirac", "churn"): [0.0, 2.5, 5.0, 10.0, 20.0],
-    ("dirac", "corrections"): [1, 2, 3],
+    ("dirac", "corrections"): [1, 2],
     ("dirac", "steps"): [10, 25, 50, 100],
     ("dirac", "high"): [0.3, 1.0, 3.0, 10.0],
     ("dirac", "constrained"): [0, 1, 2, 3],
     ("gaussian", "c"): [0.35, 0.5, 0.75, METHODS["gaussian"].c, 1.5, 2.1],
     ("gaussian", "churn"): [0.0, 5.0, 10.0, 20.0],
-    ("gaussian", "corrections"): [1, 2, 3],
+    ("gaussian", "corrections"): [1, 2],
     ("gaussian", "steps"): [10, 25, 50, 100],
     ("gaussian", "high"): [0.3, 1.0, 3.0, 10.0],
 }
