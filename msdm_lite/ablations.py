@@ -11,6 +11,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from msdm_lite import evaluate, folders, recorded, weights
+from msdm_lite.errors import InputError
 from msdm_lite.methods import METHODS, Method
 from msdm_lite.terminal import script
 
@@ -48,15 +49,22 @@ def main(out: Path, model: str = "lite", clips: str = "band", seed: int = 0) -> 
         model: a shipped name or a path.
         clips: band or composed.
         seed: of the noise, the same for all arms.
+
+    Raises:
+        InputError: the file is there and holds no result.
     """
     folders.writable_file(out)  # before the long work
     loaded, begun = weights.load(model), time.perf_counter()
     head = {"what": "SI-SDR improvement in dB with one setting changed at a time, the others as in `base`",
             "data": f"shipped {clips} clips", "interval": "95 % percentile bootstrap over songs", "model": model,
             "n": len(evaluate.clips(clips)), "base": BASE, "seed": seed}
-    before = json.loads(out.read_text()) if out.exists() else {}
+    try:
+        before = json.loads(out.read_text()) if out.exists() else {}
+    except ValueError:
+        raise InputError(f"{out} is there and holds no result: name another file") from None
     made = recorded.circumstances(loaded, begun)["model_record"]
-    kept = before.get("arms", {}) if before.get("model_record") == made and before.get("data") == head["data"] else {}
+    alike = before.get("model_record") == made and all(before.get(key) == head[key] for key in ("data", "base", "seed"))
+    kept = before.get("arms", {}) if alike else {}
     arms: dict[str, dict] = {}
     same: dict[Method, dict] = {}  # what is left as in the base is run once, however many settings it stands among
     for method, name in tqdm(SWEEPS, unit="setting"):

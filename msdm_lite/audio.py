@@ -162,11 +162,6 @@ def resample(waveform: Tensor, from_rate: int, to_rate: int) -> Tensor:
     return out.reshape(*waveform.shape[:-1], length).to(waveform).contiguous()
 
 
-def mixture(stems: Tensor) -> Tensor:
-    """(..., S, T) -> (..., T): the plain sum."""
-    return stems.sum(-2)
-
-
 def save(path: str | Path, waveform: Tensor, sample_rate: int = SAMPLE_RATE) -> Path:
     """Write (T,) or (C, T) as .wav (32-bit float: nothing clips), .flac (24 bit) or .ogg; whole or not at all.
 
@@ -176,8 +171,8 @@ def save(path: str | Path, waveform: Tensor, sample_rate: int = SAMPLE_RATE) -> 
     return save_all({Path(path): waveform}, sample_rate)[0]
 
 
-def save_stems(folder: str | Path, stems: Tensor, sample_rate: int = SAMPLE_RATE, names: Sequence[str] = STEMS,
-               suffix: str = ".wav") -> list[Path]:
+def save_stems(folder: str | Path, stems: Tensor, sample_rate: int = SAMPLE_RATE, names: Sequence[str] = STEMS
+               ) -> list[Path]:
     """Write (S, T), or (S, 2, T), as one file a stem into a folder: all of them or none. Returns their paths.
 
     Raises:
@@ -186,11 +181,15 @@ def save_stems(folder: str | Path, stems: Tensor, sample_rate: int = SAMPLE_RATE
     if stems.ndim not in (2, 3) or len(set(names)) != len(names) or len(names) != len(stems):
         raise InputError(f"the names {', '.join(names)} do not fit stems of shape {tuple(stems.shape)}")
     folder = folders.writable_folder(folder)
-    return save_all({folder / f"{name}{suffix}": stem for name, stem in zip(names, stems, strict=True)}, sample_rate)
+    return save_all({folder / f"{name}.wav": stem for name, stem in zip(names, stems, strict=True)}, sample_rate)
 
 
 def save_all(waves: Mapping[Path, Tensor], sample_rate: int = SAMPLE_RATE) -> list[Path]:
-    """Write several files, all or none: under scratch names first; they take the wanted names when all is written."""
+    """Write several files, all or none: under scratch names first; they take the wanted names when all is written.
+
+    Raises:
+        InputError: as `save`, of any of them; then none is written.
+    """
     for path, wave in waves.items():
         _can_be_saved(path, wave)
     scratch = {path: path.with_name(f".{uuid.uuid4().hex}.part{path.suffix}") for path in waves}

@@ -86,9 +86,9 @@ def generate(out: Path, model: str = "lite", sketch: str | None = None, seconds:
     loaded = weights.load(model, device)
     sketcher = generation.pair(sketch, loaded)
     with folders.claimed(out) as folder:
-        bands = generation.generate(loaded, seconds, n, seed, method, steps, sys.stderr.isatty(), sketcher, tempo,
-                                    metre, **settings)
-        for number, band in enumerate(bands, 1):
+        bands = generation.generated(loaded, seconds, n, seed, method, steps, sys.stderr.isatty(), sketcher, tempo,
+                                     metre, **settings)
+        for number, band in enumerate(bands, 1):  # each is kept before the next is begun
             place = folder / f"{number:02d}"
             generation.save_band(place, band, loaded)
             print(place)
@@ -235,6 +235,3 @@ def command() -> None:
     """The installed command `msdm-lite`."""
     sys.exit(main())
 
-
-if __name__ == "__main__":
-    command()

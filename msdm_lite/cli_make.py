@@ -101,15 +101,15 @@ def data(action: Annotated[Literal["build", "compose", "clips", "card"], tyro.co
     elif action == "compose":
         from msdm_lite import compose
 
-        print(compose.write(out or resources.data_folder() / "songs", songs, seed))
+        print(compose.write(out or resources.sources() / "songs", songs, seed))
     elif action == "clips":
         from msdm_lite import cut
 
-        print(cut.write(out or resources.data_folder() / "clips", seed=seed))
+        print(cut.write(out or resources.sources() / "clips", seed=seed))
     else:
         from msdm_lite import card
 
-        print(card.write(out or resources.data_folder()))
+        print(card.write(out or resources.sources()))
 
 
 def models(card: bool = False, out: Path | None = None) -> None:
@@ -122,7 +122,7 @@ def models(card: bool = False, out: Path | None = None) -> None:
     from msdm_lite import model_card, resources
 
     if card:
-        print(model_card.write(out or resources.data_folder()))
+        print(model_card.write(out or resources.sources()))
         return
     for line in model_card.overview():
         if not line.startswith("|---"):

@@ -59,6 +59,9 @@ def pitch_salience(wave: Tensor, sample_rate: int = SAMPLE_RATE, lowest: float =
 
     Lags are those of pitches from `lowest` to `highest` Hz. 1 is a steady tone, white noise is near 0.1. Nan for
     silence.
+
+    Raises:
+        InputError: it is shorter than a frame.
     """
     size = 4096
     if wave.shape[-1] < size:
@@ -104,7 +107,11 @@ def chroma_agreement(stems: Tensor, names: Sequence[str], sample_rate: int = SAM
 
 
 def shuffled(bands: Tensor, seed: int = 0) -> Tensor:
-    """Bands (n, S, T) whose stems come from n different bands, each stem from another than the others where n >= S."""
+    """Bands (n, S, T) whose stems come from n different bands, each stem from another than the others where n >= S.
+
+    Raises:
+        InputError: there is one band only.
+    """
     n, S = bands.shape[:2]
     if n < 2:
         raise InputError("one band has no other to take stems from")

@@ -161,6 +161,9 @@ def songs(count: int, seed: int = 0, least: float = 0.6) -> Iterator[tuple[Song,
     """Draw charts until `count` of them have all four stems in at least a share `least` of their two-second windows.
 
     Styles are drawn first and grooves within them, so that a style with many grooves does not crowd out the others.
+
+    Raises:
+        MachineError: no groove makes such songs.
     """
     rng = random.Random(seed)
     choice = grooves()

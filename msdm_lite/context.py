@@ -15,6 +15,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from msdm_lite import evaluate, folders, metrics, recorded, weights
+from msdm_lite.audio import STEMS
 from msdm_lite.diffusion import add_noise, error
 from msdm_lite.errors import InputError
 from msdm_lite.face import StemModel
@@ -80,7 +81,10 @@ def main(out: Path, model: str = "lite", clips: int = 24, seed: int = 0) -> None
         clips: how many; from 8 on there are intervals.
     """
     folders.writable_file(out)  # before the long work
+    if clips < 1:
+        raise InputError(f"{clips} clips are none to measure on")
     loaded, begun = weights.load(model), time.perf_counter()
+    loaded.must_play(STEMS)
     span = loaded.config.frames * loaded.config.bins
     names = [entry["name"] for entry in evaluate.clips("band")][:clips]
     x = torch.stack([loaded.transform.forward(evaluate.clip(name)[:, :span]) for name in names])

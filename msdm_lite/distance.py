@@ -47,7 +47,11 @@ from msdm_lite.windows import Windowed
 
 
 def real(data: str, split: str, n: int, seconds: float, seed: int = 0) -> tuple[Tensor, list[str], list[str]]:
-    """n random crops (n, 4, T) of songs of a split in which two stems or more are heard; their songs, and styles."""
+    """n random crops (n, 4, T) of songs of a split in which two stems or more are heard; their songs, and styles.
+
+    Raises:
+        InputError: there are too few of them.
+    """
     tracks = songs_of(data, split)
     styles = {track.name: getattr(track, "style", "") for track in tracks}
     crops = Crops(tracks, round(seconds * SAMPLE_RATE), 20 * n, seed)

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from msdm_lite import audio, compose, corpus, folders, metrics, recorded, render, weights
+from msdm_lite import audio, corpus, folders, metrics, recorded, weights
 from msdm_lite.audio import SAMPLE_RATE, STEMS
 from msdm_lite.corpus import Song
 from msdm_lite.errors import InputError
@@ -31,12 +31,16 @@ QUARTER_TONE = 50  # cents
 
 def strangers(song: str) -> dict[str, int]:
     """For each stem a program of its family that no song as written has; drawn by the song's name."""
+    from msdm_lite import compose  # here, so that a line says what to install where mido is missing
+
     rng = random.Random(song)
     return {stem: rng.choice([p for p in PROGRAMS[stem] if p not in compose.PROGRAMS[stem]]) for stem in STEMS}
 
 
 def worlds(song: Song, seconds: float) -> Iterator[tuple[str, Tensor]]:
     """The first seconds of a song, (4, T), in one world after another, each with its name."""
+    from msdm_lite import render
+
     def played(variation: Variation, longest: float = seconds) -> Tensor:
         return torch.from_numpy(render.render(song.midi(), longest, variation))
 

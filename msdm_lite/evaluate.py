@@ -23,6 +23,9 @@ def clips(kind: str = "band") -> list[dict]:
 
     Args:
         kind: "band"; "composed" for music written by people; "recording" for music that people play.
+
+    Raises:
+        InputError: there is no such kind.
     """
     with open(resources.data("clips", "clips.json")) as file:
         found = [clip for clip in json.load(file)["clips"] if clip["kind"] == kind]

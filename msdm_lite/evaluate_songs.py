@@ -31,6 +31,9 @@ def separated(mixture: Tensor, model: StemModel, chunks: bool, **settings) -> Te
     """Stems (S, T') of a mixture (T,): of the whole, or in the paper's way of segments that know nothing of each other.
 
     In that way what is left at the end, shorter than a segment, is dropped.
+
+    Raises:
+        InputError: as `separate`, or in that way the whole is shorter than a segment.
     """
     if not chunks:
         return separate(mixture, model, **settings)

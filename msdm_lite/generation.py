@@ -5,7 +5,7 @@ Source: Mariani et al., arXiv 2302.02257, total generation and partial generatio
 """
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cache, partial
 from pathlib import Path
 
@@ -50,6 +50,19 @@ def generate(model: StemModel | str = "lite", seconds: float = 6.0, n: int = 1, 
         InputError: no time or no bands, an unknown model or method, settings that make no sense, a tempo or a metre
             for a model that hears no click, or a metre where nobody is to count.
     """
+    made = generated(model, seconds, n, seed, method, steps, progress, sketcher, tempo, metre, **settings)
+    first = next(made)
+    bands = torch.empty(n, *first.shape)
+    bands[0] = first
+    for i, band in enumerate(made, 1):
+        bands[i] = band
+    return bands
+
+
+def generated(model: StemModel | str = "lite", seconds: float = 6.0, n: int = 1, seed: int = 0, method: str = "ode",
+              steps: int | None = None, progress: bool = False, sketcher: StemModel | str | None = None,
+              tempo: float | None = None, metre: int | None = None, **settings) -> Iterator[Tensor]:
+    """The bands of `generate` one by one, as they are made: (S, T) each. Arguments and errors are the same."""
     if n < 1 or seed < 0 or not 0.1 <= seconds < float("inf"):
         raise InputError(f"{n} bands of {seconds} s with seed {seed} cannot be made: at least one, of a tenth of a "
                          "second or longer, and a seed of 0 or more")
@@ -66,7 +79,6 @@ def generate(model: StemModel | str = "lite", seconds: float = 6.0, n: int = 1, 
         raise InputError("a tempo of 0 means that nobody counts: then there is no metre")
     S, T = len(model.stems), round(seconds * model.sample_rate)
     shape = (1, S, *picture_shape(model, T))
-    bands = torch.empty(n, S, T)
     denoise, sketching = Windowed(model), Windowed(sketcher) if sketcher else None
     total = chosen.evaluations * denoise.evaluations(1, shape[-1])
     with tqdm(total=n * (total + _evaluations(sketching, shape[-1])), desc="generating", unit="batch",
@@ -81,8 +93,7 @@ def generate(model: StemModel | str = "lite", seconds: float = 6.0, n: int = 1, 
                 count = counted(sketching.model, shape[-1], generator, tempo, metre)
                 told = partial(denoise, sketch=draw(sketching, shape[-1], generator, count))
             states = methods.conditional(told, shape, chosen, generator=generator, device=model.device)
-            bands[i] = from_picture(sampling.end(states)[0], model, T)
-    return bands
+            yield from_picture(sampling.end(states)[0], model, T)
 
 
 def pair(sketcher: StemModel | str | None, model: StemModel) -> StemModel | None:

@@ -211,7 +211,11 @@ def mixture_known() -> Guidance:
 
 
 def total(x: Tensor, among: Sequence[int] | None) -> Tensor:
-    """Sum of the stems of x (B, S, ...) that are among those named: (B, ...)."""
+    """Sum of the stems of x (B, S, ...) that are among those named: (B, ...).
+
+    Raises:
+        InputError: they are not some of these stems.
+    """
     if among is None:
         return x.sum(1)
     if not among or not all(0 <= n < x.shape[1] for n in among):
@@ -233,7 +237,11 @@ def those(x: Tensor, among: Sequence[int] | None) -> Tensor:
 
 
 def constrain(x: Tensor, y: Tensor, k: int, among: Sequence[int] | None = None) -> Tensor:
-    """A copy of x (B, S, ...) in which stem k is y minus the sum of the others."""
+    """A copy of x (B, S, ...) in which stem k is y minus the sum of the others.
+
+    Raises:
+        InputError: there is no stem k among them.
+    """
     if k not in (range(x.shape[1]) if among is None else among):
         raise InputError(f"there is no stem {k} to constrain among {x.shape[1] if among is None else list(among)}")
     others = total(x, among) - x[:, k]

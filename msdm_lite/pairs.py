@@ -8,6 +8,7 @@ Chapter: `book/05-training.ipynb`.
 """
 
 import tempfile
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -16,7 +17,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from msdm_lite import __version__, device, folders, recorded, train, weights
+from msdm_lite import folders, recorded, train, weights
 from msdm_lite.crops import Augmentation, Crops
 from msdm_lite.diffusion import add_noise, error
 from msdm_lite.errors import InputError
@@ -122,6 +123,7 @@ def main(out: Path, steps: int = 250, preset: str = "lite", data: str = "all",
         raise InputError(f"there is no preset {preset!r} of pictures; there are {', '.join(PRESETS)}")
     if of == "widening" and data != "all":
         raise InputError("each widening says its own data: leave --data out")
+    begun = time.perf_counter()
     base = Recipe(preset=preset, data=data, steps=steps, seed=seed)
     reference = Model(PRESETS[preset])
     deviation = train.deviations(reference, songs_of(data, "train"))
@@ -129,8 +131,7 @@ def main(out: Path, steps: int = 250, preset: str = "lite", data: str = "all",
     found: dict[str, Any] = {
         **ABOUT[of],
         "errors": "1 is what the Wiener filter leaves; si_sdr_improvement: dB, mixture known, one evaluation",
-        "steps": steps, "batch": base.batch, "n": f"one run each, seed {seed}", "arms": {}, "device": "cpu",
-        "processor": device.processor(), "commit": recorded.commit(), "version": __version__,
+        "steps": steps, "batch": base.batch, "n": f"one run each, seed {seed}", "arms": {},
         "command": recorded.command("python", "-m", "msdm_lite.pairs", out=out, preset=preset, data=data, steps=steps,
                                     seed=seed, of=of if of != "training" else None)}
     for name, arm in (ARMS if of == "training" else WIDENINGS).items():
@@ -142,7 +143,7 @@ def main(out: Path, steps: int = 250, preset: str = "lite", data: str = "all",
             model: Any = weights.load(train.train(replace(base, **arm.recipe), folder, on="cpu", change=change), "cpu")
         arm.always(model)
         found["arms"][name] = {kind: judge(model, x, deviation) for kind, x in sets.items()}
-        recorded.save(found, out)
+        recorded.save(found | recorded.circumstances(None, begun), out)
         print(name, {kind: one["si_sdr_improvement"] for kind, one in found["arms"][name].items()})
 
 

@@ -26,6 +26,17 @@ def data_folder() -> Path:
     return packed if packed.is_dir() else PACKAGE.parent / "data"
 
 
+def sources() -> Path:
+    """The folder of shipped data where it is made: that of a checkout.
+
+    Raises:
+        InputError: this is an installation, whose data nobody could restore.
+    """
+    if data_folder().is_relative_to(PACKAGE):
+        raise InputError("what ships with this installation is not written over: name another folder with --out")
+    return data_folder()
+
+
 def data(*parts: str) -> Path:
     """The path of one shipped file, e.g. `data("clips", "clips.json")`.
 

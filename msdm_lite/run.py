@@ -1,6 +1,7 @@
 """The state of a training run, and its checkpoint. Chapter: `book/05-training.ipynb`."""
 
 import logging
+import pickle
 import shutil
 import time
 from dataclasses import asdict
@@ -54,13 +55,18 @@ class Run:
         """Go on from the checkpoint.
 
         Raises:
-            InputError: it is of another preset, of other stems, optimizer, start or sizes. What else its run had
-                otherwise is warned of.
+            InputError: it is damaged, or of another preset, of other stems, optimizer, start or sizes. What else its
+                run had otherwise is warned of.
         """
         self._written = self.saved.stat().st_mtime_ns
-        state = torch.load(self.saved, map_location="cpu", weights_only=True)
+        try:
+            state = torch.load(self.saved, map_location="cpu", weights_only=True)
+            said, self.step, self.seconds = state["recipe"], state["step"], state["seconds"]
+        except (RuntimeError, pickle.UnpicklingError, EOFError, KeyError, TypeError) as problem:
+            raise InputError(f"{self.saved} is damaged or no checkpoint ({type(problem).__name__}): without --resume "
+                             "the run begins anew, in another folder") from None
         now = asdict(self.recipe)
-        then = now | state["recipe"]  # a checkpoint of an earlier version may not say all
+        then = now | said  # a checkpoint of an earlier version may not say all
         for name in ("preset", "stems", "optimizer", "start"):
             if _said(then[name]) != _said(now[name]):
                 raise InputError(f"{self.saved} is of a run with --{name} {_said(then[name])}, not {_said(now[name])}")
@@ -73,7 +79,6 @@ class Run:
             raise InputError(f"{self.saved} holds a {self.recipe.preset} of other sizes than this version's")
         for mine, name in ((self.model, "model"), (self.average, "average"), (self.optimizer, "optimizer")):
             mine.load_state_dict(state[name])
-        self.step, self.seconds = state["step"], state["seconds"]
         self.start_clock()
 
     def still_there(self, resumed: bool) -> None:

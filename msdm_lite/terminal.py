@@ -31,6 +31,12 @@ def guarded(run: Callable[[], object]) -> int:
         print(f"msdm-lite: {problem.filename}: {problem.strerror}" if problem.filename else f"msdm-lite: {problem}",
               file=sys.stderr)
         return 2
+    except (MemoryError, RuntimeError) as problem:
+        if not (isinstance(problem, MemoryError) or "not enough memory" in str(problem)
+                or type(problem).__name__ == "OutOfMemoryError"):  # of torch, which is not loaded for this
+            raise
+        print("msdm-lite: out of memory: take shorter sounds, fewer at a time or a smaller model", file=sys.stderr)
+        return 2
     except KeyboardInterrupt:
         print("msdm-lite: interrupted", file=sys.stderr)
         return 130

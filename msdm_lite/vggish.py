@@ -28,7 +28,7 @@ def network() -> nn.Module:
     model = torchvggish.VGG(torchvggish.make_layers(), postprocess=False)
     try:
         found = torch.hub.load_state_dict_from_url(torchvggish.VGGISH_WEIGHTS, check_hash=True, weights_only=True,
-                                                   map_location="cpu")
+                                                   map_location="cpu", model_dir=str(resources.cache("vggish")))
     except (URLError, OSError, RuntimeError) as problem:
         raise MachineError(f"the weights of VGGish cannot be fetched from {torchvggish.VGGISH_WEIGHTS} ({problem})"
                            ) from None

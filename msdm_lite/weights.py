@@ -101,15 +101,18 @@ def load(name: str | Path = "lite", device: str = "auto") -> StemModel:
         raise InputError(f"{path} is not a safetensors file ({problem})") from None
     try:
         said = json.loads(meta["config"])
-        model = build((WaveConfig if said.get("front") == "wave" else Config).from_dict(said))
-        model.record = json.loads(meta.get("record", "{}"))
-    except (KeyError, TypeError, ValueError, AttributeError) as problem:
+        config = (WaveConfig if said.get("front") == "wave" else Config).from_dict(said)
+        with torch.device("meta"):  # its shapes alone: a file that names a giant is refused before it takes memory
+            own = build(config).state_dict()
+        history = json.loads(meta.get("record", "{}"))
+    except (KeyError, TypeError, ValueError, AttributeError, RuntimeError) as problem:
         raise InputError(f"{path} does not say which model it holds ({type(problem).__name__}: {problem})") from None
-    own = model.state_dict()
     odd = [key for key in own.keys() | tensors.keys()
            if key not in own or key not in tensors or own[key].shape != tensors[key].shape]
     if odd:
         raise InputError(f"{path}: {len(odd)} tensors do not fit the model it names, for example {sorted(odd)[0]}")
+    model = build(config)
+    model.record = history
     model.load_state_dict({key: value.to(own[key].dtype) for key, value in tensors.items()})
     return placed(model.eval().requires_grad_(False), pick(device))
 

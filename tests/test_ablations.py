@@ -3,6 +3,7 @@ import json
 import pytest
 
 from msdm_lite import ablations, evaluate, weights
+from msdm_lite.errors import InputError
 
 
 @pytest.fixture
@@ -40,6 +41,15 @@ def test_what_is_there_is_not_run_again(out):
     path.write_text(json.dumps(before | {"model_record": {"steps": 99}}))  # of other weights
     ablations.main(path, model)
     assert len(calls) == 6
+    ablations.main(path, model, seed=1)  # other noise
+    assert len(calls) == 9
+
+
+def test_what_is_there_and_is_no_result_is_left_alone(tmp_path):
+    (tmp_path / "notes.txt").write_text("no result")
+    with pytest.raises(InputError, match="holds no result"):
+        ablations.main(tmp_path / "notes.txt", "tiny")
+    assert (tmp_path / "notes.txt").read_text() == "no result"
 
 
 def test_an_arm_that_blows_up_is_a_finding_and_ends_nothing(out, monkeypatch, tmp_path):

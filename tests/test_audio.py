@@ -266,8 +266,3 @@ def test_what_cannot_be_saved(tmp_path, name, wave, says):
     with pytest.raises(InputError, match=says):
         audio.save(tmp_path / name, wave)
     assert not list(tmp_path.iterdir())
-
-
-def test_mixture_is_the_sum():
-    x = torch.randn(2, 4, 10)
-    assert torch.equal(audio.mixture(x), x[:, 0] + x[:, 1] + x[:, 2] + x[:, 3])

@@ -119,6 +119,22 @@ def test_bands_are_generated(tmp_path, model, capsys):
     assert len(audio.load(tmp_path / "bands" / "02" / "mix.wav")) == 11025
 
 
+def test_bands_that_are_made_are_kept_when_it_is_stopped(tmp_path, model, monkeypatch):
+    from msdm_lite import generation
+
+    real, made = generation.from_picture, []
+
+    def stopped(*args):
+        if made:
+            raise KeyboardInterrupt
+        made.append(1)
+        return real(*args)
+
+    monkeypatch.setattr(generation, "from_picture", stopped)
+    assert generate("--out", tmp_path / "bands", "--model", model, "--seconds", 0.5, "--n", 2, "--steps", 3) == 130
+    assert len(list((tmp_path / "bands" / "01").glob("*.wav"))) == 5 and not (tmp_path / "bands" / "02").exists()
+
+
 def test_settings_on_the_command_line_reach_the_method(tmp_path, model):
     song = stem(tmp_path, "song.wav")
     drums = stem(tmp_path, "drums.wav")

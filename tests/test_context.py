@@ -4,7 +4,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from msdm_lite import context
+from msdm_lite import context, weights
 from msdm_lite.bundle import Bundle
 from msdm_lite.errors import InputError
 from msdm_lite.model import Model, preset
@@ -56,3 +56,11 @@ def test_it_is_written_down(tmp_path):
     found = json.loads((tmp_path / "c.json").read_text())
     assert len(found["rows"]) == len(context.LEVELS) * 4 and found["n"] == 2
     assert all(0 < row["true"] < 3 for row in found["rows"])
+
+
+def test_what_cannot_be_measured_is_refused_before_it_is(tmp_path):
+    with pytest.raises(InputError, match="0 clips"):
+        context.main(tmp_path / "c.json", "tiny", clips=0)
+    duo = weights.save(small("bass", "drums"), tmp_path / "duo.safetensors", {})
+    with pytest.raises(InputError, match="bass, drums"):
+        context.main(tmp_path / "c.json", str(duo))

@@ -1,6 +1,7 @@
 import pytest
 
 from msdm_lite import resources
+from msdm_lite.cli import main
 from msdm_lite.errors import MachineError
 
 
@@ -19,3 +20,12 @@ def test_files_are_whole_or_not_there(tmp_path):
         one.write_text("1")
         other.write_text("2")
     assert (tmp_path / "a.json").read_text() == "1" and (tmp_path / "a.jsonl").read_text() == "2"
+
+
+def test_what_ships_with_an_installation_is_not_written_over(tmp_path, monkeypatch, capsys):
+    assert resources.sources() == resources.data_folder()  # of a checkout it is
+    (tmp_path / "_data").mkdir()
+    monkeypatch.setattr(resources, "PACKAGE", tmp_path)
+    for words in (["data", "compose"], ["data", "clips"], ["data", "card"], ["models", "--card"]):
+        assert main(words) == 2 and "--out" in capsys.readouterr().err
+    assert not list((tmp_path / "_data").iterdir())

@@ -62,3 +62,16 @@ def test_a_run_is_taken_up_as_it_was_begun(recipe, tmp_path, caplog):
                 train.train(replace(one, **change), tmp_path / "run", resume=True, progress=False)
     assert "is of a run with batch 4; from here on it is otherwise" in caplog.text
     assert "steps" not in caplog.text
+
+
+def test_a_damaged_checkpoint_is_one_line(recipe, tmp_path):
+    saved = train.train(replace(recipe, steps=1), tmp_path / "run", progress=False).parent / "checkpoint.pt"
+    whole = saved.read_bytes()
+    for content in (whole[: len(whole) // 2], b"", b"no checkpoint"):
+        saved.write_bytes(content)
+        with pytest.raises(InputError, match="damaged or no checkpoint"):
+            train.train(recipe, tmp_path / "run", resume=True, progress=False)
+        assert saved.read_bytes() == content
+    torch.save({"model": {}}, saved)
+    with pytest.raises(InputError, match="KeyError"):
+        train.train(recipe, tmp_path / "run", resume=True, progress=False)

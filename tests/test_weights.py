@@ -60,6 +60,10 @@ def test_files_that_hold_no_model(tmp_path, tiny):
     safetensors.torch.save_file(tensors, tmp_path / "other.safetensors", meta)
     with pytest.raises(InputError, match="do not fit"):
         weights.load(tmp_path / "other.safetensors")
+    giant = {"config": json.dumps(tiny.config.to_dict() | {"widths": [2**20] * len(tiny.config.widths)})}  # terabytes
+    safetensors.torch.save_file(tensors, tmp_path / "giant.safetensors", giant)
+    with pytest.raises(InputError, match="do not fit"):
+        weights.load(tmp_path / "giant.safetensors")
 
 
 def test_no_such_preset_or_device(tiny, tmp_path):
