@@ -184,7 +184,7 @@ def test_readme_names_the_two_commands():
 def test_nothing_is_left_over_and_no_path_of_one_machine():
     """In notebooks, pages and code. A path after a word is part of an address, and fine."""
     forbidden = re.compile(r"\bTO" r"DO\b|(?<![\w.~$}/-])/(?:work|root|home)/")
-    folders = [ROOT / name for name in ("book", "msdm_lite", "tests", "data", ".ci")]
+    folders = [ROOT / name for name in ("book", "msdm_lite", "tests", "data", "benchmarks", ".ci", ".github")]
     files = [*ROOT.glob("*.*"), ROOT / "Makefile", *(file for folder in folders for file in folder.rglob("*"))]
     for file in files:
         if file.suffix in (".ipynb", ".md", ".py", ".yml", ".toml", ".txt", ".html", "") and file.is_file():
