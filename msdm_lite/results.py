@@ -10,6 +10,7 @@ import json
 import math
 import random
 import shlex
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -57,6 +58,7 @@ COMMANDS = {
     "distance-generate": f"{DISTANCE} generate --model lite --sketch lite-sketch --n 300 --seed 0",
     "distance-generate-prior": f"{DISTANCE} generate --model lite --n 300 --seed 0",
     "distance-paint": f"{DISTANCE} paint --model lite --n 300 --seed 0",
+    "ablations": "python -m msdm_lite.ablations --model lite --clips band",
     "distance-accompany": f"{DISTANCE} accompany --model lite --n 300 --seconds 3 --seed 0",
     "separation-tiny": f"{SEPARATE} mixture-known --model tiny --clips band --steps 1 --seed 0",
     "separation-tiny-wiener": f"{SEPARATE} wiener --model tiny --clips band --steps 50 --seed 0",
@@ -66,10 +68,11 @@ COMMANDS = {
        for title, method in (("mixture-known", "mixture-known --model lite --steps 1"),
                              ("supervised", "mixture-known --model lite-supervised --steps 1"),
                              ("guided", "guided --model lite-guided --steps 20"), ("ideal-mask", "ideal-mask"))},
-    **{f"published-joint-{method}{title}":
-       f"{SEPARATE} {method} --model lite --clips band --steps {METHODS[method].steps} --seed 0 "
+    **{f"published-{which}-{method}{title}":
+       f"{SEPARATE} {method} --model {model} --clips band --steps {METHODS[method].steps} --seed 0 "
        f"--churn {METHODS[method].churn:g} --corrections {rounds}"
-       for method in ("dirac", "gaussian") for title, rounds in (("", 1), ("-corrected", METHODS[method].corrections))},
+       for which, model in (("joint", "lite"), ("independent", "lite-independent")) for method in ("dirac", "gaussian")
+       for title, rounds in (("", 1), ("-corrected", METHODS[method].corrections))},
     **{f"length-{model}-{seconds}": f"{SONGS} band --seed 0 --seconds {seconds} --method mixture-known --model {model} "
                                     "--steps 1"
        for model in ("lite", "lite-supervised") for seconds in LENGTHS},
@@ -87,7 +90,7 @@ def possible(name: str) -> bool:
     """Can it be made here? Some need the rendered corpus (`msdm-lite data build`), some the synthesizer itself."""
     if "msdm_lite.domain" in COMMANDS[name]:
         return importlib.util.find_spec("fluidsynth") is not None and find_library("fluidsynth") is not None
-    needs = any(word in COMMANDS[name] for word in ("--songs", "msdm_lite.distance"))
+    needs = any(word in COMMANDS[name] for word in ("--songs", "msdm_lite.distance", "msdm_lite.pairs"))
     return not needs or all(song.ready for song in corpus.songs("test"))
 
 
@@ -144,8 +147,12 @@ def make(names: Sequence[str] = (), everything: bool = False, progress: bool = T
     made = []
     for name in (bar := tqdm(wanted, unit="result", disable=not progress)):
         bar.set_description(name)
+        unfinished = resources.cache("results", f"{name}.json")  # it stays if the command is stopped, and may go on
+        unfinished.parent.mkdir(parents=True, exist_ok=True)
+        run(name, unfinished)
         with resources.whole(place(name)) as scratch:
-            run(name, scratch)
+            shutil.copyfile(unfinished, scratch)
+        unfinished.unlink()
         made.append(place(name))
     return made
 

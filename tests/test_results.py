@@ -27,6 +27,7 @@ def folder(tmp_path, monkeypatch):
     script.write_text("import sys, json\nfrom pathlib import Path\n"
                       "Path(sys.argv[-1]).write_text(Path(__file__).with_name('next.json').read_text())\n")
     monkeypatch.setattr("msdm_lite.resources.data_folder", lambda: tmp_path)
+    monkeypatch.setenv("MSDM_LITE_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr(results, "COMMANDS", {"one": f"python {script}"})
     (tmp_path / "weights").mkdir()
     (tmp_path / "weights" / "lite.safetensors").symlink_to(real / "weights" / "lite.safetensors")
@@ -46,6 +47,20 @@ def test_missing_ones_are_made_and_kept(folder, capsys):
     assert recorded.result("one")["mean"] == 1.0  # what was there is still there
     with pytest.raises(InputError, match="there is no result 'two'"):
         results.make(["two"])
+    assert not list((folder / "cache").rglob("*.json"))
+
+
+def test_what_a_stopped_command_has_written_is_there_when_it_is_called_again(folder, monkeypatch):
+    """As an ablation: an arm a call, and an error until there are two."""
+    (folder / "arms.py").write_text("import json, pathlib, sys\nout = pathlib.Path(sys.argv[-1])\n"
+                                    "arms = json.loads(out.read_text())['arms'] + 1 if out.exists() else 1\n"
+                                    "out.write_text(json.dumps({'arms': arms}))\nsys.exit(arms < 2)\n")
+    monkeypatch.setattr(results, "COMMANDS", {"arms": f"python {folder / 'arms.py'}"})
+    with pytest.raises(InputError, match="arms: "):
+        results.make()
+    assert results.state("arms") == "missing"
+    results.make()
+    assert recorded.result("arms")["arms"] == 2
 
 
 def test_other_weights_make_a_result_stale(folder):
