@@ -1,7 +1,8 @@
 """VGGish, the embedding of published Frechet audio distances: 128 numbers for every 0.96 s.
 
-The network and its spectrogram are those of the library `torchvggish`. Its weights are fetched once, a file of tensors
-checked against the hash in its name; nothing in it is run. The figures of Mariani et al. (arXiv 2302.02257) use it.
+The network and its spectrogram are those of the library `torchvggish`. Its weights are fetched once into the cache, a
+file of tensors checked against the hash in its name; nothing in it is run. The figures of Mariani et al. (arXiv
+2302.02257) use it.
 Chapter: `book/10-measuring.ipynb`.
 """
 
@@ -10,6 +11,7 @@ from urllib.error import URLError
 
 import torch
 from torch import Tensor, nn
+from torch.torch_version import TorchVersion
 
 from msdm_lite import audio, resources
 from msdm_lite.errors import InputError, MachineError
@@ -22,9 +24,12 @@ def network() -> nn.Module:
     """(N, 1, 96, 64) spectrograms -> (N, 128), the last layer without its ReLU, as FAD is measured.
 
     Raises:
-        MachineError: `torchvggish` is not installed, or the weights cannot be fetched.
+        MachineError: `torchvggish` is not installed, PyTorch is older than 2.6, or the weights cannot be fetched.
     """
     torchvggish = resources.library("torchvggish.torchvggish")
+    if TorchVersion(torch.__version__) < "2.6":
+        raise MachineError("the weights of VGGish want PyTorch 2.6 or newer: an older one can be made to run what a "
+                           "file of tensors hides")
     model = torchvggish.VGG(torchvggish.make_layers(), postprocess=False)
     try:
         found = torch.hub.load_state_dict_from_url(torchvggish.VGGISH_WEIGHTS, check_hash=True, weights_only=True,

@@ -1,5 +1,6 @@
 """VGGish through its library, with random weights: the true ones are not on every machine."""
 
+import sys
 from urllib.error import URLError
 
 import pytest
@@ -41,6 +42,7 @@ def test_windows_of_a_second_become_points_as_the_library_makes_them(weights):
         want = plain(vggish_input.waveform_to_examples(heard, 16000).detach())
     torch.testing.assert_close(got[1].clamp(min=0), want)
     assert asked["check_hash"] and asked["weights_only"]
+    assert asked["model_dir"] == str(vggish.resources.cache("vggish"))
 
 
 def test_what_cannot_be_embedded(weights, monkeypatch):
@@ -54,7 +56,10 @@ def test_what_cannot_be_embedded(weights, monkeypatch):
     vggish.network.cache_clear()
     with pytest.raises(MachineError, match="cannot be fetched"):
         vggish.embed(torch.zeros(1, 22050))
-    import sys
+    with monkeypatch.context() as older:
+        older.setattr(torch, "__version__", "2.5.1+cpu")
+        with pytest.raises(MachineError, match=r"2\.6 or newer"):
+            vggish.embed(torch.zeros(1, 22050))
     monkeypatch.setitem(sys.modules, "torchvggish.torchvggish", None)
     with pytest.raises(MachineError, match="pip install torchvggish"):
         vggish.embed(torch.zeros(1, 22050))
