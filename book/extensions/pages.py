@@ -46,7 +46,8 @@ def to_pages(app, doctree, page) -> None:
             reference["refuri"] = app.builder.get_relative_uri(page, other) + (f"#{anchor}" if anchor else "")
 
 
-STYLE = "<style>code.literal, dl.py, dl.field-list { overflow-wrap: anywhere }</style>"
+STYLE = ("<style>code.literal, dl.py, dl.field-list { overflow-wrap: anywhere } "
+         "code.literal span.pre { white-space: normal }</style>")
 
 
 def with_names_that_break(app, page, template, context, doctree) -> None:
