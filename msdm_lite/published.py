@@ -22,8 +22,8 @@ FAD = {"joint model": 6.55, "model of mixtures": 6.67}  # of generated mixtures,
 # 32 listeners, scale to 10: (quality, coherence)
 LISTENING = {"joint model": (6.51, 6.35), "model of mixtures": (6.15, 5.67)}
 SECONDS = {"joint": 4.6, "independent": 18.4, "Demucs": 0.11}  # for 12 s of music, on an A6000
-# Of mixes in which these players were made and the others given, VGGish. All are
-# second-hand: guitar, and bass, guitar, piano, as other texts quote them; the others recalled, and not checked
+# Of mixes in which these players were made and the others given, VGGish. All are second-hand:
+# guitar, and bass, guitar, piano, as other texts quote them; the others recalled, and not checked
 SUB_FAD = {
     "bass": 0.45, "drums": 1.09, "guitar": 0.11, "piano": 0.76, "bass, drums": 2.09, "bass, guitar": 1.00,
     "bass, piano": 2.32, "drums, guitar": 1.45, "drums, piano": 1.82, "guitar, piano": 1.65,

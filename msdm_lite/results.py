@@ -90,7 +90,7 @@ def possible(name: str) -> bool:
     """Can it be made here? Some need the rendered corpus (`msdm-lite data build`), some the synthesizer itself."""
     if "msdm_lite.domain" in COMMANDS[name]:
         return importlib.util.find_spec("fluidsynth") is not None and find_library("fluidsynth") is not None
-    needs = any(word in COMMANDS[name] for word in ("--songs", "msdm_lite.distance", "msdm_lite.pairs"))
+    needs = any(word in COMMANDS[name] for word in ("--songs", "msdm_lite.distance"))
     return not needs or all(song.ready for song in corpus.songs("test"))
 
 

@@ -221,6 +221,17 @@ def still(x, sigma, denoise):
     return torch.zeros_like(x)
 
 
+def listening():
+    """A guidance that moves nothing, and the list of the states and levels that it was shown."""
+    seen = []
+
+    def drift(x, sigma, denoise):
+        seen.append((x, sigma))
+        return torch.zeros_like(x)
+
+    return drift, seen
+
+
 def test_karras_has_the_exponent_of_the_paper_and_takes_others():
     assert karras(5, 0.1, 10.0) == karras(5, 0.1, 10.0, rho=7.0)
     assert karras(4, 1.0, 4.0, rho=1.0) == pytest.approx([4, 3, 2, 1, 0])  # 1 is linear
@@ -252,26 +263,17 @@ def test_churn_that_is_no_number_from_0_is_refused(sampler):
 
 def test_churn_raises_a_level_by_the_root_of_two_at_most():
     """EDM, algorithm 2: min(S_churn / N, sqrt(2) - 1)."""
-    levels = []
-
-    def listen(x, sigma, denoise):
-        levels.append(sigma[0].item())
-        return torch.zeros_like(x)
-
+    listen, seen = listening()
     last(euler(torch.zeros(1, 2).double(), [1.0, 0.5, 0.0], listen, halved, churn=1000.0))
-    assert levels == pytest.approx([2**0.5, 0.5 * 2**0.5])
+    assert [sigma[0].item() for _, sigma in seen] == pytest.approx([2**0.5, 0.5 * 2**0.5])
 
 
 @pytest.mark.parametrize("name", SAMPLERS)
 def test_every_item_is_told_the_level_in_the_precision_of_its_state(name):
-    seen = []
-
-    def listen(x, sigma, denoise):
-        seen.append(sigma)
-        return torch.zeros_like(x)
-
+    listen, seen = listening()
     next(SAMPLERS[name](torch.zeros(3, 2).double(), [0.3, 0.1], listen, halved))
-    assert seen[0].dtype == torch.float64 and seen[0].tolist() == [0.3] * 3
+    _, sigma = seen[0]
+    assert sigma.dtype == torch.float64 and sigma.tolist() == [0.3] * 3
 
 
 def test_the_level_lies_where_the_state_lies():
@@ -297,21 +299,16 @@ def test_no_noise_that_is_added_moves_a_known_mixture(sampler):
 
 @pytest.mark.parametrize("name", SAMPLERS)
 def test_what_is_held_is_put_back_with_noise_of_the_level_and_shape(name):
-    seen = []
-
-    def listen(x, sigma, denoise):
-        seen.append(x)
-        return torch.zeros_like(x)
-
     x, given = torch.zeros(3, 2).double(), torch.full((3, 2), 0.3).double()
     for known in (None, Known.the_mixture(x)):
-        seen.clear()
+        listen, seen = listening()
         next(SAMPLERS[name](x, [2.0, 1.0], listen, halved, known=known,
                             hold=Replacement(given, torch.tensor([False, True])),
                             generator=torch.Generator().manual_seed(4)))
         n = torch.randn(3, 2, generator=torch.Generator().manual_seed(4), dtype=torch.float64)
-        assert torch.allclose(seen[0][:, 1], 0.3 + 2.0 * project(n, known)[:, 1])
-        assert not seen[0][:, 0].any()  # the rest stays
+        shown, _ = seen[0]
+        assert torch.allclose(shown[:, 1], 0.3 + 2.0 * project(n, known)[:, 1])
+        assert not shown[:, 0].any()  # the rest stays
 
 
 @pytest.mark.parametrize("name", SAMPLERS)
