@@ -17,7 +17,8 @@ def train(out: Path, preset: str = "lite", data: str = "all", minutes: float | N
           cooldown: float = 0.3, gain_db: float = 2.0, silence: float = 0.04, remix: float = 0.0, detune: float = 50.0,
           variations: int = 0, programs: bool = True, transpose: bool = True, soundfonts: bool = True,
           balance: Literal["rms", "loudness"] = "rms", seed: int = 0, log_every: int = 50,
-          checkpoint_minutes: float = 5.0, compile: bool = False, workers: int = 1, device: str = "auto") -> None:
+          checkpoint_minutes: float = 5.0, compile: bool = False, workers: int = 1, resident: bool = False,
+          device: str = "auto") -> None:
     """Train a model on the corpus (`msdm-lite data build` makes it) or on your own stems. Can be killed and resumed.
 
     Several GPUs, machines: `torchrun --nproc_per_node 8 -m msdm_lite train` and these options; `accelerate launch` too.
@@ -26,7 +27,7 @@ def train(out: Path, preset: str = "lite", data: str = "all", minutes: float | N
         out: folder for the checkpoint, the log (JSON lines and TensorBoard) and, at the end, the weights.
         preset: lite or tiny; lite-single, for one stem, and lite-small, as large and for all; lite-supervised, which
             separates and does nothing else; lite-guided, for classifier-free guidance; lite-sketch; tiny-wave, of
-            waveforms; base or paper too, which want a GPU.
+            waveforms; large (lite, twice as wide), base or paper too, which want a GPU.
         data: band, composed or all training songs; or a folder of stems, Slakh2100 among them.
         minutes: how long to train, validation not counted; or say --steps.
         steps: how many steps to train.
@@ -52,8 +53,10 @@ def train(out: Path, preset: str = "lite", data: str = "all", minutes: float | N
         seed: of weights, crops and noise.
         log_every: steps between two lines of the log.
         checkpoint_minutes: between two checkpoints; each is followed by a validation.
-        compile: let torch.compile work on the network first.
+        compile: let torch.compile work on the denoiser first.
         workers: processes that read crops.
+        resident: copy all songs into the GPU's memory first (the corpus takes 8 GB of it) and cut crops there; for a
+            GPU that waits for its cores.
         device: auto, cpu or cuda.
     """
     from msdm_lite.recipe import Recipe
@@ -64,7 +67,7 @@ def train(out: Path, preset: str = "lite", data: str = "all", minutes: float | N
                     gain_db=gain_db, silence=silence, remix=remix, detune=detune, variations=variations,
                     programs=programs, transpose=transpose, soundfonts=soundfonts, balance=balance,
                     log_every=log_every)
-    path = run(recipe, out, resume, device, sys.stderr.isatty(), checkpoint_minutes, compile, workers)
+    path = run(recipe, out, resume, device, sys.stderr.isatty(), checkpoint_minutes, compile, workers, resident)
     if os.environ.get("RANK", "0") == "0":  # of several processes the first writes, and says so
         print(path)
 

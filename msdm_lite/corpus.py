@@ -52,10 +52,14 @@ def _notes(path: Path) -> str:
 
 @lru_cache(maxsize=4096)
 def _grid(path: Path) -> np.ndarray:
-    """The click of a MIDI file, read once a process."""
-    from msdm_lite import midi  # which needs mido
+    """The click of a MIDI file, found once and kept: reading the file takes a tenth of a second."""
+    kept = cache("clicks", f"{path.stem}-{_notes(path)}.npy")
+    if not kept.exists():
+        from msdm_lite import midi  # which needs mido
 
-    return click.grid(midi.read(path))
+        with whole(kept) as scratch, open(scratch, "wb") as file:
+            np.save(file, click.grid(midi.read(path)))
+    return np.load(kept)
 
 
 @dataclass(frozen=True)

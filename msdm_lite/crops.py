@@ -94,9 +94,9 @@ class Crops(Dataset):
     def __len__(self) -> int:
         return self.length
 
-    def _draw(self, rng: np.random.Generator) -> tuple[Track, int]:
+    def _draw(self, rng: np.random.Generator) -> tuple[int, int]:
         which = min(int(np.searchsorted(self.cumulative, rng.random(), "right")), len(self.tracks) - 1)
-        return self.tracks[which], int(rng.integers(max(self.lengths[which] - self.samples, 0) + 1))
+        return which, int(rng.integers(max(self.lengths[which] - self.samples, 0) + 1))
 
     def _read(self, track: Track, start: int, cents: float) -> np.ndarray:
         """(S, T) from `start` on, all stems out of tune by so many cents."""
@@ -106,24 +106,43 @@ class Crops(Dataset):
         heard = soxr.resample(track.read(start, int(self.samples * speed) + 16).T, speed, 1.0)
         return np.ascontiguousarray(heard[: self.samples].T, np.float32)
 
-    def __getitem__(self, index: int) -> dict:
+    def plan(self, index: int) -> dict:
+        """What item `index` is made of, before a sample is read.
+
+        For each stem the number of its track, `tracks` (S,), where it starts there, `starts` (S,), and its `gains`
+        (S,); by how many `cents` all are out of tune; the first track's `name` and `start`; its `click`, if asked for.
+
+        Raises:
+            IndexError: there is no such item.
+        """
         if not 0 <= index < self.length:
             raise IndexError(index)
         rng = np.random.default_rng((self.seed, 0, index))
         change = self.augmentation
-        track, start = self._draw(rng)
+        which, start = self._draw(rng)
         cents = change.detune * rng.uniform(-1, 1) * (rng.random() < 0.5) if change.detune else 0.0
-        crop = self._read(track, start, cents)
         gains = 10 ** (change.gain_db * rng.standard_normal(len(STEMS)) / 20)
         gains[rng.random(len(STEMS)) < change.silence] = 0
+        places = [(which, start)] * len(STEMS)
         remixed = rng.random() < change.remix
         if remixed:
-            for row in range(1, len(STEMS)):
-                other, place = self._draw(rng)
-                crop[row] = self._read(other, place, cents)[row]
-        stems = crop * gains[:, None].astype(np.float32)
-        item = {"stems": torch.from_numpy(stems), "name": track.name, "start": start}
-        return item | {"click": torch.from_numpy(self._click(track, start, cents, remixed))} if self.click_hop else item
+            places[1:] = [self._draw(rng) for _ in STEMS[1:]]
+        tracks, starts = np.array(places).T
+        track = self.tracks[which]
+        plan = {"name": track.name, "start": start, "tracks": tracks, "starts": starts, "cents": cents,
+                "gains": gains.astype(np.float32)}
+        return plan | {"click": self._click(track, start, cents, remixed)} if self.click_hop else plan
+
+    def __getitem__(self, index: int) -> dict:
+        plan = self.plan(index)
+        which, start, cents = plan["tracks"][0], plan["start"], plan["cents"]
+        crop = self._read(self.tracks[which], start, cents)
+        for row, (other, place) in enumerate(zip(plan["tracks"], plan["starts"], strict=True)):
+            if (other, place) != (which, start):
+                crop[row] = self._read(self.tracks[other], int(place), cents)[row]
+        stems = crop * plan["gains"][:, None]
+        item = {"stems": torch.from_numpy(stems), "name": plan["name"], "start": start}
+        return item | {"click": torch.from_numpy(plan["click"])} if self.click_hop else item
 
     def _click(self, track: Track, start: int, cents: float, remixed: bool) -> np.ndarray:
         """(4, places): zeros for what has none, and for strangers who were put together."""

@@ -79,8 +79,12 @@ def pick(name: str = "auto") -> "torch.device":
 
 
 @once
-def processor() -> str:
-    """The name of this machine's processor, for records."""
+def processor(kind: str = "cpu") -> str:
+    """The name of this machine's processor, or of its GPU ("cuda"), for records."""
+    if kind == "cuda":
+        import torch
+
+        return torch.cuda.get_device_name()
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
         return next(line.split(":")[1].strip() for line in lines if line.startswith("model name"))

@@ -53,6 +53,7 @@ class Config:
 
 PRESETS = {
     "lite": Config("lite", sketch=GROUPS),
+    "large": Config("large", widths=(128, 192, 256, 384), told=512, sketch=GROUPS),  # lite, twice as wide: for a GPU
     "lite-sketch": Config("lite-sketch", frames=128, bands=((96, 2),), widths=(64, 128, 192), blocks=(2, 2, 2),
                           task="sketch", sketch=GROUPS, fold_frames=4, click=True),
     "lite-single": Config("lite-single", widths=(32, 48, 64, 96), told=128),  # four of these are as large as one lite

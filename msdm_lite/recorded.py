@@ -50,7 +50,8 @@ def circumstances(model: StemModel | None, begun: float, sketcher: StemModel | N
     def brief(model: StemModel) -> dict:
         return {k: model.record.get(k) for k in ("steps", "minutes", "commit")}
 
-    return {"device": model.device.type if model else "cpu", "processor": device.processor(),
+    kind = model.device.type if model else "cpu"
+    return {"device": kind, "processor": device.processor(kind),
             "wall_seconds": round(time.perf_counter() - begun, 1),
             "version": msdm_lite.__version__, "commit": commit(), "date": date.today().isoformat(),
             "model_record": brief(model) if model else {},

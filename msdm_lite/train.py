@@ -36,6 +36,7 @@ from msdm_lite.known import Known
 from msdm_lite.model import Config, build, preset
 from msdm_lite.recipe import Recipe, songs_of
 from msdm_lite.recorded import commit
+from msdm_lite.resident import Plans, Resident
 from msdm_lite.run import Run
 from msdm_lite.start import begin_with, continued
 from msdm_lite.validation import Validation, crop_samples, pictures
@@ -77,7 +78,7 @@ def interruptible() -> Iterator[list]:
 
 
 def train(recipe: Recipe, out: str | Path, resume: bool = False, on: str = "auto", progress: bool = True,
-          checkpoint_minutes: float = 5.0, compiled: bool = False, workers: int = 1,
+          checkpoint_minutes: float = 5.0, compiled: bool = False, workers: int = 1, resident: bool = False,
           change: Callable[[StemModel], object] | None = None) -> Path:
     """Train a model; writes checkpoint.pt, log.jsonl, tensorboard/ and the weights into `out`; returns their path.
 
@@ -85,8 +86,9 @@ def train(recipe: Recipe, out: str | Path, resume: bool = False, on: str = "auto
         resume: go on from the checkpoint in `out`.
         on: "auto", "cpu" or "cuda".
         checkpoint_minutes: time between checkpoints; each is followed by a validation, and the weights so far.
-        compiled: let torch.compile work on the network first.
+        compiled: let torch.compile work on the denoiser first.
         workers: processes that read crops, beside each process that trains.
+        resident: all songs are copied into the memory of the device first, and crops are cut there.
         change: for experiments: called with the new model before anything is learned.
 
     Raises:
@@ -123,17 +125,19 @@ def train(recipe: Recipe, out: str | Path, resume: bool = False, on: str = "auto
     if resume:
         run.restore()
     if compiled:
-        model.denoiser.net.compile()  # in place: names of weights stay
+        model.denoiser.compile()  # in place: names of weights stay
     objective, optimizer = accelerator.prepare(Objective(model), run.optimizer)
     crops = Crops(songs, crop_samples(model), 2**62, recipe.seed,
                   Augmentation(recipe.gain_db, recipe.silence, recipe.remix, recipe.detune),
                   model.config.bins if recipe.clicked else 0)
-    # Processes beside this one: the crops are there when the step wants them
-    loader = DataLoader(crops, recipe.batch,
+    here = Resident(songs, crop_samples(model), recipe.detune, accelerator.device) if resident else None
+    # Processes beside this one: the crops, or what they are made of, are there when the step wants them
+    loader = DataLoader(Plans(crops) if here else crops, recipe.batch,
                         sampler=Order(run.step, recipe, accelerator.process_index, accelerator.num_processes),
                         num_workers=workers, prefetch_factor=8, worker_init_fn=resources.ignore_interrupts,
                         pin_memory=accelerator.device.type == "cuda", persistent_workers=True)
-    batches = iter(loader)  # starts the workers, before the folder is claimed: they would hold it after a kill
+    loaded = iter(loader)  # starts the workers, before the folder is claimed: they would hold it after a kill
+    batches = ({**plan, "stems": here.cut(plan)} for plan in loaded) if here else loaded
     with contextlib.ExitStack() as held:
         journal = validate = None
         if main:
@@ -145,7 +149,7 @@ def train(recipe: Recipe, out: str | Path, resume: bool = False, on: str = "auto
         made = {"recipe": asdict(recipe), "songs": len(songs),
                 "hours_of_music": round(float(crops.lengths.sum()) / model.sample_rate / 3600, 2),
                 "device": accelerator.device.type, "processes": accelerator.num_processes,
-                "processor": device.processor(),
+                "processor": device.processor(accelerator.device.type),
                 "precision": "bfloat16" if accelerator.mixed_precision == "bf16" else "float32", "commit": commit(),
                 "command": asked.command(), **({"before": before} if before else {})}
 
@@ -258,11 +262,19 @@ def _next(batches: Iterator[dict]) -> dict:
         raise InputError(last.partition(": ")[2] if told else last) from None
 
 
+def _uncompiled() -> contextlib.AbstractContextManager:
+    """Nothing is compiled inside: for other batches than those of training it would take longer than they do."""
+    stance = getattr(torch.compiler, "set_stance", None)  # since PyTorch 2.6
+    return stance("force_eager") if stance else contextlib.nullcontext()
+
+
 def _judged(run: Run, validate: Validation, journal: Journal) -> dict:
     """Validation of the averaged weights and of the last ones, for the log; and of the average, for its record."""
     run.model.eval()
     found = validate(cast(StemModel, run.average.module))
+    with _uncompiled():
+        raw = validate(run.model)
     journal.note(run.step, run.seconds, **{f"val_{k}": v for k, v in found.items()},
-                 **{f"raw_{k}": v for k, v in validate(run.model).items()})
+                 **{f"raw_{k}": v for k, v in raw.items()})
     run.model.train()
     return {"steps": run.step, "minutes": round(run.seconds / 60, 1), "validation": found}
