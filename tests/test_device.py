@@ -46,3 +46,10 @@ def test_devices_by_name():
     assert device.pick("cpu").type == "cpu" and device.pick().type in ("cpu", "cuda")
     with pytest.raises(InputError, match="no device 'abacus'"):
         device.pick("abacus")
+
+
+def test_records_name_the_gpu_where_it_did_the_work(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda: "A GPU")
+    device.processor.cache_clear()
+    assert device.processor("cuda") == "A GPU" and device.processor() == device.processor("cpu") != "A GPU"
+    device.processor.cache_clear()

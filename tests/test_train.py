@@ -232,3 +232,19 @@ def test_a_run_killed_before_its_first_checkpoint_is_begun_again(recipe, tmp_pat
     (tmp_path / "run" / "log.jsonl").write_text('{"step": 3, "minutes": 0.1, "loss": 9.0}\n{"st')
     train.train(replace(recipe, steps=2), tmp_path / "run", progress=False)
     assert set(losses(tmp_path / "run")) == {1, 2}
+
+
+def test_validation_is_never_compiled(recipe, tmp_path, monkeypatch):
+    """Other batches than those of training would be compiled anew, which takes longer than they do."""
+    compiled = []
+
+    def counted(graph, inputs):  # a backend that compiles nothing and notes for which sizes it was asked
+        compiled.append([tuple(x.shape) for x in inputs if hasattr(x, "shape")])
+        return graph.forward
+
+    real = torch.nn.Module.compile
+    monkeypatch.setattr(torch.nn.Module, "compile", lambda self: real(self, backend=counted))
+    train.train(replace(recipe, steps=2, batch=2), tmp_path / "run", progress=False, compiled=True)
+    assert "raw_free_0.1" in lines(tmp_path / "run")[-1]  # the compiled model was validated
+    sizes = {shape[0] for shapes in compiled for shape in shapes if len(shape) == 4 and shape[1] == 4}
+    assert compiled and sizes == {2}
