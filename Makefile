@@ -15,7 +15,7 @@ MUTMUT := 3.8.1
 PAGE := build/_build/html/index.html
 CHAPTERS := $(patsubst book/%,build/chapters/%,$(wildcard book/[0-9]*.ipynb))
 PACKAGE := $(wildcard msdm_lite/*.py msdm_lite/*.html)
-SHIPPED := $(wildcard data/clips/* data/results/* data/weights/*)
+SHIPPED := $(wildcard data/clips/* data/results/* data/weights/* data/sounds/*)
 CARD := data/README.md data/weights/README.md $(wildcard data/pictures/*)
 PROSE := $(wildcard book/*.md book/*.bib book/figures/* book/extensions/*.py)
 

@@ -27,6 +27,7 @@ from msdm_lite.methods import METHODS
 SEPARATE = "msdm-lite evaluate --method"
 ONE = "--model lite --clips band --steps 20 --seed 0 --churn 5"  # one sample of the posterior
 SAMPLED = "--clips band --steps 50 --seed 0 --churn 10 --corrections 1"
+PRIOR = "--steps 50 --churn 10 --corrections 1"  # the same on songs
 SONGS = "msdm-lite evaluate --songs"
 DISTANCE = "python -m msdm_lite.distance --task"
 LENGTHS = (3, 6, 12, 30, 60, 120)  # seconds
@@ -67,6 +68,11 @@ COMMANDS = {
        for data in ("band", "composed")
        for title, method in (("mixture-known", "mixture-known --model lite --steps 1"),
                              ("supervised", "mixture-known --model lite-supervised --steps 1"),
+                             ("sample", "mixture-known --model lite --steps 20 --churn 5"),
+                             ("dirac", f"dirac --model lite {PRIOR}"),
+                             ("gaussian", f"gaussian --model lite {PRIOR}"),
+                             ("independent-dirac", f"dirac --model lite-independent {PRIOR}"),
+                             ("independent-gaussian", f"gaussian --model lite-independent {PRIOR}"),
                              ("guided", "guided --model lite-guided --steps 20"), ("ideal-mask", "ideal-mask"))},
     **{f"published-{which}-{method}{title}":
        f"{SEPARATE} {method} --model {model} --clips band --steps {METHODS[method].steps} --seed 0 "

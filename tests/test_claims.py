@@ -29,6 +29,15 @@ def test_differences_are_taken_clip_by_clip(recorded):
     assert claims.better("good", "bad", over=3.5)()[0] == claims.NO
 
 
+def test_songs_are_paired_like_clips(monkeypatch):
+    """Results of songs have no clips; Dirac on songs says on how many, and at how many levels."""
+    values = {"songs-band-dirac": 2.0, "songs-band-gaussian": 3.0}
+    monkeypatch.setattr("msdm_lite.recorded.result", lambda name: {
+        "songs": {f"{i}": [values[name] + i, float("nan")] for i in range(10)}, "n": 10, "settings": {"steps": 7}})
+    verdict, words = claims.dirac_on_songs("band")()
+    assert verdict == claims.NO and words == "-1.00 dB [-1.00, -1.00] (10 songs, 7 levels)"
+
+
 @pytest.mark.parametrize("interval, answer", [((1.0, 0.5, 1.5), "yes"), ((-1.0, -1.5, -0.5), "no"),
                                               ((0.1, -0.5, 0.7), claims.OPEN)])
 def test_a_question_is_answered_by_the_sign_of_its_interval(interval, answer):
