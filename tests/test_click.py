@@ -6,7 +6,7 @@ import pretty_midi
 import pytest
 import torch
 
-from msdm_lite import click, corpus, generation
+from msdm_lite import click, corpus, generation, midi
 from msdm_lite.crops import Augmentation, Crops
 from msdm_lite.errors import InputError
 
@@ -143,3 +143,15 @@ def test_a_band_plays_to_the_tempo_that_is_asked_for(painter, sketcher, told):
             heard(**settings)
     with pytest.raises(InputError, match="nobody would hear"):
         generation.generate(painter, 1.0, 1, steps=2, tempo=90)
+
+
+def test_the_click_of_a_song_is_found_once_and_kept(tmp_path, monkeypatch):
+    """Reading the notes takes a tenth of a second, which every loader would spend on every song."""
+    monkeypatch.setenv("MSDM_LITE_CACHE", str(tmp_path))
+    song, seconds = corpus.songs("train", "band")[0], np.array([0.0, 1.0, 30.0])
+    corpus._grid.cache_clear()
+    first = song.click(seconds)
+    monkeypatch.setattr(midi, "read", None)  # whoever reads now fails
+    corpus._grid.cache_clear()
+    assert np.array_equal(song.click(seconds), first) and len(list(tmp_path.rglob("*.npy"))) == 1
+    corpus._grid.cache_clear()
