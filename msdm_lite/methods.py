@@ -97,7 +97,7 @@ METHODS = {
                        1.0, 1e-4, 40.0, 2),
     "wiener": Method("the prior, its guess made to sum to the mixture by shares of a Wiener filter", "wiener", 30, 1.0,
                      1e-2, 30.0),
-    "pigdm": Method("the prior, and a likelihood through its Jacobian (PiGDM)", "pigdm", 30, 1.0, 1e-2, 30.0,
+    "pigdm": Method("the prior, and a likelihood through its Jacobian (PiGDM)", "pigdm", 50, 1.0, 1e-2, 10.0,
                     trust=1.0),
     "projdiff": Method("the prior, its guess moved in small steps on the mixture (ProjDiff)", "projdiff", 30, 1.0,
                        0.05),

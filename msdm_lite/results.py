@@ -42,6 +42,8 @@ COMMANDS = {
     "separation-mean-of-8": f"{SEPARATE} mixture-known {ONE} --samples 8",
     "separation-wiener": f"{SEPARATE} wiener --model lite --clips band --steps 50 --seed 0",
     "separation-wiener-mean": f"{SEPARATE} wiener --model lite --clips band --steps 20 --seed 0 --samples 3",
+    "separation-projdiff": f"{SEPARATE} projdiff --model lite --clips band --steps 30 --seed 0",
+    "separation-pigdm": f"{SEPARATE} pigdm --model lite --clips band --steps 50 --seed 0 --churn 10",
     "separation-drums-given": f"{SEPARATE} mixture-known --model lite --clips band --steps 1 --seed 0 --given drums",
     "separation-dirac-corrected": f"{SEPARATE} dirac --model lite {CORRECTED}",
     "separation-gaussian-corrected": f"{SEPARATE} gaussian --model lite {CORRECTED}",
@@ -84,6 +86,7 @@ COMMANDS = {
        for model in ("lite", "lite-supervised") for seconds in LENGTHS},
     **{f"domain-{model}": f"python -m msdm_lite.domain --model {model} --n 62 --seconds 12"
        for model in ("lite", "lite-supervised")},
+    "pairs-widening": "python -m msdm_lite.pairs --preset tiny --data all --steps 750 --seed 0 --of widening",
     "quality-evaluations": "python benchmarks/quality.py --clips 8 --most 50 --model lite --paper",
 }
 # What says where, when and how fast a result was made, and is not its content
@@ -96,6 +99,8 @@ def possible(name: str) -> bool:
     """Can it be made here? Some need the rendered corpus (`msdm-lite data build`), some the synthesizer itself."""
     if "msdm_lite.domain" in COMMANDS[name]:
         return importlib.util.find_spec("fluidsynth") is not None and find_library("fluidsynth") is not None
+    if "widening" in COMMANDS[name]:
+        return all(song.ready for fonts in (True, False) for song in corpus.songs(variations=1, soundfonts=fonts))
     needs = any(word in COMMANDS[name] for word in ("--songs", "msdm_lite.distance"))
     return not needs or all(song.ready for song in corpus.songs("test"))
 
