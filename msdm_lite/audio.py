@@ -23,6 +23,7 @@ from msdm_lite import folders
 from msdm_lite.errors import InputError
 
 STEMS = ("bass", "drums", "guitar", "piano")
+MIX = "mix"  # the one "stem" of a model that knows only what the others sum to
 SAMPLE_RATE = 22050
 STEM_RMS = 0.06  # every stem of the corpus plays at this level, so that none hides behind another
 SUBTYPES = {".wav": "FLOAT", ".flac": "PCM_24", ".ogg": "VORBIS"}  # what is written

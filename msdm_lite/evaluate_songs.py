@@ -4,6 +4,7 @@ Chapter: `book/10-measuring.ipynb`. Source of the published way: the code of Mar
 """
 
 import time
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
@@ -18,7 +19,7 @@ from msdm_lite.errors import InputError
 from msdm_lite.face import StemModel
 from msdm_lite.methods import named
 from msdm_lite.recipe import songs_of
-from msdm_lite.separation import separate
+from msdm_lite.separation import separate, separate_together
 
 
 def excerpt(track: Track, seconds: float | None, sample_rate: int) -> Tensor:
@@ -45,9 +46,26 @@ def separated(mixture: Tensor, model: StemModel, chunks: bool, **settings) -> Te
     return torch.cat([separate(piece, model, **settings) for piece in pieces], 1)
 
 
+def together(tracks: Sequence[Track], seconds: float | None, sample_rate: int, most: int
+             ) -> Iterator[tuple[list[Track], Tensor]]:
+    """Songs, in their order, with their stems (B, S, T): as many of one length as come in a row, and no more than most.
+    """
+    some: list[Track] = []
+    stems: list[Tensor] = []
+    for track in tracks:
+        one = excerpt(track, seconds, sample_rate)
+        if some and (len(some) == most or one.shape != stems[0].shape):
+            yield some, torch.stack(stems)
+            some, stems = [], []
+        some.append(track)
+        stems.append(one)
+    if some:
+        yield some, torch.stack(stems)
+
+
 def evaluate_songs(data: str = "band", model: str = "lite", method: str | None = None, steps: int | None = None,
                    seed: int = 0, n: int | None = None, seconds: float | None = 12.0, chunks: bool = False,
-                   on: str = "auto", progress: bool = True, **settings) -> dict:
+                   on: str = "auto", progress: bool = True, batch: int | None = None, **settings) -> dict:
     """SI-SDR improvement on the test songs, in both scorings, as a result that can be written and made again.
 
     Args:
@@ -57,12 +75,16 @@ def evaluate_songs(data: str = "band", model: str = "lite", method: str | None =
         n: how many songs, in order of name; all if None.
         seconds: of each, from its middle; all of it if None.
         chunks: separate segments one by one, as the paper does.
+        batch: how many songs of one length go through the model together, which changes nothing but the time; what
+            suits the device if None.
         settings: any field of `msdm_lite.methods.Method`, and `samples` of `separate`.
 
     Raises:
         InputError: no test songs, or such as are not rendered; an unknown method or model; settings of a method that
             has none; or songs shorter than what is asked.
     """
+    if batch is not None and batch < 1:
+        raise InputError(f"{batch} songs cannot go through a model together: one or more")
     if (n is not None and n < 1) or (seconds is not None and not 0 < seconds < float("inf")):
         raise InputError(f"{n} songs of {seconds} s cannot be scored: one song or more, and some of it")
     baseline = BASELINES.get(method or "")
@@ -78,16 +100,24 @@ def evaluate_songs(data: str = "band", model: str = "lite", method: str | None =
     must_be_rendered(tracks)
     begun = time.perf_counter()
     published, active, kept, windows = [], [], [], 0
-    for track in tqdm(tracks, desc=method or "default", unit="song", disable=not progress):
-        true = excerpt(track, seconds, rate)
-        found = baseline(true) if baseline else separated(true.sum(0), loaded, chunks, method=method, steps=steps,
-                                                          seed=seed, **settings)
-        both = scoring.improvements(found, true[:, : found.shape[1]], rate)
-        if len(both[0]):
-            windows += len(both[0])
-            published.append(both[0].mean(0))
-            active.append(both[1].nanmean(0))
-            kept.append(track)
+    most = 1 if not loaded or chunks or seconds is None else batch or (1 if loaded.device.type == "cpu" else 62)
+    chosen: dict[str, Any] = {"method": method, "steps": steps, **settings}
+    with tqdm(total=len(tracks), desc=method or "default", unit="song", disable=not progress) as bar:
+        for some, true in together(tracks, seconds, rate, most):
+            if baseline:
+                found = torch.stack([baseline(one) for one in true])
+            elif most > 1:
+                found = separate_together(true.sum(1), loaded, seed=seed, **chosen)
+            else:
+                found = torch.stack([separated(one.sum(0), loaded, chunks, seed=seed, **chosen) for one in true])
+            for track, one, stems in zip(some, found, true, strict=True):
+                both = scoring.improvements(one, stems[:, : one.shape[1]], rate)
+                if len(both[0]):
+                    windows += len(both[0])
+                    published.append(both[0].mean(0))
+                    active.append(both[1].nanmean(0))
+                    kept.append(track)
+            bar.update(len(some))
     names = [track.name for track in kept]
     if not names:
         raise InputError(f"{data} has no test song in which two stems play at once")

@@ -31,7 +31,7 @@ LOG = logging.getLogger("msdm_lite")
 @large_blocks_returned()
 def generate(model: StemModel | str = "lite", seconds: float = 6.0, n: int = 1, seed: int = 0, method: str = "ode",
              steps: int | None = None, progress: bool = False, sketcher: StemModel | str | None = None,
-             tempo: float | None = None, metre: int | None = None, **settings) -> Tensor:
+             tempo: float | None = None, metre: int | None = None, batch: int | None = None, **settings) -> Tensor:
     """n bands from noise: (n, S, T).
 
     Args:
@@ -44,13 +44,15 @@ def generate(model: StemModel | str = "lite", seconds: float = 6.0, n: int = 1, 
         tempo: beats per minute of the click that a sketcher hears, if it hears one; that of a training song, another
             for each band, if None; 0 if nobody is to count. The first beat of a bar is at the start.
         metre: beats in a bar of that click; four if None.
+        batch: how many go through the model together, which changes nothing but the time; what suits the device if
+            None.
         settings: any other field of `msdm_lite.methods.Method`.
 
     Raises:
         InputError: no time or no bands, an unknown model or method, settings that make no sense, a tempo or a metre
             for a model that hears no click, or a metre where nobody is to count.
     """
-    made = generated(model, seconds, n, seed, method, steps, progress, sketcher, tempo, metre, **settings)
+    made = generated(model, seconds, n, seed, method, steps, progress, sketcher, tempo, metre, batch, **settings)
     first = next(made)
     bands = torch.empty(n, *first.shape)
     bands[0] = first
@@ -61,8 +63,11 @@ def generate(model: StemModel | str = "lite", seconds: float = 6.0, n: int = 1, 
 
 def generated(model: StemModel | str = "lite", seconds: float = 6.0, n: int = 1, seed: int = 0, method: str = "ode",
               steps: int | None = None, progress: bool = False, sketcher: StemModel | str | None = None,
-              tempo: float | None = None, metre: int | None = None, **settings) -> Iterator[Tensor]:
+              tempo: float | None = None, metre: int | None = None, batch: int | None = None, **settings
+              ) -> Iterator[Tensor]:
     """The bands of `generate` one by one, as they are made: (S, T) each. Arguments and errors are the same."""
+    if batch is not None and batch < 1:
+        raise InputError(f"{batch} bands cannot go through a model together: one or more")
     if n < 1 or seed < 0 or not 0.1 <= seconds < float("inf"):
         raise InputError(f"{n} bands of {seconds} s with seed {seed} cannot be made: at least one, of a tenth of a "
                          "second or longer, and a seed of 0 or more")
@@ -78,22 +83,27 @@ def generated(model: StemModel | str = "lite", seconds: float = 6.0, n: int = 1,
     if tempo == 0 and metre is not None:
         raise InputError("a tempo of 0 means that nobody counts: then there is no metre")
     S, T = len(model.stems), round(seconds * model.sample_rate)
-    shape = (1, S, *picture_shape(model, T))
+    bins, L = picture_shape(model, T)
     denoise, sketching = Windowed(model), Windowed(sketcher) if sketcher else None
-    total = chosen.evaluations * denoise.evaluations(1, shape[-1])
-    with tqdm(total=n * (total + _evaluations(sketching, shape[-1])), desc="generating", unit="batch",
-              disable=not progress, leave=False) as bar:
+    most = batch or (1 if model.device.type == "cpu" else 16)
+    parts = [range(first, min(first + most, n)) for first in range(0, n, most)]
+    total = sum(chosen.evaluations * denoise.evaluations(len(part), L) + _evaluations(sketching, L, items=len(part))
+                for part in parts)
+    with tqdm(total=total, desc="generating", unit="batch", disable=not progress, leave=False) as bar:
         denoise.tick = bar.update
         if sketching:
             sketching.tick = bar.update
-        for i in range(n):
-            generator = torch.Generator().manual_seed(seed_of(seed, i))
+        for part in parts:
+            generators = [torch.Generator().manual_seed(seed_of(seed, i)) for i in part]
             told: Denoise = denoise
             if sketching:
-                count = counted(sketching.model, shape[-1], generator, tempo, metre)
-                told = partial(denoise, sketch=draw(sketching, shape[-1], generator, count))
-            states = methods.conditional(told, shape, chosen, generator=generator, device=model.device)
-            yield from_picture(sampling.end(states)[0], model, T)
+                counts = [counted(sketching.model, L, generator, tempo, metre) for generator in generators]
+                heard = [count for count in counts if count is not None]
+                told = partial(denoise, sketch=draw(sketching, L, generators, torch.cat(heard) if heard else None))
+            states = methods.conditional(told, (len(part), S, bins, L), chosen, generator=generators,
+                                         device=model.device)
+            for band in sampling.end(states):
+                yield from_picture(band, model, T)
 
 
 def pair(sketcher: StemModel | str | None, model: StemModel) -> StemModel | None:
@@ -139,22 +149,22 @@ def counted(sketcher: StemModel, frames: int, generator: torch.Generator, tempo:
     return click.steady(frames, hop, tempo, 4 if metre is None else metre, hop)[None].to(sketcher.device)
 
 
-def draw(sketching: Windowed, frames: int, generator: torch.Generator, count: Tensor | None = None,
+def draw(sketching: Windowed, frames: int, generators: Sequence[torch.Generator], count: Tensor | None = None,
          given: Tensor | None = None, stems: Sequence[int] = (), weight: float = 1.0) -> Tensor:
-    """A sketch (1, S, bands, frames) from noise, or around the stems that are given, by number, and how strictly.
+    """Sketches (B, S, bands, frames) from noise, or around the stems that are given, by number, and how strictly.
 
-    To a click (1, 4, frames), or to none.
+    One of each generator, to clicks (B, 4, frames), or to none.
     """
     model = sketching.model
     denoise: Denoise = sketching if count is None else partial(sketching, click=count)
-    shape = (1, len(model.stems), *model.denoiser.deviation.shape[1:], frames)
+    shape = (len(generators), len(model.stems), *model.denoiser.deviation.shape[1:], frames)
     states = methods.conditional(denoise, shape, SKETCHES["ode"].but(weight=weight), given=given, stems=stems,
-                                 generator=generator, device=model.device)
+                                 generator=generators, device=model.device)
     return sampling.end(states)
 
 
-def _evaluations(sketching: Windowed | None, frames: int, weight: float = 1.0) -> int:
-    return SKETCHES["ode"].but(weight=weight).evaluations * sketching.evaluations(1, frames) if sketching else 0
+def _evaluations(sketching: Windowed | None, frames: int, weight: float = 1.0, items: int = 1) -> int:
+    return SKETCHES["ode"].but(weight=weight).evaluations * sketching.evaluations(items, frames) if sketching else 0
 
 
 def method_for(model: StemModel, name: str | None = None, **settings) -> Method:
@@ -246,7 +256,7 @@ def accompany(given: Mapping[str, str | Path | Tensor], model: StemModel | str =
         if sketching:
             sketching.tick = bar.update
             heard = sketch(clean, model.config.sketch)
-            drawn = draw(sketching, clean.shape[-1], generator, None, heard, numbers, chosen.weight)
+            drawn = draw(sketching, clean.shape[-1], [generator], None, heard, numbers, chosen.weight)
             told = partial(denoise, sketch=drawn)
         states = methods.conditional(told, clean.shape, chosen, given=clean, stems=numbers, generator=generator)
         del clean  # the sampler has what it needs of it

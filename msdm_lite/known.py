@@ -6,7 +6,7 @@ is allowed. The noise is `sigma * project(n)`, never rescaled, so `score = (deno
 the subspace of what is unknown. Chapter: `book/07-separation.ipynb`; zero-sum noise is FLOSS's (arXiv 2505.16119).
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -53,11 +53,20 @@ class Known:
         return (~self.stems).to(like).reshape(*self.stems.shape, *[1] * (like.ndim - 2))
 
 
-def white(like: Tensor, generator: torch.Generator | None = None) -> Tensor:
+Noise = torch.Generator | Sequence[torch.Generator] | None  # one generator, or one for each item of a batch
+
+
+def white(like: Tensor, generator: Noise = None) -> Tensor:
     """White noise of unit variance, shaped like a tensor and beside it, by a generator that may be of another device.
 
-    So the same seed gives the same noise on a GPU as on a CPU.
+    So the same seed gives the same noise on a GPU as on a CPU. Of several generators, one an item (B, ...), each draws
+    what it would draw for its item alone; items that share one get the same noise, drawn once.
     """
+    if isinstance(generator, Sequence):
+        if len(generator) != len(like):
+            raise ValueError(f"{len(generator)} generators for {len(like)} items")
+        drawn = {one: white(like[:1], one) for one in dict.fromkeys(generator)}
+        return torch.cat([drawn[one] for one in generator])
     where = generator.device if generator else like.device
     return torch.randn(like.shape, generator=generator, device=where, dtype=like.dtype).to(like.device)
 

@@ -15,7 +15,7 @@ from msdm_lite import guidance, sampling
 from msdm_lite.errors import InputError
 from msdm_lite.guidance import Denoise
 from msdm_lite.imputation import Replacement
-from msdm_lite.known import Known, project, white
+from msdm_lite.known import Known, Noise, project, white
 from msdm_lite.projdiff import projdiff
 
 
@@ -130,7 +130,7 @@ def named(name: str, table: dict[str, Method] = METHODS, **settings) -> Method:
 def conditional(denoise: Denoise, shape: Sequence[int], method: Method, y: Tensor | None = None,
                 given: Tensor | None = None, stems: Sequence[int] = (), mask: Tensor | None = None,
                 variance: Tensor | None = None,
-                generator: torch.Generator | None = None,
+                generator: Noise = None,
                 device: torch.device | None = None) -> Generator[sampling.State, None, Tensor]:
     """The sampler, a generator of states, of whatever is asked of a denoiser.
 

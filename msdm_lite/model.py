@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from msdm_lite import wave
-from msdm_lite.audio import SAMPLE_RATE, STEMS
+from msdm_lite.audio import MIX, SAMPLE_RATE, STEMS
 from msdm_lite.diffusion import Denoiser, loss
 from msdm_lite.errors import InputError
 from msdm_lite.face import StemModel
@@ -58,6 +58,7 @@ PRESETS = {
                           task="sketch", sketch=GROUPS, fold_frames=4, click=True),
     "lite-single": Config("lite-single", widths=(32, 48, 64, 96), told=128),  # four of these are as large as one lite
     "lite-small": Config("lite-small", widths=(32, 48, 64, 96), told=128),  # of all stems, as large as one of them
+    "lite-mix": Config("lite-mix", stems=(MIX,)),  # one channel, the sum: what a joint model is held to
     "lite-supervised": Config("lite-supervised", task="separate"),
     "lite-guided": Config("lite-guided", task="guided"),
     "tiny": Config("tiny", widths=(32, 48, 64), blocks=(1, 1, 1), told=64, frames=48),
@@ -106,12 +107,17 @@ def preset(name: str, stems: Sequence[str] | None = None) -> Config | wave.WaveC
     """The configuration of that name, for all stems or for these alone.
 
     Raises:
-        InputError: no such preset, or a stem that is none or is named twice.
+        InputError: no such preset, a stem that is none or is named twice, or stems of a model of mixes.
     """
     known = PRESETS | wave.PRESETS
     if name not in known:
         raise InputError(f"there is no preset {name!r}; there are {', '.join(known)}")
-    config, stems = known[name], STEMS if stems is None else tuple(stems)
+    config = known[name]
+    if config.stems == (MIX,):
+        if stems is not None:
+            raise InputError(f"{name} learns what all stems sum to: it has none to choose from")
+        return config
+    stems = STEMS if stems is None else tuple(stems)
     if not stems or not set(stems) <= set(STEMS) or len(set(stems)) < len(stems):
         raise InputError(f"stems are some of {', '.join(STEMS)}, each once, and not {', '.join(stems) or 'none'}")
     stems = tuple(stem for stem in STEMS if stem in stems)

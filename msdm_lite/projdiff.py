@@ -13,12 +13,12 @@ from torch import Tensor
 
 from msdm_lite.errors import InputError
 from msdm_lite.guidance import Denoise
-from msdm_lite.known import white
+from msdm_lite.known import Noise, white
 from msdm_lite.sampling import State, check_levels
 
 
 def projdiff(y: Tensor, stems: int, sigmas: list[float], denoise: Denoise, rounds: int = 5, rate: float | None = None,
-             momentum: float = 0.5, generator: torch.Generator | None = None) -> Generator[State, None, Tensor]:
+             momentum: float = 0.5, generator: Noise = None) -> Generator[State, None, Tensor]:
     """Yields the estimate after each noise level: x and x0 are the same, clean stems that sum to the mixture.
 
     Args:

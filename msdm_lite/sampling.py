@@ -18,7 +18,7 @@ from torch import Tensor
 from msdm_lite.errors import InputError
 from msdm_lite.guidance import Denoise, Guidance
 from msdm_lite.imputation import Replacement
-from msdm_lite.known import Known, project, white
+from msdm_lite.known import Known, Noise, project, white
 
 
 @dataclass(frozen=True)
@@ -78,7 +78,7 @@ def _ramp(steps: int, low: float, high: float) -> Tensor:
 
 def euler(x: Tensor, sigmas: list[float], guidance: Guidance, denoise: Denoise, churn: float = 0.0,
           corrections: int = 1, known: Known | None = None, hold: Replacement | None = None,
-          generator: torch.Generator | None = None) -> Generator[State, None, Tensor]:
+          generator: Noise = None) -> Generator[State, None, Tensor]:
     """Euler steps with churn and correction steps, as the paper samples; yields the state after each noise level.
 
     Args:
@@ -99,7 +99,7 @@ def euler(x: Tensor, sigmas: list[float], guidance: Guidance, denoise: Denoise, 
 
 def heun(x: Tensor, sigmas: list[float], guidance: Guidance, denoise: Denoise, churn: float = 0.0,
          corrections: int = 1, known: Known | None = None, hold: Replacement | None = None,
-         generator: torch.Generator | None = None) -> Generator[State, None, Tensor]:
+         generator: Noise = None) -> Generator[State, None, Tensor]:
     """As `euler`, with a second evaluation at the end of each step, whose drift is averaged in: second order."""
     check_levels(sigmas, corrections, churn)
     return _churned(2, x, sigmas, guidance, denoise, churn, corrections, known, hold, generator)
@@ -107,7 +107,7 @@ def heun(x: Tensor, sigmas: list[float], guidance: Guidance, denoise: Denoise, c
 
 def _churned(order: int, x: Tensor, sigmas: list[float], guidance: Guidance, denoise: Denoise, churn: float,
              corrections: int, known: Known | None, hold: Replacement | None,
-             generator: torch.Generator | None) -> Generator[State, None, Tensor]:
+             generator: Noise) -> Generator[State, None, Tensor]:
     gamma = min(churn / (len(sigmas) - 1), 2**0.5 - 1)
     for sigma, following in pairwise(sigmas):
         n = hold.among(_fresh(x, known, generator)) if hold else None  # the same for all corrections
@@ -148,7 +148,7 @@ def _churned(order: int, x: Tensor, sigmas: list[float], guidance: Guidance, den
 
 def dpm_solver(x: Tensor, sigmas: list[float], guidance: Guidance, denoise: Denoise, churn: float = 0.0,
                corrections: int = 1, known: Known | None = None, hold: Replacement | None = None,
-               generator: torch.Generator | None = None) -> Generator[State, None, Tensor]:
+               generator: Noise = None) -> Generator[State, None, Tensor]:
     """DPM-Solver++(2M): second order with one evaluation a step, since it remembers the last estimate. For few steps.
 
     Arguments and errors as `euler`. It solves the ODE: there is no churn, and corrections would break its memory.
@@ -190,7 +190,7 @@ def check_levels(sigmas: list[float], corrections: int = 1, churn: float = 0.0, 
         raise InputError("DPM-Solver++ solves the ODE: it takes no churn and no corrections; euler does")
 
 
-def _fresh(x: Tensor, known: Known | None, generator: torch.Generator | None) -> Tensor:
+def _fresh(x: Tensor, known: Known | None, generator: Noise) -> Tensor:
     """White noise like x, in the shape of what is unknown."""
     return project(white(x, generator), known)
 

@@ -1,7 +1,7 @@
 """Separation of a mixture of any length: what `msdm-lite separate` calls. Chapter: `book/07-separation.ipynb`."""
 
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping
 from pathlib import Path
 
 import torch
@@ -117,22 +117,60 @@ def separate(source: str | Path | Tensor, model: StemModel | str = "lite", metho
     denoise = Windowed(model)
     shape = (1, S, *picture_shape(model, len(wave)))
     total = samples * chosen.evaluations * denoise.evaluations(1, shape[-1])
-    generator, mean = torch.Generator().manual_seed(seed), None
+
+    def start(generator: torch.Generator) -> Generator[sampling.State, None, Tensor]:
+        y = to_picture(wave, model, gain)[None]  # (1, bins, L)
+        clean = to_pictures(known, model, len(wave), gain) if known else None
+        return methods.conditional(denoise, shape, chosen, y, clean, list(known), variance=model.variance,
+                                   generator=generator)
+
     with tqdm(total=total, desc="separating", unit="batch", disable=not progress, leave=False) as bar:
         denoise.tick = bar.update
-        for _ in range(samples):
-            y = to_picture(wave, model, gain)[None]  # (1, bins, L)
-            clean = to_pictures(known, model, len(wave), gain) if known else None
-            states = methods.conditional(denoise, shape, chosen, y, clean, list(known), variance=model.variance,
-                                         generator=generator)
-            del y, clean  # the sampler has what it needs of them
-            one = sampling.end(states)[0]
-            mean = one if mean is None else mean.add_(one)
-            del states, one
-    assert mean is not None  # there was one sample at least
-    stems = from_picture(mean, model, len(wave), 1 / (gain * samples))
+        whole = _summed(start, samples, seed)[0]
+    stems = from_picture(whole, model, len(wave), 1 / (gain * samples))
     for n, one in known.items():  # to the last bit
         stems[n] = one
+    return stems
+
+
+def _summed(start: Callable[[torch.Generator], Generator[sampling.State, None, Tensor]], samples: int, seed: int
+            ) -> Tensor:
+    """The sum of so many samples, whose noise comes from one seed; `start` makes a sampler and holds none of it."""
+    generator = torch.Generator().manual_seed(seed)
+    whole = sampling.end(start(generator))
+    for _ in range(samples - 1):
+        whole.add_(sampling.end(start(generator)))
+    return whole
+
+
+@torch.no_grad()
+@large_blocks_returned()
+def separate_together(mixtures: Tensor, model: StemModel, method: str | None = None, steps: int | None = None,
+                      seed: int = 0, samples: int = 1, **settings) -> Tensor:
+    """Stems (B, S, T) of mixtures (B, T) of one length, to rounding what `separate` finds for each of them alone.
+
+    For GPUs, which one mixture leaves idle. All get the same noise, as each would by itself. Arguments and errors are
+    those of `separate`.
+    """
+    chosen = method_for(model, method, steps=steps, **settings)
+    if samples < 1 or mixtures.ndim != 2:
+        raise InputError(f"the mean of {samples} samples of mixtures (B, T) cannot be taken of {tuple(mixtures.shape)}")
+    check(mixtures, model)
+    B, T = mixtures.shape
+    levels = [loudness(wave, model.sample_rate // 4) for wave in mixtures]
+    heard = [i for i in range(B) if levels[i] >= 1e-12]  # what is silent has silent stems
+    stems = torch.zeros(B, len(model.stems), T)
+    if not heard:
+        return stems
+    denoise, shape = Windowed(model), (len(heard), len(model.stems), *picture_shape(model, T))
+    y = torch.stack([to_picture(mixtures[i], model, LEVEL / levels[i]) for i in heard])
+
+    def start(generator: torch.Generator) -> Generator[sampling.State, None, Tensor]:
+        return methods.conditional(denoise, shape, chosen, y, variance=model.variance,
+                                   generator=[generator] * len(heard))
+
+    for i, found in zip(heard, _summed(start, samples, seed), strict=True):
+        stems[i] = from_picture(found, model, T, levels[i] / (LEVEL * samples))
     return stems
 
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from msdm_lite import metrics, sampling, separation
-from msdm_lite.audio import STEMS
+from msdm_lite.audio import MIX, STEMS
 from msdm_lite.crops import Crops
 from msdm_lite.face import StemModel
 from msdm_lite.known import Known
@@ -20,10 +20,13 @@ from msdm_lite.recipe import songs_of
 def pictures(model: StemModel, crops: Tensor) -> Tensor:
     """Pictures (B, S, bins, frames) of the model's stems of crops (B, 4, T) that are two hops longer than they.
 
-    The frames that wrap around are cut off.
+    Of a model of mixes, of what all four sum to. The frames that wrap around are cut off.
     """
-    rows = [STEMS.index(stem) for stem in model.stems]
-    return model.transform.forward(crops[:, rows])[..., : model.config.frames]
+    if model.stems == (MIX,):
+        heard = crops.sum(1, keepdim=True)
+    else:
+        heard = crops[:, [STEMS.index(stem) for stem in model.stems]]
+    return model.transform.forward(heard)[..., : model.config.frames]
 
 
 def crop_samples(model: StemModel) -> int:

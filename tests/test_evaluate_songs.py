@@ -79,3 +79,28 @@ def test_songs_take_no_given_stems(slakh, capsys):
 def test_no_songs_or_nothing_of_them(settings):
     with pytest.raises(InputError, match="one song or more"):
         es.evaluate_songs("band", method="mixture", **settings)
+
+
+def test_songs_that_go_together_are_scored_as_each_alone(slakh):
+    """Also where one is shorter than what is asked: it goes by itself."""
+    song = slakh / "test" / "Track00002"
+    for file in song.iterdir():
+        sound, rate = soundfile.read(file)
+        soundfile.write(file, sound[: 9 * rate // 2], rate)
+    for seconds in (4.0, 12.0):
+        one, both = (es.evaluate_songs(str(slakh), "tiny", "dirac", 2, seconds=seconds, progress=False, batch=batch)
+                     for batch in (1, 2))
+        for name, figures in one["songs"].items():  # of dB
+            assert both["songs"][name] == pytest.approx(figures, abs=0.01)
+        assert one["command"] == both["command"] and one["settings"] == both["settings"]
+    sizes = [len(some) for some, _ in es.together(es.songs_of(str(slakh), "test"), 4.0, 22050, 2)]
+    mixed = [len(some) for some, _ in es.together(es.songs_of(str(slakh), "test"), 12.0, 22050, 2)]
+    assert sizes == [2] and mixed == [1, 1]
+
+
+def test_batches_that_make_no_sense(slakh, capsys):
+    with pytest.raises(InputError, match="one or more"):
+        es.evaluate_songs(str(slakh), "tiny", batch=0)
+    for flags in (["--whole"], ["--chunks"], ["--method", "mixture"]):
+        assert main(["evaluate", "--songs", str(slakh), "--batch", "2", *flags]) == 2
+        assert "--batch has no use here" in capsys.readouterr().err

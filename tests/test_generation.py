@@ -132,3 +132,16 @@ def test_a_sketcher_alone_makes_no_sound(sketcher):
         msdm_lite.generate(sketcher, 0.5, steps=2)
     with pytest.raises(InputError, match="no sound"):
         msdm_lite.separate(torch.randn(22050), sketcher)
+
+
+def test_bands_that_are_made_together_are_those_made_alone(tiny):
+    one, three = (msdm_lite.generate(tiny, 0.5, 5, 1, steps=3, batch=batch) for batch in (1, 3))
+    assert (one - three).abs().max() < 1e-3 * one.abs().max()
+    with pytest.raises(InputError, match="one or more"):
+        msdm_lite.generate(tiny, 0.5, batch=0)
+
+
+def test_sketches_that_are_made_together_are_those_made_alone(painter, sketcher):
+    """Each to the click of its own tempo."""
+    one, two = (msdm_lite.generate(painter, 0.5, 2, 1, steps=3, sketcher=sketcher, batch=batch) for batch in (1, 2))
+    assert (one - two).abs().max() < 1e-3 * one.abs().max()

@@ -1,3 +1,4 @@
+import pytest
 import torch
 
 from msdm_lite.known import Known, project, white
@@ -45,3 +46,20 @@ def test_noise_is_white_and_the_seed_s():
     assert not torch.equal(one, white(like, torch.Generator().manual_seed(2)))
     # a covariance from 10 000 values is known to 1/100; five of those are allowed
     assert torch.allclose(one.transpose(0, 1).flatten(1).cov(), torch.eye(3, dtype=torch.float64), atol=0.05)
+
+
+def test_each_item_gets_the_noise_of_its_own_generator():
+    """Alone or in a batch; and items that share a generator share its noise, drawn once."""
+    def seeded(seed):
+        return torch.Generator().manual_seed(seed)
+
+    alone = [white(torch.empty(1, 4, 30), seeded(seed)) for seed in (1, 2)]
+    one, other = seeded(1), seeded(2)
+    found = white(torch.empty(3, 4, 30), [one, other, one])
+    assert torch.equal(found, torch.cat([alone[0], alone[1], alone[0]]))
+    again = white(torch.empty(1, 4, 30), one)
+    expected = seeded(1)
+    white(torch.empty(1, 4, 30), expected)
+    assert torch.equal(again, white(torch.empty(1, 4, 30), expected))
+    with pytest.raises(ValueError, match="2 generators for 3 items"):
+        white(torch.empty(3, 4, 30), [one, other])

@@ -5,6 +5,7 @@ import msdm_lite
 from msdm_lite import evaluate, sampling
 from msdm_lite.errors import InputError
 from msdm_lite.methods import METHODS
+from msdm_lite.separation import separate, separate_together
 
 FEW = {"mixture-known": {}, "dirac": {"steps": 8, "corrections": 1}, "gaussian": {"steps": 8, "corrections": 1}}
 
@@ -121,3 +122,26 @@ def test_the_shipped_model_separates_a_held_out_song():
     got = msdm_lite.separate(stems.sum(0), "lite")
     gain = msdm_lite.metrics.si_sdr_improvement(got, stems)
     assert gain.nanmean() > 5 and error_db(got, stems.sum(0)) < -60
+
+
+@pytest.mark.parametrize("settings", [{"method": "mixture-known"}, {"method": "mixture-known", "samples": 2, "steps": 3},
+                                      {"method": "dirac", "steps": 3, "churn": 2.0, "corrections": 2},
+                                      {"method": "gaussian", "steps": 3, "churn": 2.0}, {"method": "wiener", "steps": 3},
+                                      {"method": "projdiff", "steps": 3}, {"method": "pigdm", "steps": 3}])
+def test_mixtures_that_go_together_come_out_as_each_alone(tiny, settings):
+    """The same noise, and gains of their own; to rounding, since the network adds up in another order."""
+    mixtures = torch.randn(3, 60000, generator=torch.Generator().manual_seed(0)) * torch.tensor([[0.1], [0.5], [0.0]])
+    together = separate_together(mixtures, tiny, seed=3, **settings)
+    alone = torch.stack([separate(one, tiny, seed=3, **settings) for one in mixtures])
+    assert together.shape == (3, 4, 60000) and not together[2].any()
+    assert (together - alone).abs().max() < 1e-3 * alone.abs().max()
+
+
+def test_what_cannot_go_together(tiny):
+    with pytest.raises(InputError, match="mixtures"):
+        separate_together(torch.randn(2000), tiny)
+    with pytest.raises(InputError, match="0 samples"):
+        separate_together(torch.randn(2, 4000), tiny, samples=0)
+    with pytest.raises(InputError, match="not finite"):
+        separate_together(torch.full((2, 4000), torch.nan), tiny)
+    assert not separate_together(torch.zeros(2, 4000), tiny).any()

@@ -1,0 +1,72 @@
+"""A joint model against a model of mixes: whose music is the nearer to real music? `python -m msdm_lite.mixes --out F`.
+
+The paper holds its joint model to one of the same network that learned the sums of the stems alone, and finds mixes of
+the two about as good (arXiv 2302.02257, section 5). So here: two networks that differ in their first and last layer,
+learned from the same crops in as many steps, neither told anything but the noise level. Each then makes as many mixes,
+which are held to test songs. Chapter: `book/10-measuring.ipynb`.
+"""
+
+import tempfile
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from msdm_lite import coherence, distance, folders, generation, recorded, train, weights
+from msdm_lite.errors import InputError
+from msdm_lite.recipe import Recipe
+from msdm_lite.terminal import script
+
+ARMS = {"joint": Recipe(preset="lite", shapes=(1.0, 0.0, 0.0, 0.0), sketched=0.0), "mixes": Recipe(preset="lite-mix")}
+
+
+def main(out: Path, steps: int = 2500, batch: int = 8, n: int = 300, seconds: float = 6.0, data: str = "band",
+         seed: int = 0, runs: Path | None = None, device: str = "auto", resident: bool = False,
+         compile: bool = False) -> None:
+    """Train both, make music with both, and write how far it is from real music.
+
+    Args:
+        out: the JSON file; written after each of the two.
+        steps: of training, of each.
+        batch: crops in a step.
+        n: how many mixes each makes, eight or more.
+        seconds: of each, three or more.
+        data: band, composed or all: what is learned, and what is to be come near to.
+        seed: of weights, crops and noise.
+        runs: folder of the two runs, of which one that was stopped goes on; a temporary one if not given.
+        device: auto, cpu or cuda.
+        resident: songs in the memory of the GPU, as for `msdm-lite train`.
+        compile: the networks are compiled first, as for `msdm-lite train`.
+    """
+    folders.writable_file(out)  # before the long work
+    if n < 8 or seconds < 3:
+        raise InputError(f"{n} mixes of {seconds:g} s: eight of three seconds are the least")
+    begun = time.perf_counter()
+    learned, test = (distance.cloud(distance.real(data, split, n, seconds, seed)[0]) for split in ("train", "test"))
+    found: dict[str, Any] = {
+        "what": "Frechet distance of musicnn embeddings of mixes to songs of the test split: made by a joint model, and "
+                "by one of the same network that learned mixes alone; neither was told anything but the noise level",
+        "data": data, "n": n, "settings": {"steps": steps, "batch": batch, "seconds": seconds}, "seed": seed,
+        "arms": {}, "command": recorded.command("python", "-m", "msdm_lite.mixes", steps=steps, batch=batch, n=n,
+                                                seconds=seconds, data=data, seed=seed, out=out)}
+    with tempfile.TemporaryDirectory() as scratch:
+        for name, arm in ARMS.items():
+            recipe = replace(arm, steps=steps, batch=batch, data=data, seed=seed)
+            folder = (runs or Path(scratch)) / name
+            path = folder / f"{recipe.preset}.safetensors"
+            if not path.exists() or weights.load(path, "cpu").record["steps"] < steps:
+                path = train.train(recipe, folder, (folder / "checkpoint.pt").exists(), device, compiled=compile,
+                                   resident=resident)
+            model = weights.load(path, device)
+            made = generation.generate(model, seconds, n, seed, progress=True)
+            one = distance.placed(made, learned, test, seed)
+            found["arms"][name] = one | {
+                "audible": coherence.audible(made).float().mean(0).tolist(),  # of each stem, or of the mix
+                "parameters": sum(p.numel() for p in model.parameters()),
+                **{key: model.record[key] for key in ("steps", "minutes", "processor", "validation")}}
+            recorded.save(found | recorded.circumstances(model, begun), out)
+            print(f"{name}: distance {one['made']['fad']:.1f}, training songs {one['train']['fad']:.1f}")
+
+
+if __name__ == "__main__":
+    script(main)

@@ -1,0 +1,54 @@
+import json
+from functools import partial
+
+import pytest
+import torch
+
+from msdm_lite import distance, generation, mixes
+from msdm_lite.audio import MIX
+from msdm_lite.errors import InputError
+from msdm_lite.model import build, preset
+from msdm_lite.validation import pictures
+
+
+def test_a_model_of_mixes_learns_what_the_stems_sum_to(generator):
+    model = build(preset("lite-mix"))
+    assert model.stems == (MIX,) and model.learned() and not model.learned(mixture=True) and not model.takes_sketch
+    crops = torch.randn(2, 4, (model.config.frames + 2) * 1024, generator=generator)
+    found = pictures(model, crops)
+    assert found.shape == (2, 1, 1024, model.config.frames)
+    joint = pictures(build(preset("tiny")), crops)
+    assert torch.allclose(found[..., : joint.shape[-1]], joint.sum(1, keepdim=True), atol=1e-4)
+    with pytest.raises(InputError, match="none to choose from"):
+        preset("lite-mix", ["drums"])
+
+
+def test_both_are_of_one_size():
+    """They differ in the first and the last layer and in nothing else."""
+    joint, mix = (sum(p.numel() for p in build(preset(arm.preset)).parameters()) for arm in mixes.ARMS.values())
+    assert mix == pytest.approx(joint, rel=0.02)
+
+
+def test_two_models_are_trained_and_held_to_the_same_songs(recipe, monkeypatch, tmp_path):
+    """On a folder of stems, with embeddings in the network's place that take a moment."""
+    monkeypatch.setattr(distance, "cloud", lambda bands, *_: torch.stack(
+        [bands.sum(1).std(1), bands.sum(1).abs().amax(1)], 1)[:, None].double())
+    real = {split: torch.rand(8, 4, 3 * 22050) - 0.5 for split in ("train", "test")}
+    monkeypatch.setattr(distance, "real", lambda data, split, *_: (real[split], [], []))
+    monkeypatch.setattr(generation, "generate", partial(generation.generate, steps=2))
+    out, runs = tmp_path / "mixes.json", tmp_path / "runs"
+    mixes.main(out, 2, 1, 8, 3.0, recipe.data, runs=runs, device="cpu")
+    found = json.loads(out.read_text())
+    assert list(found["arms"]) == ["joint", "mixes"] and found["device"] == "cpu"
+    joint, mix = found["arms"].values()
+    assert joint["steps"] == mix["steps"] == 2 and len(joint["audible"]) == 4 and len(mix["audible"]) == 1
+    assert joint["train"] == mix["train"] and joint["made"] != mix["made"]
+    before = {path: path.stat().st_mtime_ns for path in runs.rglob("*.safetensors")}
+    mixes.main(out, 2, 1, 8, 3.0, recipe.data, runs=runs, device="cpu")  # what is there is not learned again
+    assert {path: path.stat().st_mtime_ns for path in runs.rglob("*.safetensors")} == before and len(before) == 2
+    assert json.loads(out.read_text())["arms"]["mixes"]["made"] == mix["made"]
+
+
+def test_too_few_mixes_are_refused_at_once(tmp_path):
+    with pytest.raises(InputError, match="the least"):
+        mixes.main(tmp_path / "mixes.json", n=4)
