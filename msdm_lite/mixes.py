@@ -44,8 +44,8 @@ def main(out: Path, steps: int = 2500, batch: int = 8, n: int = 300, seconds: fl
     begun = time.perf_counter()
     learned, test = (distance.cloud(distance.real(data, split, n, seconds, seed)[0]) for split in ("train", "test"))
     found: dict[str, Any] = {
-        "what": "Frechet distance of musicnn embeddings of mixes to songs of the test split: made by a joint model, and "
-                "by one of the same network that learned mixes alone; neither was told anything but the noise level",
+        "what": "Frechet distance of musicnn embeddings of mixes to songs of the test split: made by a joint model, "
+                "and by one of the same network that learned mixes alone; both were told the noise level and no more",
         "data": data, "n": n, "settings": {"steps": steps, "batch": batch, "seconds": seconds}, "seed": seed,
         "arms": {}, "command": recorded.command("python", "-m", "msdm_lite.mixes", steps=steps, batch=batch, n=n,
                                                 seconds=seconds, data=data, seed=seed, out=out)}

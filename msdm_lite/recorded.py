@@ -25,6 +25,11 @@ def result(name: str) -> dict:
     return json.loads(resources.data("results", f"{name}.json").read_text())
 
 
+def there(name: str) -> bool:
+    """Is there a recorded result of that name?"""
+    return (resources.data_folder() / "results" / f"{name}.json").exists()
+
+
 def save(result: dict, path: str | Path) -> Path:
     """Write a result as JSON, whole or not at all."""
     path = Path(path)

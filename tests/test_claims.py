@@ -29,13 +29,21 @@ def test_differences_are_taken_clip_by_clip(recorded):
     assert claims.better("good", "bad", over=3.5)()[0] == claims.NO
 
 
-def test_songs_are_paired_like_clips(monkeypatch):
-    """Results of songs have no clips; Dirac on songs says on how many, and at how many levels."""
-    values = {"songs-band-dirac": 2.0, "songs-band-gaussian": 3.0}
+@pytest.mark.parametrize("band, composed, clips, outcome", [
+    (2.0, 1.0, 3.0, claims.YES), (2.0, -1.0, 3.0, claims.PARTLY), (2.0, None, 0.5, claims.YES),
+    (None, None, 1.0, claims.YES), (None, None, -1.0, claims.NO), (-2.0, 1.0, 1.0, claims.NO)])
+def test_songs_by_the_program_decide_and_the_others_may_disagree(monkeypatch, band, composed, clips, outcome):
+    """Songs at the paper's settings if they are on record so, else with fewer levels; none at all may be there."""
+    leads = {"published-band-joint": band, "songs-composed": composed, "published-joint": clips}
+    there = {f"{where}-{method}": lead * (method == "dirac") for where, lead in leads.items() if lead is not None
+             for method in ("dirac", "gaussian")}
+    monkeypatch.setattr("msdm_lite.recorded.there", there.__contains__)
     monkeypatch.setattr("msdm_lite.recorded.result", lambda name: {
-        "songs": {f"{i}": [values[name] + i, float("nan")] for i in range(10)}, "n": 10, "settings": {"steps": 7}})
-    verdict, words = claims.dirac_on_songs("band")()
-    assert verdict == claims.NO and words == "-1.00 dB [-1.00, -1.00] (10 songs, 7 levels)"
+        "songs": {f"{i}": [there[name] + i, float("nan")] for i in range(10)}, "n": 10,
+        "settings": {"steps": 150 if "published" in name else 50}})
+    verdict, words = claims.everywhere("joint", "dirac", "gaussian")()
+    assert verdict == outcome and words.count("dB") == len(there) / 2
+    assert ("songs by people, 50 levels" in words) == (composed is not None)
 
 
 @pytest.mark.parametrize("interval, answer", [((1.0, 0.5, 1.5), "yes"), ((-1.0, -1.5, -0.5), "no"),
@@ -45,7 +53,7 @@ def test_a_question_is_answered_by_the_sign_of_its_interval(interval, answer):
 
 
 def test_claims_say_under_which_conditions_they_were_tested():
-    assert "150" in claims.corrected("published-joint-dirac")()[1]
+    assert "150 levels" in claims.everywhere("joint", "dirac-corrected", "dirac")()[1]
     assert "as long taught" in claims.four_beat_one("dirac")()[1]
     assert "beat" in claims.one_model_does_both()[1]
 
@@ -68,13 +76,15 @@ def test_coherence_is_judged_by_onsets_and_pitch_classes(monkeypatch, onsets, ch
                                                 (-2.0, 1.0, claims.OPEN)])
 def test_as_good_wants_more_than_a_wide_interval(monkeypatch, low, high, outcome):
     monkeypatch.setattr(claims, "difference", lambda one, other: (0.0, low, high))
+    monkeypatch.setattr("msdm_lite.recorded.result", lambda name: {"n": 62})
     assert claims.keeps_up_with_supervised()[0] == outcome
 
 
 @pytest.mark.parametrize("gain, heard, beat, outcome", [(1.0, 1.0, 0.8, claims.YES), (1.0, 1.0, 0.3, claims.PARTLY),
                                                         (1.0, 0.5, 0.8, claims.NO), (-1.0, 1.0, 0.8, claims.NO)])
 def test_noise_is_no_generation(monkeypatch, gain, heard, beat, outcome):
-    found = {"mean": gain, "low": gain, "high": gain, "audible": {"all": heard}, "beat": {"ratio": beat}}
+    found = {"active": {"all": {"mean": gain, "low": gain, "high": gain}}, "n": 62, "audible": {"all": heard},
+             "beat": {"ratio": beat}}
     monkeypatch.setattr("msdm_lite.recorded.result", lambda name: found)
     assert claims.one_model_does_both()[0] == outcome
 

@@ -103,3 +103,15 @@ def test_a_check_finds_what_differs(folder, capsys):
     ({"a": float("nan"), "b": "x"}, "/a: 1.0 on record, nan now")])
 def test_differences(after, says):
     assert "; ".join(results.differences({"a": 1.0, "b": "x", "tolerance": 0.05}, after | {"tolerance": 0.05})) == says
+
+
+def test_what_took_a_gpu_seconds_is_not_checked_without_one(folder, monkeypatch):
+    (folder / "results").mkdir()
+    quick = {"mean": 1.0, "wall_seconds": 2, "device": "cuda"}
+    (folder / "results" / "one.json").write_text(json.dumps(quick))
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    with pytest.raises(InputError, match="no result on record took less"):
+        results.check()
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    (folder / "next.json").write_text(json.dumps(quick))
+    assert results.check() == {"one": []}
