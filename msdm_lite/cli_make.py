@@ -26,8 +26,8 @@ def train(out: Path, preset: str = "lite", data: str = "all", minutes: float | N
     Args:
         out: folder for the checkpoint, the log (JSON lines and TensorBoard) and, at the end, the weights.
         preset: lite or tiny; lite-single, for one stem, and lite-small, as large and for all; lite-supervised, which
-            separates and does nothing else; lite-guided, for classifier-free guidance; lite-sketch; tiny-wave, of
-            waveforms; large (lite, twice as wide), base or paper too, which want a GPU.
+            separates and does nothing else; lite-guided, for classifier-free guidance; lite-sketch; lite-mix, of what
+            all stems sum to; tiny-wave, of waveforms; large (lite, twice as wide), base or paper too, which want a GPU.
         data: band, composed or all training songs; or a folder of stems, Slakh2100 among them.
         minutes: how long to train, validation not counted; or say --steps.
         steps: how many steps to train.

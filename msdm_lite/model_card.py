@@ -23,6 +23,7 @@ PURPOSES = {
     "lite-guided": "all stems noisy, the mixture an extra input: for classifier-free guidance",
     "tiny": "small enough to be trained while one waits: for tests and the chapter on training",
     "tiny-wave": "the twin of tiny that works on waveforms: for the comparison of front ends",
+    "lite-mix": "one channel, what all stems sum to: what the bands of a joint model are measured against",
     "large": "lite at twice the width, for a GPU",
     "base": "waveforms, for a Colab GPU",
     "paper": "waveforms, as large as published",
