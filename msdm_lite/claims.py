@@ -263,7 +263,8 @@ def rows() -> list[list[str]]:
     """The table: claim, where it was made, the chapter that tests it, what came out, the figure."""
     found = []
     for claim in CLAIMS:
-        outcome, figure = claim.outcome()
+        outcome, words = claim.outcome()
+        figure = words.replace("; ", ";<br>")  # a line for each kind of music
         link = f"[{claim.chapter[:2]}]({claim.chapter}.ipynb)"
         found.append([claim.statement, claim.where, link, outcome, figure])
     return found
