@@ -71,11 +71,14 @@ COMMANDS = {
        for title, method in (("mixture-known", "mixture-known --model lite --steps 1"),
                              ("supervised", "mixture-known --model lite-supervised --steps 1"),
                              ("sample", "mixture-known --model lite --steps 20 --churn 5"),
+                             ("mean-of-8", "mixture-known --model lite --steps 20 --churn 5 --samples 8"),
+                             ("projdiff", "projdiff --model lite --steps 30"),
                              ("dirac", f"dirac --model lite {PRIOR}"),
                              ("gaussian", f"gaussian --model lite {PRIOR}"),
                              ("independent-dirac", f"dirac --model lite-independent {PRIOR}"),
                              ("independent-gaussian", f"gaussian --model lite-independent {PRIOR}"),
                              ("guided", "guided --model lite-guided --steps 20"), ("ideal-mask", "ideal-mask"))},
+    "songs-composed-pigdm": f"{SONGS} composed --seed 0 --seconds 12 --method pigdm --model lite --steps 50 --churn 10",
     **{f"published-{which}-{method}{title}":
        f"{SEPARATE} {method} --model {model} --clips band --steps {METHODS[method].steps} --seed 0 "
        f"--churn {METHODS[method].churn:g} --corrections {rounds}"
