@@ -18,6 +18,7 @@ from msdm_lite.device import large_blocks_returned
 from msdm_lite.errors import InputError
 from msdm_lite.face import StemModel
 from msdm_lite.guidance import Denoise
+from msdm_lite.known import Noise
 from msdm_lite.methods import GENERATIONS, IMPUTATIONS, SKETCHES, Method
 from msdm_lite.seeds import seed_of
 from msdm_lite.sketch import sketch
@@ -149,17 +150,18 @@ def counted(sketcher: StemModel, frames: int, generator: torch.Generator, tempo:
     return click.steady(frames, hop, tempo, 4 if metre is None else metre, hop)[None].to(sketcher.device)
 
 
-def draw(sketching: Windowed, frames: int, generators: Sequence[torch.Generator], count: Tensor | None = None,
+def draw(sketching: Windowed, frames: int, generator: Noise, count: Tensor | None = None,
          given: Tensor | None = None, stems: Sequence[int] = (), weight: float = 1.0) -> Tensor:
     """Sketches (B, S, bands, frames) from noise, or around the stems that are given, by number, and how strictly.
 
-    One of each generator, to clicks (B, 4, frames), or to none.
+    One of each generator, or of the only one, to clicks (B, 4, frames), or to none.
     """
     model = sketching.model
     denoise: Denoise = sketching if count is None else partial(sketching, click=count)
-    shape = (len(generators), len(model.stems), *model.denoiser.deviation.shape[1:], frames)
+    items = len(generator) if isinstance(generator, Sequence) else 1
+    shape = (items, len(model.stems), *model.denoiser.deviation.shape[1:], frames)
     states = methods.conditional(denoise, shape, SKETCHES["ode"].but(weight=weight), given=given, stems=stems,
-                                 generator=generators, device=model.device)
+                                 generator=generator, device=model.device)
     return sampling.end(states)
 
 
@@ -256,7 +258,7 @@ def accompany(given: Mapping[str, str | Path | Tensor], model: StemModel | str =
         if sketching:
             sketching.tick = bar.update
             heard = sketch(clean, model.config.sketch)
-            drawn = draw(sketching, clean.shape[-1], [generator], None, heard, numbers, chosen.weight)
+            drawn = draw(sketching, clean.shape[-1], generator, None, heard, numbers, chosen.weight)
             told = partial(denoise, sketch=drawn)
         states = methods.conditional(told, clean.shape, chosen, given=clean, stems=numbers, generator=generator)
         del clean  # the sampler has what it needs of it
