@@ -95,10 +95,17 @@ def about_three_decibels() -> Outcome:
         f"{pairs[1]:.2f} (joint), {pairs[2]:.2f} and {pairs[3]:.2f} (independent)")
 
 
-def on_songs(data: str, model: str, method: str) -> str:
-    """The name of a prior's separation of all test songs: as the paper samples, or with fewer levels if not so."""
-    published = f"published-{data}-{model}-{method}"
-    return published if recorded.there(published) else f"songs-{data}-{'' if model == 'joint' else f'{model}-'}{method}"
+def on_songs(data: str, model: str, *methods: str) -> list[str]:
+    """Names of a prior's separations of all test songs: as the paper samples, if all are on record so.
+
+    With fewer levels if not, so that all have as many; none if they are not on record that way either.
+    """
+    alone = "" if model == "joint" else f"{model}-"
+    for start in (f"published-{data}-{model}-", f"songs-{data}-{alone}"):
+        names = [f"{start}{method}" for method in methods]
+        if all(map(recorded.there, names)):
+            return names
+    return []
 
 
 def everywhere(model: str, one: str, other: str) -> Callable[[], Outcome]:
@@ -107,16 +114,15 @@ def everywhere(model: str, one: str, other: str) -> Callable[[], Outcome]:
     What the songs by the program say is the outcome. It is in part only, if songs by people or the clips do not agree.
     """
     def outcome() -> Outcome:
-        pairs = [([on_songs(data, model, method) for method in (one, other)], f"songs by {who}")
-                 for data, who in (("band", "the program"), ("composed", "people"))]
-        pairs.append(([f"published-{model}-{method}" for method in (one, other)], "clips"))
+        pairs = {f"songs by {who}": on_songs(data, model, one, other)
+                 for data, who in (("band", "the program"), ("composed", "people"))}
+        pairs["clips"] = [f"published-{model}-{method}" for method in (one, other)]
         found = []
-        for names, where in pairs:
-            if not all(map(recorded.there, names)):
-                continue
-            settings = [recorded.result(name)["settings"]["steps"] for name in names]
-            verdict, words = side(*difference(names[0], names[1]))
-            found.append((verdict, f"{words} ({recorded.result(names[0])['n']} {where}, {settings[0]} levels)"))
+        for where, names in pairs.items():
+            if names:
+                verdict, words = side(*difference(*names))
+                record = recorded.result(names[0])
+                found.append((verdict, f"{words} ({record['n']} {where}, {record['settings']['steps']} levels)"))
         first = found[0][0]
         agreed = all(verdict == first for verdict, _ in found)
         return PARTLY if first == YES and not agreed else first, "; ".join(words for _, words in found)

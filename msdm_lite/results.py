@@ -122,7 +122,7 @@ def place(name: str) -> Path:
 
 def state(name: str) -> str:
     """"missing", "stale" (made with other weights than those that ship) or "up to date"."""
-    if not place(name).exists():
+    if not recorded.there(name):
         return "missing"
     record = recorded.result(name)
     for model, kept in ((record.get("model"), "model_record"),
@@ -229,7 +229,7 @@ def check(count: int = 2, seconds: float = 300.0, seed: int | None = None, progr
     Raises:
         InputError: no result is so cheap, or one cannot be made any more.
     """
-    cheap = [name for name in COMMANDS if place(name).exists() and _quick(recorded.result(name), seconds)
+    cheap = [name for name in COMMANDS if recorded.there(name) and _quick(recorded.result(name), seconds)
              and possible(name)]
     if not cheap or count < 1:
         raise InputError(f"no result on record took less than {seconds:.0f} s")

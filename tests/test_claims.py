@@ -46,6 +46,15 @@ def test_songs_by_the_program_decide_and_the_others_may_disagree(monkeypatch, ba
     assert ("songs by people, 50 levels" in words) == (composed is not None)
 
 
+def test_no_method_is_held_to_another_with_other_levels(monkeypatch):
+    """Of one there are both, of the other the fewer levels alone: then both are those."""
+    there = {"published-band-joint-dirac", "songs-band-dirac", "songs-band-gaussian"}
+    monkeypatch.setattr("msdm_lite.recorded.there", there.__contains__)
+    assert claims.on_songs("band", "joint", "dirac", "gaussian") == ["songs-band-dirac", "songs-band-gaussian"]
+    assert claims.on_songs("band", "joint", "dirac") == ["published-band-joint-dirac"]
+    assert claims.on_songs("band", "independent", "dirac", "gaussian") == []
+
+
 @pytest.mark.parametrize("interval, answer", [((1.0, 0.5, 1.5), "yes"), ((-1.0, -1.5, -0.5), "no"),
                                               ((0.1, -0.5, 0.7), claims.OPEN)])
 def test_a_question_is_answered_by_the_sign_of_its_interval(interval, answer):
