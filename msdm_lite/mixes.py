@@ -6,6 +6,7 @@ learned from the same crops in as many steps, neither told anything but the nois
 which are held to test songs. Chapter: `book/10-measuring.ipynb`.
 """
 
+import json
 import tempfile
 import time
 from dataclasses import replace
@@ -33,7 +34,8 @@ def main(out: Path, steps: int = 2500, batch: int = 8, n: int = 300, seconds: fl
         seconds: of each, three or more.
         data: band, composed or all: what is learned, and what is to be come near to.
         seed: of weights, crops and noise.
-        runs: folder of the two runs, of which one that was stopped goes on; a temporary one if not given.
+        runs: folder of the two runs: one that was stopped goes on, and what was measured is kept; a temporary one if
+            not given.
         device: auto, cpu or cuda.
         resident: songs in the memory of the GPU, as for `msdm-lite train`.
         compile: the networks are compiled first, as for `msdm-lite train`.
@@ -58,14 +60,19 @@ def main(out: Path, steps: int = 2500, batch: int = 8, n: int = 300, seconds: fl
                 path = train.train(recipe, folder, (folder / "checkpoint.pt").exists(), device, compiled=compile,
                                    resident=resident)
             model = weights.load(path, device)
-            made = generation.generate(model, seconds, n, seed, progress=True)
-            one = distance.placed(made, learned, test, seed)
-            found["arms"][name] = one | {
-                "audible": coherence.audible(made).float().mean(0).tolist(),  # of each stem, or of the mix
-                "parameters": sum(p.numel() for p in model.parameters()),
-                **{key: model.record[key] for key in ("steps", "minutes", "processor", "validation")}}
+            asked = {"n": n, "seconds": seconds, "data": data, "seed": seed, "steps": model.record["steps"]}
+            measured = folder / "measured.json"  # so that a long run that was stopped goes on with the other arm
+            kept = json.loads(measured.read_text()) if measured.exists() else {}
+            if any(kept.get(key) != value for key, value in asked.items()):
+                made = generation.generate(model, seconds, n, seed, progress=True)
+                kept = asked | distance.placed(made, learned, test, seed) | {
+                    "audible": coherence.audible(made).float().mean(0).tolist(),  # of each stem, or of the mix
+                    "parameters": sum(p.numel() for p in model.parameters()),
+                    **{key: model.record[key] for key in ("minutes", "processor", "validation")}}
+                recorded.save(kept, measured)
+            found["arms"][name] = {key: value for key, value in kept.items() if key not in asked or key == "steps"}
             recorded.save(found | recorded.circumstances(model, begun), out)
-            print(f"{name}: distance {one['made']['fad']:.1f}, training songs {one['train']['fad']:.1f}")
+            print(f"{name}: distance {kept['made']['fad']:.1f}, training songs {kept['train']['fad']:.1f}")
 
 
 if __name__ == "__main__":

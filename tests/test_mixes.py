@@ -44,9 +44,15 @@ def test_two_models_are_trained_and_held_to_the_same_songs(recipe, monkeypatch, 
     assert joint["steps"] == mix["steps"] == 2 and len(joint["audible"]) == 4 and len(mix["audible"]) == 1
     assert joint["train"] == mix["train"] and joint["made"] != mix["made"]
     before = {path: path.stat().st_mtime_ns for path in runs.rglob("*.safetensors")}
-    mixes.main(out, 2, 1, 8, 3.0, recipe.data, runs=runs, device="cpu")  # what is there is not learned again
+    (runs / "mixes" / "measured.json").unlink()  # as if it had been stopped in the second arm
+    asked = []
+    generate = generation.generate
+    monkeypatch.setattr(generation, "generate", lambda *a, **k: asked.append(a) or generate(*a, **k))
+    mixes.main(out, 2, 1, 8, 3.0, recipe.data, runs=runs, device="cpu")  # what is there is not made again
     assert {path: path.stat().st_mtime_ns for path in runs.rglob("*.safetensors")} == before and len(before) == 2
-    assert json.loads(out.read_text())["arms"]["mixes"]["made"] == mix["made"]
+    assert json.loads(out.read_text())["arms"] == found["arms"] and len(asked) == 1
+    mixes.main(out, 2, 1, 9, 3.0, recipe.data, runs=runs, device="cpu")  # other mixes are
+    assert len(asked) == 3
 
 
 def test_too_few_mixes_are_refused_at_once(tmp_path):
