@@ -28,10 +28,10 @@ SEPARATE = "msdm-lite evaluate --method"
 ONE = "--model lite --clips band --steps 20 --seed 0 --churn 5"  # one sample of the posterior
 SAMPLED = "--clips band --steps 50 --seed 0 --churn 10 --corrections 1"
 PRIOR = "--steps 50 --churn 10 --corrections 1"  # the same on songs
+CORRECTED, TWICE = (prior.replace("--corrections 1", "--corrections 2") for prior in (SAMPLED, PRIOR))
 SONGS = "msdm-lite evaluate --songs"
 DISTANCE = "python -m msdm_lite.distance --task"
 LENGTHS = (3, 6, 12, 30, 60, 120)  # seconds
-CORRECTED = SAMPLED.replace("--corrections 1", "--corrections 2")  # twice the evaluations
 COMMANDS = {
     "oracle-convergence": "python -m msdm_lite.convergence --count 10000",
     "context-lite": "python -m msdm_lite.context --model lite --clips 24 --seed 0",
@@ -73,12 +73,15 @@ COMMANDS = {
                              ("sample", "mixture-known --model lite --steps 20 --churn 5"),
                              ("mean-of-8", "mixture-known --model lite --steps 20 --churn 5 --samples 8"),
                              ("projdiff", "projdiff --model lite --steps 30"),
+                             ("pigdm", "pigdm --model lite --steps 50 --churn 10"),
+                             ("wiener", "wiener --model lite --steps 50"),
                              ("dirac", f"dirac --model lite {PRIOR}"),
                              ("gaussian", f"gaussian --model lite {PRIOR}"),
                              ("independent-dirac", f"dirac --model lite-independent {PRIOR}"),
                              ("independent-gaussian", f"gaussian --model lite-independent {PRIOR}"),
+                             ("independent-dirac-corrected", f"dirac --model lite-independent {TWICE}"),
+                             ("independent-gaussian-corrected", f"gaussian --model lite-independent {TWICE}"),
                              ("guided", "guided --model lite-guided --steps 20"), ("ideal-mask", "ideal-mask"))},
-    "songs-composed-pigdm": f"{SONGS} composed --seed 0 --seconds 12 --method pigdm --model lite --steps 50 --churn 10",
     **{f"published-{which}-{method}{title}":
        f"{SEPARATE} {method} --model {model} --clips band --steps {METHODS[method].steps} --seed 0 "
        f"--churn {METHODS[method].churn:g} --corrections {rounds}"

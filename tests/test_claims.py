@@ -46,6 +46,18 @@ def test_songs_by_the_program_decide_and_the_others_may_disagree(monkeypatch, ba
     assert ("songs by people, 50 levels" in words) == (composed is not None)
 
 
+def test_what_was_sampled_as_the_paper_does_decides_before_what_was_not(monkeypatch):
+    leads = {"songs-band": -2.0, "published-joint": 1.0}
+    there = {f"{where}-{method}": lead * (method == "dirac") for where, lead in leads.items()
+             for method in ("dirac", "gaussian")}
+    monkeypatch.setattr("msdm_lite.recorded.there", there.__contains__)
+    monkeypatch.setattr("msdm_lite.recorded.result", lambda name: {
+        "songs": {f"{i}": [there[name]] for i in range(10)}, "n": 10,
+        "settings": {"steps": 150 if "published" in name else 50}})
+    verdict, words = claims.everywhere("joint", "dirac", "gaussian")()
+    assert verdict == claims.PARTLY and words.index("clips") < words.index("songs by the program")
+
+
 def test_no_method_is_held_to_another_with_other_levels(monkeypatch):
     """Of one there are both, of the other the fewer levels alone: then both are those."""
     there = {"published-band-joint-dirac", "songs-band-dirac", "songs-band-gaussian"}
