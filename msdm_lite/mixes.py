@@ -56,21 +56,22 @@ def main(out: Path, steps: int = 2500, batch: int = 8, n: int = 300, seconds: fl
             recipe = replace(arm, steps=steps, batch=batch, data=data, seed=seed)
             folder = (runs or Path(scratch)) / name
             path = folder / f"{recipe.preset}.safetensors"
+            measured = folder / "measured.json"  # so that a long run that was stopped goes on with the other arm
             if not path.exists() or weights.load(path, "cpu").record["steps"] < steps:
+                measured.unlink(missing_ok=True)  # it was of other weights
                 path = train.train(recipe, folder, (folder / "checkpoint.pt").exists(), device, compiled=compile,
                                    resident=resident)
             model = weights.load(path, device)
-            asked = {"n": n, "seconds": seconds, "data": data, "seed": seed, "steps": model.record["steps"]}
-            measured = folder / "measured.json"  # so that a long run that was stopped goes on with the other arm
+            asked = {"n": n, "seconds": seconds, "data": data, "seed": seed}
             kept = json.loads(measured.read_text()) if measured.exists() else {}
             if any(kept.get(key) != value for key, value in asked.items()):
                 made = generation.generate(model, seconds, n, seed, progress=True)
                 kept = asked | distance.placed(made, learned, test, seed) | {
                     "audible": coherence.audible(made).float().mean(0).tolist(),  # of each stem, or of the mix
                     "parameters": sum(p.numel() for p in model.parameters()),
-                    **{key: model.record[key] for key in ("minutes", "processor", "validation")}}
+                    **{key: model.record[key] for key in ("steps", "minutes", "processor", "validation")}}
                 recorded.save(kept, measured)
-            found["arms"][name] = {key: value for key, value in kept.items() if key not in asked or key == "steps"}
+            found["arms"][name] = {key: value for key, value in kept.items() if key not in asked}
             recorded.save(found | recorded.circumstances(model, begun), out)
             print(f"{name}: distance {kept['made']['fad']:.1f}, training songs {kept['train']['fad']:.1f}")
 

@@ -53,6 +53,9 @@ def test_two_models_are_trained_and_held_to_the_same_songs(recipe, monkeypatch, 
     assert json.loads(out.read_text())["arms"] == found["arms"] and len(asked) == 1
     mixes.main(out, 2, 1, 9, 3.0, recipe.data, runs=runs, device="cpu")  # other mixes are
     assert len(asked) == 3
+    (runs / "joint" / "lite.safetensors").unlink()
+    mixes.main(out, 2, 1, 9, 3.0, recipe.data, runs=runs, device="cpu")  # and those of weights that are new
+    assert len(asked) == 4
 
 
 def test_too_few_mixes_are_refused_at_once(tmp_path):
