@@ -18,6 +18,7 @@ from msdm_lite.errors import InputError
 from msdm_lite.recipe import Recipe
 from msdm_lite.terminal import script
 
+ANEW = 0.1  # of a distance: by how much it may differ where the same command learns anew, on another machine
 ARMS = {"joint": Recipe(preset="lite", shapes=(1.0, 0.0, 0.0, 0.0), sketched=0.0), "mixes": Recipe(preset="lite-mix")}
 
 
@@ -49,8 +50,9 @@ def main(out: Path, steps: int = 2500, batch: int = 8, n: int = 300, seconds: fl
         "what": "Frechet distance of musicnn embeddings of mixes to songs of the test split: made by a joint model, "
                 "and by one of the same network that learned mixes alone; both were told the noise level and no more",
         "data": data, "n": n, "settings": {"steps": steps, "batch": batch, "seconds": seconds}, "seed": seed,
-        "arms": {}, "command": recorded.command("python", "-m", "msdm_lite.mixes", steps=steps, batch=batch, n=n,
-                                                seconds=seconds, data=data, seed=seed, out=out)}
+        "arms": {}, "learning": {},
+        "command": recorded.command("python", "-m", "msdm_lite.mixes", steps=steps, batch=batch, n=n, seconds=seconds,
+                                    data=data, seed=seed, out=out)}
     with tempfile.TemporaryDirectory() as scratch:
         for name, arm in ARMS.items():
             recipe = replace(arm, steps=steps, batch=batch, data=data, seed=seed)
@@ -65,14 +67,21 @@ def main(out: Path, steps: int = 2500, batch: int = 8, n: int = 300, seconds: fl
             asked = {"n": n, "seconds": seconds, "data": data, "seed": seed}
             kept = json.loads(measured.read_text()) if measured.exists() else {}
             if any(kept.get(key) != value for key, value in asked.items()):
+                started = time.perf_counter()
                 made = generation.generate(model, seconds, n, seed, progress=True)
                 kept = asked | distance.placed(made, learned, test, seed) | {
                     "audible": coherence.audible(made).float().mean(0).tolist(),  # of each stem, or of the mix
                     "parameters": sum(p.numel() for p in model.parameters()),
-                    **{key: model.record[key] for key in ("steps", "minutes", "processor", "validation")}}
+                    **{key: model.record[key] for key in ("steps", "validation")}}
+                learning = {key: model.record[key] for key in ("minutes", "processor")}
+                kept["learning"] = learning | {"seconds": time.perf_counter() - started}
                 recorded.save(kept, measured)
-            found["arms"][name] = {key: value for key, value in kept.items() if key not in asked}
-            recorded.save(found | recorded.circumstances(model, begun), out)
+            found["arms"][name] = {key: value for key, value in kept.items() if key not in {*asked, "learning"}}
+            found["learning"][name] = kept["learning"]
+            distances = [arm["made"]["fad"] for arm in found["arms"].values()]
+            took = {"wall_seconds": sum(60 * one["minutes"] + one["seconds"] for one in found["learning"].values())}
+            recorded.save({**found, "tolerance": ANEW * max(distances), **recorded.circumstances(model, begun), **took},
+                          out)
             print(f"{name}: distance {kept['made']['fad']:.1f}, training songs {kept['train']['fad']:.1f}")
 
 

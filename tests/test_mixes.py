@@ -41,6 +41,8 @@ def test_two_models_are_trained_and_held_to_the_same_songs(recipe, monkeypatch, 
     found = json.loads(out.read_text())
     assert list(found["arms"]) == ["joint", "mixes"] and found["device"] == "cpu"
     joint, mix = found["arms"].values()
+    assert found["wall_seconds"] > sum(60 * one["minutes"] for one in found["learning"].values())
+    assert found["tolerance"] == pytest.approx(0.1 * max(joint["made"]["fad"], mix["made"]["fad"]))
     assert joint["steps"] == mix["steps"] == 2 and len(joint["audible"]) == 4 and len(mix["audible"]) == 1
     assert joint["train"] == mix["train"] and joint["made"] != mix["made"]
     before = {path: path.stat().st_mtime_ns for path in runs.rglob("*.safetensors")}
@@ -50,7 +52,9 @@ def test_two_models_are_trained_and_held_to_the_same_songs(recipe, monkeypatch, 
     monkeypatch.setattr(generation, "generate", lambda *a, **k: asked.append(a) or generate(*a, **k))
     mixes.main(out, 2, 1, 8, 3.0, recipe.data, runs=runs, device="cpu")  # what is there is not made again
     assert {path: path.stat().st_mtime_ns for path in runs.rglob("*.safetensors")} == before and len(before) == 2
-    assert json.loads(out.read_text())["arms"] == found["arms"] and len(asked) == 1
+    again = json.loads(out.read_text())
+    assert again["arms"] == found["arms"] and len(asked) == 1
+    assert again["learning"]["joint"] == found["learning"]["joint"]  # what a stopped run took is counted
     mixes.main(out, 2, 1, 9, 3.0, recipe.data, runs=runs, device="cpu")  # other mixes are
     assert len(asked) == 3
     (runs / "joint" / "lite.safetensors").unlink()

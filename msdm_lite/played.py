@@ -1,0 +1,91 @@
+"""What is left of a separation when people play: the guitar, and all others, in recordings and in songs of the corpus.
+
+`python -m msdm_lite.played --out FILE` scores the recordings of `msdm_lite.recordings`, which have two sources, and
+test songs by the program and by people in the same two. Beside each figure stands that of a mask which knows the
+sources, since music differs in how hard it is. It needs the rendered corpus (`msdm-lite data build`), and fetches the
+recordings. Chapter: `book/12-longer-and-stranger.ipynb`.
+"""
+
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from msdm_lite import baselines, corpus, folders, metrics, recorded, scoring, weights
+from msdm_lite.audio import SAMPLE_RATE, STEMS
+from msdm_lite.crops import Track, must_be_rendered
+from msdm_lite.errors import InputError
+from msdm_lite.evaluate_songs import excerpt
+from msdm_lite.face import StemModel
+from msdm_lite.recordings import ROWS, recordings
+from msdm_lite.separation import separate
+from msdm_lite.terminal import script
+
+GUITAR = STEMS.index("guitar")
+
+
+def two(stems: Tensor) -> Tensor:
+    """Stems (4, T) as the guitar and the sum of all others (2, T); what has two rows stays as it is."""
+    return stems if len(stems) == 2 else torch.stack([stems[GUITAR], stems.sum(0) - stems[GUITAR]])
+
+
+def measure(model: StemModel, tracks: Sequence[Track], seconds: float, title: str = "", progress: bool = True) -> dict:
+    """SI-SDR improvement in dB of the guitar and of the rest, by the model and by a mask that knows them.
+
+    Windows of four seconds in which both play; mean of a song, one value a song. Songs without such are left out.
+    """
+    names: list[str] = []
+    found: dict[str, list[Tensor]] = {"model": [], "mask": []}
+    for track in tqdm(tracks, desc=title, unit="song", disable=not progress):
+        true = two(excerpt(track, seconds, SAMPLE_RATE))
+        mix = true.sum(0)
+        guitar = separate(mix, model)[GUITAR]
+        answers = {"model": torch.stack([guitar, mix - guitar]), "mask": baselines.ideal_mask(true)}
+        gains = {name: scoring.improvements(answer, true)[1] for name, answer in answers.items()}
+        if len(gains["model"]):
+            names.append(track.name)
+            for name, gain in gains.items():
+                found[name].append(gain.nanmean(0))
+    if not names:
+        raise InputError(f"{title or 'there'}: no song in which a guitar and others play at once")
+    tables = {name: torch.stack(rows) for name, rows in found.items()}  # (songs, 2)
+    return {"n": len(names)} | {
+        name: {row: metrics.interval(column) for row, column in zip(ROWS, table.T, strict=True)}
+        for name, table in tables.items()} | {
+        "songs": {name: [round(v, 3) for v in row] for name, row in zip(names, tables["model"].tolist(), strict=True)}}
+
+
+def main(out: Path, model: str = "lite", seconds: float = 60.0, n: int | None = None) -> None:
+    """Measure it and write one JSON file.
+
+    Args:
+        out: where.
+        model: a shipped name or a path; it separates by its default method.
+        seconds: of each song, from its middle.
+        n: how many songs of each kind, in order of name; all if not given.
+    """
+    folders.writable_file(out)  # before the long work
+    if not 4 <= seconds < float("inf") or (n is not None and n < 1):
+        raise InputError(f"{n} songs of {seconds:g} s: one song or more, four seconds or longer")
+    loaded, begun = weights.load(model), time.perf_counter()
+    loaded.must_play(STEMS)
+    kinds: dict[str, Sequence[Track]] = {"by the program": corpus.songs("test", "band")[:n],
+                                         "by people": corpus.songs("test", "composed")[:n],
+                                         "played": recordings()[:n]}
+    for tracks in (kinds["by the program"], kinds["by people"]):
+        must_be_rendered(tracks)
+    found = {title: measure(loaded, tracks, seconds, title) for title, tracks in kinds.items()}
+    recorded.save({"what": "SI-SDR improvement in dB over the mixture of the guitar, and of the sum of all others; "
+                           "windows of 4 s in which both play, mean of a song; mask: an ideal ratio mask, which knows "
+                           "the two", "n": sum(music["n"] for music in found.values()), "model": model,
+                   "settings": {"seconds": seconds}, "interval": "95 % percentile bootstrap over songs",
+                   "music": found, "seed": 0, **recorded.circumstances(loaded, begun),
+                   "command": recorded.command("python", "-m", "msdm_lite.played", model=model, seconds=seconds, n=n,
+                                               out=out)}, out)
+
+
+if __name__ == "__main__":
+    script(main)
