@@ -80,7 +80,8 @@ def main(out: Path, model: str = "lite", seconds: float = 60.0, n: int | None = 
     found = {title: measure(loaded, tracks, seconds, title) for title, tracks in kinds.items()}
     recorded.save({"what": "SI-SDR improvement in dB over the mixture of the guitar, and of the sum of all others; "
                            "windows of 4 s in which both play, mean of a song; mask: an ideal ratio mask, which knows "
-                           "the two", "n": sum(music["n"] for music in found.values()), "model": model,
+                           "the two", "data": "test songs by the program and by people, and recordings",
+                   "n": sum(music["n"] for music in found.values()), "model": model,
                    "settings": {"seconds": seconds}, "interval": "95 % percentile bootstrap over songs",
                    "music": found, "seed": 0, **recorded.circumstances(loaded, begun),
                    "command": recorded.command("python", "-m", "msdm_lite.played", model=model, seconds=seconds, n=n,

@@ -23,6 +23,7 @@ from tqdm import tqdm
 from msdm_lite import corpus, recorded, resources, weights
 from msdm_lite.errors import InputError
 from msdm_lite.methods import METHODS
+from msdm_lite.recordings import LICENCES
 
 SEPARATE = "msdm-lite evaluate --method"
 ONE = "--model lite --clips band --steps 20 --seed 0 --churn 5"  # one sample of the posterior
@@ -99,12 +100,14 @@ COMMANDS = {
        for model in ("lite", "lite-supervised") for seconds in LENGTHS},
     **{f"domain-{model}": f"python -m msdm_lite.domain --model {model} --n 62 --seconds 12"
        for model in ("lite", "lite-supervised")},
+    **{f"played-{model}": f"python -m msdm_lite.played --model {model} --seconds 60"
+       for model in ("lite", "lite-supervised")},
     "pairs-widening": "python -m msdm_lite.pairs --preset tiny --data all --steps 750 --seed 0 --of widening",
     "quality-evaluations": "python benchmarks/quality.py --clips 8 --most 50 --model lite --paper",
 }
 # What says where, when and how fast a result was made, and is not its content
 CIRCUMSTANCES = {"wall_seconds", "date", "commit", "version", "device", "processor", "command", "model_record",
-                 "sketch_record"}
+                 "sketch_record", "learning"}
 TOLERANCE = 0.1  # of a number, where the result does not say otherwise: dB, most of them
 
 
@@ -114,7 +117,9 @@ def possible(name: str) -> bool:
         return importlib.util.find_spec("fluidsynth") is not None and find_library("fluidsynth") is not None
     if "widening" in COMMANDS[name]:
         return all(song.ready for fonts in (True, False) for song in corpus.songs(variations=1, soundfonts=fonts))
-    needs = any(word in COMMANDS[name] for word in ("--songs", "msdm_lite.distance"))
+    if "msdm_lite.played" in COMMANDS[name] and not all(resources.cache("debian", one).is_dir() for one in LICENCES):
+        return False
+    needs = any(word in COMMANDS[name] for word in ("--songs", "msdm_lite.distance", "msdm_lite.played"))
     return not needs or all(song.ready for song in corpus.songs("test"))
 
 
