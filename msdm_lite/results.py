@@ -91,10 +91,10 @@ COMMANDS = {
     **{f"published-{data}-{which}-{method}{title}":
        f"{SONGS} {data} --seed 0 --seconds 12 --method {method} --model {model} --steps {METHODS[method].steps} "
        f"--churn {METHODS[method].churn:g} --corrections {rounds}"
-       for data, which, model, corrections in (("band", "joint", "lite", True), ("composed", "joint", "lite", True),
-                                               ("band", "independent", "lite-independent", False))
+       for data, which, model in (("band", "joint", "lite"), ("composed", "joint", "lite"),
+                                  ("band", "independent", "lite-independent"))
        for method in ("dirac", "gaussian")
-       for title, rounds in (("", 1), ("-corrected", METHODS[method].corrections)) if corrections or not title},
+       for title, rounds in (("", 1), ("-corrected", METHODS[method].corrections))},
     **{f"length-{model}-{seconds}": f"{SONGS} band --seed 0 --seconds {seconds} --method mixture-known --model {model} "
                                     "--steps 1"
        for model in ("lite", "lite-supervised") for seconds in LENGTHS},
