@@ -7,9 +7,9 @@ which are held to test songs. Chapter: `book/10-measuring.ipynb`.
 """
 
 import json
-import tempfile
+import shutil
 import time
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from msdm_lite.recipe import Recipe
 from msdm_lite.terminal import script
 
 ANEW = 0.1  # of a distance: by how much it may differ where the same command learns anew, on another machine
+SAME = ("preset", "data", "batch", "seed")  # of a recipe: what a run that goes on must have in common with what it was
 ARMS = {"joint": Recipe(preset="lite", shapes=(1.0, 0.0, 0.0, 0.0), sketched=0.0), "mixes": Recipe(preset="lite-mix")}
 
 
@@ -35,11 +36,14 @@ def main(out: Path, steps: int = 2500, batch: int = 8, n: int = 300, seconds: fl
         seconds: of each, three or more.
         data: band, composed or all: what is learned, and what is to be come near to.
         seed: of weights, crops and noise.
-        runs: folder of the two runs: one that was stopped goes on, and what was measured is kept; a temporary one if
-            not given.
+        runs: folder of the two runs: one that was stopped goes on, and what was measured is kept; if not given, one
+            beside `out` that is removed at the end.
         device: auto, cpu or cuda.
         resident: songs in the memory of the GPU, as for `msdm-lite train`.
         compile: the networks are compiled first, as for `msdm-lite train`.
+
+    Raises:
+        InputError: too few mixes, or too short; or a folder of runs in which something else was learned.
     """
     folders.writable_file(out)  # before the long work
     if n < 8 or seconds < 3:
@@ -53,36 +57,43 @@ def main(out: Path, steps: int = 2500, batch: int = 8, n: int = 300, seconds: fl
         "arms": {}, "learning": {},
         "command": recorded.command("python", "-m", "msdm_lite.mixes", steps=steps, batch=batch, n=n, seconds=seconds,
                                     data=data, seed=seed, out=out)}
-    with tempfile.TemporaryDirectory() as scratch:
-        for name, arm in ARMS.items():
-            recipe = replace(arm, steps=steps, batch=batch, data=data, seed=seed)
-            folder = (runs or Path(scratch)) / name
-            path = folder / f"{recipe.preset}.safetensors"
-            measured = folder / "measured.json"  # so that a long run that was stopped goes on with the other arm
-            if not path.exists() or weights.load(path, "cpu").record["steps"] < steps:
-                measured.unlink(missing_ok=True)  # it was of other weights
-                path = train.train(recipe, folder, (folder / "checkpoint.pt").exists(), device, compiled=compile,
-                                   resident=resident)
-            model = weights.load(path, device)
-            asked = {"n": n, "seconds": seconds, "data": data, "seed": seed}
-            kept = json.loads(measured.read_text()) if measured.exists() else {}
-            if any(kept.get(key) != value for key, value in asked.items()):
-                started = time.perf_counter()
-                made = generation.generate(model, seconds, n, seed, progress=True)
-                kept = asked | distance.placed(made, learned, test, seed) | {
-                    "audible": coherence.audible(made).float().mean(0).tolist(),  # of each stem, or of the mix
-                    "parameters": sum(p.numel() for p in model.parameters()),
-                    **{key: model.record[key] for key in ("steps", "validation")}}
-                learning = {key: model.record[key] for key in ("minutes", "processor")}
-                kept["learning"] = learning | {"seconds": time.perf_counter() - started}
-                recorded.save(kept, measured)
-            found["arms"][name] = {key: value for key, value in kept.items() if key not in {*asked, "learning"}}
-            found["learning"][name] = kept["learning"]
-            distances = [arm["made"]["fad"] for arm in found["arms"].values()]
-            took = {"wall_seconds": sum(60 * one["minutes"] + one["seconds"] for one in found["learning"].values())}
-            recorded.save({**found, "tolerance": ANEW * max(distances), **recorded.circumstances(model, begun), **took},
-                          out)
-            print(f"{name}: distance {kept['made']['fad']:.1f}, training songs {kept['train']['fad']:.1f}")
+    kept_in = runs or out.with_name(f"{out.stem}-runs")
+    for name, arm in ARMS.items():
+        recipe = replace(arm, steps=steps, batch=batch, data=data, seed=seed)
+        folder = kept_in / name
+        path = folder / f"{recipe.preset}.safetensors"
+        measured = folder / "measured.json"  # so that a long run that was stopped goes on with the other arm
+        before: dict[str, Any] = {"steps": 0, "recipe": asdict(recipe)}
+        if path.exists():
+            before = weights.load(path, "cpu").record
+        if before["steps"] > steps or any(before["recipe"][key] != getattr(recipe, key) for key in SAME):
+            raise InputError(f"{folder} has a model that was learned otherwise: choose another folder, or remove it")
+        if before["steps"] < steps:
+            measured.unlink(missing_ok=True)  # it was of other weights
+            path = train.train(recipe, folder, (folder / "checkpoint.pt").exists(), device, compiled=compile,
+                               resident=resident)
+        model = weights.load(path, device)
+        asked = {"n": n, "seconds": seconds, "data": data, "seed": seed}
+        kept = json.loads(measured.read_text()) if measured.exists() else {}
+        if any(kept.get(key) != value for key, value in asked.items()):
+            started = time.perf_counter()
+            made = generation.generate(model, seconds, n, seed, progress=True)
+            kept = asked | distance.placed(made, learned, test, seed) | {
+                "audible": coherence.audible(made).float().mean(0).tolist(),  # of each stem, or of the mix
+                "parameters": sum(p.numel() for p in model.parameters()),
+                **{key: model.record[key] for key in ("steps", "validation")}}
+            learning = {key: model.record[key] for key in ("minutes", "processor")}
+            kept["learning"] = learning | {"seconds": time.perf_counter() - started}
+            recorded.save(kept, measured)
+        found["arms"][name] = {key: value for key, value in kept.items() if key not in {*asked, "learning"}}
+        found["learning"][name] = kept["learning"]
+        distances = [arm["made"]["fad"] for arm in found["arms"].values()]
+        took = {"wall_seconds": sum(60 * one["minutes"] + one["seconds"] for one in found["learning"].values())}
+        recorded.save({**found, "tolerance": ANEW * max(distances), **recorded.circumstances(model, begun), **took},
+                      out)
+        print(f"{name}: distance {kept['made']['fad']:.1f}, training songs {kept['train']['fad']:.1f}")
+    if runs is None:
+        shutil.rmtree(kept_in)
 
 
 if __name__ == "__main__":

@@ -1,10 +1,11 @@
 import json
+from dataclasses import asdict
 from functools import partial
 
 import pytest
 import torch
 
-from msdm_lite import distance, generation, mixes
+from msdm_lite import distance, generation, mixes, weights
 from msdm_lite.audio import MIX
 from msdm_lite.errors import InputError
 from msdm_lite.model import build, preset
@@ -60,6 +61,36 @@ def test_two_models_are_trained_and_held_to_the_same_songs(recipe, monkeypatch, 
     (runs / "joint" / "lite.safetensors").unlink()
     mixes.main(out, 2, 1, 9, 3.0, recipe.data, runs=runs, device="cpu")  # and those of weights that are new
     assert len(asked) == 4
+
+
+def test_runs_that_nobody_asked_for_go_when_all_is_measured(monkeypatch, tmp_path):
+    """And stay as long as it is not, so that the same command goes on."""
+    learned = []
+
+    def train(recipe, folder, *_, **__):
+        learned.append(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        model = build(preset("tiny"))
+        record = {"recipe": asdict(recipe), "steps": recipe.steps, "minutes": 1.0, "processor": "any"}
+        return weights.save(model, folder / f"{recipe.preset}.safetensors", record | {"validation": 1.0})
+
+    def stopped(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(mixes.train, "train", train)
+    monkeypatch.setattr(distance, "real", lambda *_: (torch.rand(8, 4, 3 * 22050) - 0.5, [], []))
+    monkeypatch.setattr(distance, "cloud", lambda bands, *_: bands.sum(1)[:, None, :3].double())
+    monkeypatch.setattr(generation, "generate", stopped)
+    out = tmp_path / "mixes.json"
+    with pytest.raises(KeyboardInterrupt):
+        mixes.main(out, 2, 1, 8, 3.0, device="cpu")
+    assert list(tmp_path.iterdir()) == [tmp_path / "mixes-runs"]
+    for otherwise in ((1, 1), (2, 2)):  # fewer steps; another batch
+        with pytest.raises(InputError, match="learned otherwise"):
+            mixes.main(out, *otherwise, 8, 3.0, device="cpu")
+    monkeypatch.setattr(generation, "generate", lambda *_, **__: torch.rand(8, 4, 3 * 22050) - 0.5)
+    mixes.main(out, 2, 1, 8, 3.0, device="cpu")
+    assert list(tmp_path.iterdir()) == [out] and len(learned) == 2  # the first model was not learned again
 
 
 def test_too_few_mixes_are_refused_at_once(tmp_path):
