@@ -11,7 +11,7 @@ from pathlib import Path
 
 from safetensors import safe_open
 
-from msdm_lite import resources, weights
+from msdm_lite import recorded, resources, weights
 
 PURPOSES = {
     "lite": "the joint model of four stems: generates, separates, accompanies; small enough for a laptop",
@@ -30,8 +30,8 @@ PURPOSES = {
 }
 LIMITS = """\
 All of them learned from rendered MIDI (the data card, `../README.md`, says which): instruments of one soundfont,
-without singers, effects or a room. On recordings they do worse, and what is neither bass, drums, guitar nor piano goes
-to whichever of these it is most like. Stems are mono at 22 050 Hz: nothing above 11 kHz is in them. They are made for
+without singers, effects or a room. {recordings} What is neither bass, drums, guitar nor piano goes to
+whichever of these it is most like. Stems are mono at 22 050 Hz: nothing above 11 kHz is in them. They are made for
 teaching and research. The weights are under the MIT licence, as the code is. Part of what they learned from is under
 GPL 2, the Artistic License, BSD and Creative Commons Attribution: the data card names it."""
 
@@ -129,6 +129,18 @@ def section(name: str) -> list[str]:
     return lines
 
 
+def on_recordings() -> str:
+    """What is left of a separation when people play, in a sentence: as `msdm_lite.played` found, if that is on record.
+    """
+    if not recorded.there("played-lite"):
+        return "On recordings they do worse."
+    found = recorded.result("played-lite")["music"]
+    ours, theirs = (found[music]["model"]["guitar"] for music in ("by the program", "played"))
+    return (f"On recordings they do far worse:\n`lite` finds the guitar {theirs['mean']:.1f} dB better than the mix "
+            f"[{theirs['low']:.1f}, {theirs['high']:.1f}] in {theirs['n']} songs, and {ours['mean']:.1f} dB in songs\n"
+            "like those it learned.")
+
+
 def curves(name: str) -> list[dict]:
     """The validations in the log of a model's last run, if its log ships."""
     path = resources.data_folder() / "weights" / f"{name}.log.jsonl"
@@ -175,7 +187,7 @@ def card() -> str:
     """The whole card, as Markdown."""
     lines = ["# Model card", "",
              "Written by `msdm-lite models --card` from the weights, their training records and the recorded results.",
-             "", *overview(), "", LIMITS, ""]
+             "", *overview(), "", LIMITS.format(recordings=on_recordings()), ""]
     for name in weights.shipped():
         lines += section(name)
     return "\n".join(lines).rstrip() + "\n"
