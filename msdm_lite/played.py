@@ -36,6 +36,9 @@ def measure(model: StemModel, tracks: Sequence[Track], seconds: float, title: st
     """SI-SDR improvement in dB of the guitar and of the rest, by the model and by a mask that knows them.
 
     Windows of four seconds in which both play; mean of a song, one value a song. Songs without such are left out.
+
+    Raises:
+        InputError: all songs are without.
     """
     names: list[str] = []
     found: dict[str, list[Tensor]] = {"model": [], "mask": []}
@@ -66,17 +69,20 @@ def main(out: Path, model: str = "lite", seconds: float = 60.0, n: int | None = 
         model: a shipped name or a path; it separates by its default method.
         seconds: of each song, from its middle.
         n: how many songs of each kind, in order of name; all if not given.
+
+    Raises:
+        InputError: no songs, or too short; songs that are not rendered; no `apt-get` to fetch the recordings with.
     """
     folders.writable_file(out)  # before the long work
-    if not 4 <= seconds < float("inf") or (n is not None and n < 1):
+    if not scoring.WINDOW <= seconds < float("inf") or (n is not None and n < 1):
         raise InputError(f"{n} songs of {seconds:g} s: one song or more, four seconds or longer")
     loaded, begun = weights.load(model), time.perf_counter()
     loaded.must_play(STEMS)
     kinds: dict[str, Sequence[Track]] = {"by the program": corpus.songs("test", "band")[:n],
-                                         "by people": corpus.songs("test", "composed")[:n],
-                                         "played": recordings()[:n]}
-    for tracks in (kinds["by the program"], kinds["by people"]):
-        must_be_rendered(tracks)
+                                         "by people": corpus.songs("test", "composed")[:n]}
+    for tracks in kinds.values():
+        must_be_rendered(tracks)  # before anything is fetched
+    kinds["played"] = recordings()[:n]
     found = {title: measure(loaded, tracks, seconds, title) for title, tracks in kinds.items()}
     recorded.save({"what": "SI-SDR improvement in dB over the mixture of the guitar, and of the sum of all others; "
                            "windows of 4 s in which both play, mean of a song; mask: an ideal ratio mask, which knows "
