@@ -8,7 +8,7 @@ from tests.conftest import lines
 
 
 def test_waveform_models_train_too(recipe, tmp_path, monkeypatch):
-    """With the paper's noise levels and rate, and a quick Dirac separation as validation."""
+    """With the paper's noise levels and rate, and a quick separation, by Wiener shares, as validation."""
     small = UNet1dConfig(channels=16, patch=4, multipliers=(1, 2), factors=(4,), blocks=(1,), attention=(0,), heads=1,
                          head_width=8, groups=4, learned_patch=True, segment=4096)
     monkeypatch.setitem(wave.PRESETS, "small", wave.WaveConfig("small", net=small))
