@@ -50,14 +50,12 @@ def main(out: Path | None = None, clips: int = 8, most: int = 50, paper: bool = 
         paper: measure Dirac and Gaussian at the paper's 300 evaluations too, which takes long.
         model: a shipped name or a path.
     """
-    loaded = msdm_lite.load(model)
+    begun, loaded = time.perf_counter(), msdm_lite.load(model)
     names = [entry["name"] for entry in evaluate.clips("band")][:clips]
     stems = [evaluate.clip(name) for name in names]
     found: dict = {"what": "SI-SDR improvement in dB against evaluations, mean over the stems that sound",
                    "data": f"the first {len(names)} shipped band clips", "n": len(names), "model": model,
-                   "model_record": {k: loaded.record.get(k) for k in ("steps", "minutes", "commit")},
-                   "interval": "95 % percentile bootstrap over songs", "seed": 0, "device": loaded.device.type,
-                   "version": msdm_lite.__version__, "commit": recorded.commit(),
+                   "interval": "95 % percentile bootstrap over songs", "seed": 0,
                    "command": f"python benchmarks/quality.py --clips {clips} --most {most} --model {model}"
                               f"{' --paper' if paper else ''} --out {out}", "curves": {}}
     arms = [(arm, *ARMS[arm], number) for arm in ARMS for number in LADDER]
@@ -80,7 +78,7 @@ def main(out: Path | None = None, clips: int = 8, most: int = 50, paper: bool = 
         found["curves"].setdefault(arm, []).append({"evaluations": evaluations, "mean": mean, "low": low, "high": high})
         print(f"{arm:40s} {evaluations:4d}  {mean:6.2f} [{low:.2f}, {high:.2f}]  {pace:.3f}", flush=True)
         if out is not None:
-            recorded.save(found, out)
+            recorded.save(found | recorded.circumstances(loaded, begun), out)
 
 
 if __name__ == "__main__":

@@ -200,7 +200,7 @@ def main(out: Path, count: int = 20000) -> None:
     begun = time.perf_counter()
     evaluations = [10, 20, 40, 80, 160, 320]
     found: dict = {"what": "distance of samples to the exact posterior, in units of its deviation, as evaluations grow",
-                   "n": count, "evaluations": evaluations, "tolerance": 0.001, "orders": orders(), "sources": {},
+                   "n": count, "seed": 0, "evaluations": evaluations, "orders": orders(), "sources": {},
                    "command": recorded.command("python", "-m", "msdm_lite.convergence", out=out, count=count)}
     with tqdm(total=len(SOURCES) * len(ARMS) * len(evaluations), unit="run") as bar:
         for name, make in SOURCES.items():
@@ -209,7 +209,7 @@ def main(out: Path, count: int = 20000) -> None:
                 count, torch.Generator().manual_seed(4)), target(oracle, ARMS["mixture known: Dirac"]))
             found["sources"][name] = {"exact samples: chance alone": [chance] * len(evaluations)} | {
                 arm: curve(oracle, ARMS[arm], evaluations, count, bar.update) for arm in ARMS}
-    recorded.save(found | recorded.circumstances(None, begun), out)
+    recorded.save(found | recorded.circumstances(None, begun, tolerance=0.001, precision="float64"), out)
 
 
 if __name__ == "__main__":

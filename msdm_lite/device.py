@@ -92,6 +92,14 @@ def processor(kind: str = "cpu") -> str:
         return platform.processor() or platform.machine()
 
 
+def precision(kind: str = "cpu") -> str:
+    """What a network computes in on that kind of device outside of `autocast`, as it does when it samples."""
+    import torch
+
+    tensor_cores = kind == "cuda" and torch.version.hip is None and torch.cuda.get_device_capability()[0] >= 8
+    return "float32, convolutions in TF32" if tensor_cores and torch.backends.cudnn.allow_tf32 else "float32"
+
+
 @once
 def fast_bfloat16(kind: str) -> bool:
     """Does half precision pay on this kind of device ("cpu", "cuda")? On a CPU only with AMX or AVX512-BF16."""

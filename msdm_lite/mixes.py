@@ -82,15 +82,15 @@ def main(out: Path, steps: int = 2500, batch: int = 8, n: int = 300, seconds: fl
                 "audible": coherence.audible(made).float().mean(0).tolist(),  # of each stem, or of the mix
                 "parameters": sum(p.numel() for p in model.parameters()),
                 **{key: model.record[key] for key in ("steps", "validation")}}
-            learning = {key: model.record[key] for key in ("minutes", "processor")}
+            learning = {key: model.record[key] for key in ("minutes", "processor", "precision")}
             kept["learning"] = learning | {"seconds": time.perf_counter() - started}
             recorded.save(kept, measured)
         found["arms"][name] = {key: value for key, value in kept.items() if key not in {*asked, "learning"}}
         found["learning"][name] = kept["learning"]
         distances = [arm["made"]["fad"] for arm in found["arms"].values()]
         took = {"wall_seconds": sum(60 * one["minutes"] + one["seconds"] for one in found["learning"].values())}
-        recorded.save({**found, "tolerance": ANEW * max(distances), **recorded.circumstances(model, begun), **took},
-                      out)
+        there = recorded.circumstances(model, begun, tolerance=ANEW * max(distances))
+        recorded.save({**found, **there, **took}, out)
         print(f"{name}: distance {kept['made']['fad']:.1f}, training songs {kept['train']['fad']:.1f}")
     if runs is None:
         shutil.rmtree(kept_in)

@@ -131,7 +131,7 @@ def main(out: Path, steps: int = 250, preset: str = "lite", data: str = "all",
     found: dict[str, Any] = {
         **ABOUT[of],
         "errors": "1 is what the Wiener filter leaves; si_sdr_improvement: dB, mixture known, one evaluation",
-        "steps": steps, "batch": base.batch, "n": f"one run each, seed {seed}", "arms": {},
+        "steps": steps, "batch": base.batch, "n": f"one run each, seed {seed}", "seed": seed, "arms": {},
         "command": recorded.command("python", "-m", "msdm_lite.pairs", out=out, preset=preset, data=data, steps=steps,
                                     seed=seed, of=of if of != "training" else None)}
     for name, arm in (ARMS if of == "training" else WIDENINGS).items():
@@ -143,7 +143,7 @@ def main(out: Path, steps: int = 250, preset: str = "lite", data: str = "all",
             model: Any = weights.load(train.train(replace(base, **arm.recipe), folder, on="cpu", change=change), "cpu")
         arm.always(model)
         found["arms"][name] = {kind: judge(model, x, deviation) for kind, x in sets.items()}
-        recorded.save(found | recorded.circumstances(None, begun), out)
+        recorded.save(found | recorded.circumstances(None, begun, precision=model.record["precision"]), out)
         print(name, {kind: one["si_sdr_improvement"] for kind, one in found["arms"][name].items()})
 
 

@@ -15,6 +15,8 @@ import msdm_lite
 from msdm_lite import device, resources
 from msdm_lite.face import StemModel
 
+TOLERANCE = 0.1  # of a number, most of them dB: what the same command may make otherwise on another machine
+
 
 def result(name: str) -> dict:
     """A recorded result by its name, such as "separation-dirac".
@@ -47,16 +49,19 @@ def commit() -> str:
     return done.stdout.strip() if done.returncode == 0 else "unknown"
 
 
-def circumstances(model: StemModel | None, begun: float, sketcher: StemModel | None = None) -> dict:
+def circumstances(model: StemModel | None, begun: float, sketcher: StemModel | None = None,
+                  tolerance: float = TOLERANCE, precision: str | None = None) -> dict:
     """Where, when, by which code and with which weights a result is made that was begun at `time.perf_counter()`.
 
-    Weights of None are those of no model.
+    Weights of None are those of no model. `tolerance` is what `msdm-lite results --check` lets a number differ by;
+    `precision` what was computed in, if it is not what models sample in.
     """
     def brief(model: StemModel) -> dict:
         return {k: model.record.get(k) for k in ("steps", "minutes", "commit")}
 
     kind = model.device.type if model else "cpu"
     return {"device": kind, "processor": device.processor(kind),
+            "precision": precision or device.precision(kind), "tolerance": tolerance,
             "wall_seconds": round(time.perf_counter() - begun, 1),
             "version": msdm_lite.__version__, "commit": commit(), "date": date.today().isoformat(),
             "model_record": brief(model) if model else {},

@@ -107,8 +107,7 @@ COMMANDS = {
 }
 # What says where, when and how fast a result was made, and is not its content
 CIRCUMSTANCES = {"wall_seconds", "date", "commit", "version", "device", "processor", "command", "model_record",
-                 "sketch_record", "learning"}
-TOLERANCE = 0.1  # of a number, where the result does not say otherwise: dB, most of them
+                 "sketch_record", "learning", "precision", "tolerance"}
 
 
 def possible(name: str) -> bool:
@@ -201,7 +200,7 @@ def numbers(value: object, at: str = "") -> Iterator[tuple[str, object]]:
 
 def differences(before: dict, after: dict) -> list[str]:
     """What two makings of one result do not agree in, beyond the tolerance that the first one states."""
-    tolerance = before.get("tolerance", TOLERANCE)
+    tolerance = before.get("tolerance", recorded.TOLERANCE)
     old, new = dict(numbers(before)), dict(numbers(after))
     found = [f"{at} is in one of them only" for at in sorted(old.keys() ^ new.keys())]
     for at in old.keys() & new.keys():

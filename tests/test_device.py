@@ -53,3 +53,13 @@ def test_records_name_the_gpu_where_it_did_the_work(monkeypatch):
     device.processor.cache_clear()
     assert device.processor("cuda") == "A GPU" and device.processor() == device.processor("cpu") != "A GPU"
     device.processor.cache_clear()
+
+
+@pytest.mark.parametrize("capability, allowed, says", [
+    ((9, 0), True, "float32, convolutions in TF32"), ((9, 0), False, "float32"), ((7, 5), True, "float32")])
+def test_records_name_the_precision_of_a_gpu(monkeypatch, capability, allowed, says):
+    monkeypatch.setattr("torch.cuda.get_device_capability", lambda: capability)
+    monkeypatch.setattr("torch.version.hip", None)
+    monkeypatch.setattr("torch.backends.cudnn.allow_tf32", allowed)
+    assert device.precision("cuda") == says
+    assert device.precision("cpu") == "float32"

@@ -71,7 +71,8 @@ def test_runs_that_nobody_asked_for_go_when_all_is_measured(monkeypatch, tmp_pat
         learned.append(folder)
         folder.mkdir(parents=True, exist_ok=True)
         model = build(preset("tiny"))
-        record = {"recipe": asdict(recipe), "steps": recipe.steps, "minutes": 1.0, "processor": "any"}
+        record = {"recipe": asdict(recipe), "steps": recipe.steps, "minutes": 1.0, "processor": "any",
+                  "precision": "any"}
         return weights.save(model, folder / f"{recipe.preset}.safetensors", record | {"validation": 1.0})
 
     def stopped(*_, **__):

@@ -51,4 +51,7 @@ def test_circumstances_name_the_weights(tiny):
         tiny.record = before
     assert found["model_record"] == found["sketch_record"] == {"steps": 3, "minutes": 0.1, "commit": "abc"}
     assert recorded.circumstances(None, 0.0)["model_record"] == {} and found["wall_seconds"] > 0
+    assert (found["precision"], found["tolerance"]) == ("float32", recorded.TOLERANCE)
+    other = recorded.circumstances(None, 0.0, tolerance=0.02, precision="float64")
+    assert (other["precision"], other["tolerance"]) == ("float64", 0.02)
     assert json.dumps(found)

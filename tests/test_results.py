@@ -1,4 +1,5 @@
 import json
+import math
 
 import pytest
 
@@ -17,6 +18,14 @@ def test_records_name_the_commands_that_make_them():
         words = recorded.result(name)["command"].split()
         missing = [word for word in command.split() if word not in words]
         assert not missing, f"{name} was made by another command: {missing}"
+
+
+@pytest.mark.parametrize("name", results.COMMANDS)
+def test_a_record_says_what_it_takes_to_check_it(name):
+    record = recorded.result(name)
+    assert isinstance(record.get("seed", record.get("settings", {}).get("seed")), int)
+    assert all(record[key] for key in ("device", "processor", "precision", "commit", "command"))
+    assert 0 < record["tolerance"] < math.inf and record["wall_seconds"] > 0
 
 
 @pytest.fixture
