@@ -103,6 +103,7 @@ COMMANDS = {
     **{f"played-{model}": f"python -m msdm_lite.played --model {model} --seconds 60"
        for model in ("lite", "lite-supervised")},
     "pairs-widening": "python -m msdm_lite.pairs --preset tiny --data all --steps 750 --seed 0 --of widening",
+    "mixes": "python -m msdm_lite.mixes --steps 5000 --batch 8 --n 300 --seconds 6 --data band --seed 0",
     "quality-evaluations": "python benchmarks/quality.py --clips 8 --most 50 --model lite --paper",
 }
 # What says where, when and how fast a result was made, and is not its content
@@ -118,6 +119,8 @@ def possible(name: str) -> bool:
         return all(song.ready for fonts in (True, False) for song in corpus.songs(variations=1, soundfonts=fonts))
     if "msdm_lite.played" in COMMANDS[name] and not all(resources.cache("debian", one).is_dir() for one in LICENCES):
         return False
+    if "msdm_lite.mixes" in COMMANDS[name]:
+        return all(song.ready for song in corpus.songs())
     needs = any(word in COMMANDS[name] for word in ("--songs", "msdm_lite.distance", "msdm_lite.played"))
     return not needs or all(song.ready for song in corpus.songs("test"))
 

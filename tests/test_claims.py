@@ -110,6 +110,18 @@ def test_noise_is_no_generation(monkeypatch, gain, heard, beat, outcome):
     assert claims.one_model_does_both()[0] == outcome
 
 
+@pytest.mark.parametrize("joint, error, outcome", [
+    (20.0, 0.4, claims.PARTLY), (15.0, 0.4, claims.YES), (20.5, 0.4, claims.PARTLY), (22.0, 0.4, claims.OPEN),
+    (25.0, 0.4, claims.NO), (20.0, 2.0, claims.OPEN)])
+def test_as_good_asks_for_the_whole_interval(joint, error, outcome, monkeypatch):
+    """Of the difference, under a tenth of what a model of mixes has: 20, so 2; and partly so, over twice 9 away."""
+    arms = {name: {"made": {"fad": fad, "error": error}, "train": {"fad": 9.0}}
+            for name, fad in (("joint", joint), ("mixes", 20.0))}
+    monkeypatch.setattr(claims.recorded, "result", lambda name: {"n": 300, "settings": {"steps": 7}, "arms": arms})
+    verdict, words = claims.as_near_as_a_model_of_mixes()
+    assert verdict == outcome and "7 steps" in words
+
+
 @pytest.mark.parametrize("made, outcome", [((1.0, 1.0, 1.0), claims.YES), ((1.0, 1.0, 9.0), claims.PARTLY),
                                            ((1.0, 9.0, 9.0), claims.NO)])
 def test_added_players_are_held_to_real_ones_of_another_song(monkeypatch, made, outcome):
