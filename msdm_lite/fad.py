@@ -7,7 +7,8 @@ Sources: Kilgour et al., Interspeech 2019; Chong and Forsyth, CVPR 2020 (the lim
 `book/10-measuring.ipynb`.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -53,20 +54,48 @@ def limit(a: Tensor, b: Tensor, sizes: Sequence[int], draws: int = 8, seed: int 
     return float(line[1]), means
 
 
-def uncertain(a: Tensor, b: Tensor, draws: int = 20, seed: int = 0) -> float:
-    """Standard error of the distance of clouds (n, W, d) and (m, W, d) of sounds, from halves of the first.
-
-    Half of the sounds at a time, without putting back. The distance of half varies about as much as the whole's would
-    from set to set: twice the variance for half the sounds, half of which is lost since halves of one set overlap.
+def halves(songs: Sequence, draws: int = 20, seed: int = 0) -> list[Tensor]:
+    """Which sounds are left (a mask) when half of the songs that they are of are drawn, without putting back.
 
     Raises:
-        InputError: fewer than eight sounds.
+        InputError: fewer than eight songs.
     """
-    if len(a) < 8:
-        raise InputError(f"an error needs at least 8 sounds, not {len(a)}")
-    rng, whole = np.random.default_rng(seed), b.flatten(0, 1)
-    halves = [a[torch.from_numpy(rng.permutation(len(a))[: len(a) // 2])].flatten(0, 1) for _ in range(draws)]
-    return float(np.std([frechet(half, whole) for half in halves], ddof=1))
+    names, of = np.unique(np.asarray(songs), return_inverse=True)
+    if len(names) < 8:
+        raise InputError(f"an error needs at least 8 sounds, each of another song, not {len(names)}")
+    rng = np.random.default_rng(seed)
+    drawn = [rng.permutation(len(names))[: len(names) // 2] for _ in range(draws)]
+    return [torch.from_numpy(np.isin(of, some)) for some in drawn]
+
+
+def spread(statistic: Callable[[Tensor], Any], songs: Sequence, draws: int = 20, seed: int = 0) -> np.ndarray:
+    """Standard error of a statistic of sounds, or of each of several, by `halves` of the songs that they are of.
+
+    That of half varies about as much as the whole's would from set to set: twice the variance for half the songs, half
+    of which is lost since halves of one set overlap. Where copies spoil the statistic, a bootstrap has no place.
+
+    Args:
+        statistic: of the sounds that a mask (n,) leaves.
+        songs: of each sound its song, or another name for each where all are independent.
+
+    Raises:
+        InputError: fewer than eight songs.
+    """
+    return np.std([statistic(half) for half in halves(songs, draws, seed)], axis=0, ddof=1)
+
+
+def uncertain(a: Tensor, b: Tensor, draws: int = 20, seed: int = 0, songs: Sequence | None = None) -> float:
+    """Standard error of the distance of clouds (n, W, d) and (m, W, d) of sounds, by `spread` of the first.
+
+    Args:
+        songs: of each sound its song, where some are of one and so not independent.
+
+    Raises:
+        InputError: fewer than eight songs, or sounds.
+    """
+    whole = b.flatten(0, 1)
+    names = range(len(a)) if songs is None else songs
+    return float(spread(lambda half: frechet(a[half].flatten(0, 1), whole), names, draws, seed))
 
 
 def nearest(a: Tensor, b: Tensor) -> Tensor:

@@ -4,7 +4,7 @@ import scipy.linalg
 import torch
 
 from msdm_lite.errors import InputError
-from msdm_lite.fad import frechet, limit, uncertain
+from msdm_lite.fad import frechet, halves, limit, spread, uncertain
 
 
 def cloud(n: int, d: int, seed: int, shift: float = 0.0, scale: float = 1.0) -> torch.Tensor:
@@ -58,3 +58,20 @@ def test_the_error_of_a_distance_is_that_of_new_sets():
     assert 0.5 < said / true < 2
     with pytest.raises(InputError, match="at least 8"):
         uncertain(sets[0][:5], other)
+
+
+def test_sounds_of_one_song_are_drawn_together():
+    """Two sounds of a song that are the same: as sure as one sound a song, and less than if they were independent."""
+    generator = torch.Generator().manual_seed(0)
+    other, once = torch.randn(400, 2, 4, generator=generator), torch.randn(40, 2, 4, generator=generator) + 0.5
+    twice, songs = once.repeat_interleave(2, 0), np.arange(40).repeat(2)
+    of_songs = uncertain(twice, other, songs=songs)
+    assert of_songs == pytest.approx(uncertain(once, other), rel=0.05)  # covariances divide by one less
+    assert uncertain(twice, other) < 0.85 * of_songs
+    assert all(2 * half.sum() == len(songs) and half[::2].equal(half[1::2]) for half in halves(songs))
+
+
+def test_the_error_of_a_mean_is_the_usual_one():
+    values = torch.randn(2, 60, generator=torch.Generator().manual_seed(0))
+    found = spread(lambda some: values[:, some].mean(1).numpy(), range(60), draws=400)
+    assert found == pytest.approx(values.std(1).numpy() / 60**0.5, rel=0.15)  # of 400 draws: four standard errors
