@@ -67,6 +67,9 @@ def real(data: str, split: str, n: int, seconds: float, seed: int = 0) -> tuple[
     raise InputError(f"{data} has too little music of two players or more for {n} crops of {seconds:g} s")
 
 
+# Of each number, by its name: what the same command may make otherwise on another machine
+NEAR: recorded.Tolerance = {"": 0.1, "errors": 0.05, "error": 0.05} | dict.fromkeys(
+    ("copies", "diversity", "audible", "heard", "played", "onsets", "chroma", "judged"), recorded.SLIGHT)
 EMBEDDINGS = {"musicnn": musicnn.embed, "vggish": vggish.embed}
 
 
@@ -251,7 +254,7 @@ def main(out: Path, task: Literal["generate", "paint", "accompany"] = "generate"
                            "accompaniments, given and new players together",
                    "task": task, "model": model, "settings": {"sketch": sketch, "steps": steps, "seconds": seconds},
                    "data": data, "n": n, "interval": "95 % percentile bootstrap over songs", **found, "seed": seed,
-                   **recorded.circumstances(loaded, begun, sketcher), "command": command}, out)
+                   **recorded.circumstances(loaded, begun, sketcher, NEAR), "command": command}, out)
 
 
 if __name__ == "__main__":

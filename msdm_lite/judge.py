@@ -17,8 +17,6 @@ from msdm_lite import coherence, evaluate, generation, metrics, recorded, weight
 from msdm_lite.audio import STEMS
 from msdm_lite.errors import InputError
 
-SLIGHT = 0.02  # the tolerance of a record: all measures lie between zero and one
-
 
 def measures(bands: Tensor, names: Sequence[str], tick: Callable[[], object] = lambda: None) -> dict[str, np.ndarray]:
     """Of bands (n, S, T), for each: audible (n, S); beat, pitch, onsets and chroma (n,), nan where there is none."""
@@ -129,4 +127,4 @@ def evaluate_bands(task: str = "generate", model: str = "lite", n: int = 24, met
     return {"what": "made bands beside real ones: measures of msdm_lite.coherence", "task": task, "model": str(model),
             "settings": chosen, "given": list(given), "n": n, "real": len(real),
             "data": "shipped band clips", "interval": "95 % percentile bootstrap over bands", **found,
-            "seed": seed, **recorded.circumstances(loaded, begun, sketcher, SLIGHT), "command": command}
+            "seed": seed, **recorded.circumstances(loaded, begun, sketcher, recorded.SLIGHT), "command": command}

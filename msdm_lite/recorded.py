@@ -16,6 +16,8 @@ from msdm_lite import device, resources
 from msdm_lite.face import StemModel
 
 TOLERANCE = 0.1  # of a number, most of them dB: what the same command may make otherwise on another machine
+SLIGHT = 0.02  # of what lies between zero and one, as shares and agreements do
+Tolerance = float | dict[str, float | str]  # see `allowed`
 
 
 def result(name: str) -> dict:
@@ -50,7 +52,7 @@ def commit() -> str:
 
 
 def circumstances(model: StemModel | None, begun: float, sketcher: StemModel | None = None,
-                  tolerance: float = TOLERANCE, precision: str | None = None) -> dict:
+                  tolerance: Tolerance = TOLERANCE, precision: str | None = None) -> dict:
     """Where, when, by which code and with which weights a result is made that was begun at `time.perf_counter()`.
 
     Weights of None are those of no model. `tolerance` is what `msdm-lite results --check` lets a number differ by;
@@ -66,6 +68,19 @@ def circumstances(model: StemModel | None, begun: float, sketcher: StemModel | N
             "version": msdm_lite.__version__, "commit": commit(), "date": date.today().isoformat(),
             "model_record": brief(model) if model else {},
             **({"sketch_record": brief(sketcher)} if sketcher else {})}
+
+
+def allowed(tolerance: Tolerance, at: str, number: float) -> float:
+    """By how much a number on record, which is found at "/its/path", may differ where its command is run again.
+
+    A tolerance is a number; or a text such as "10 %", of the number on record; or one of these for each name that a
+    path may have, of which the innermost counts, and "" for all other paths.
+    """
+    if isinstance(tolerance, dict):
+        tolerance = next(tolerance[name] for name in reversed(at.split("/")) if name in tolerance)
+    if isinstance(tolerance, str):
+        return float(tolerance.removesuffix("%")) / 100 * abs(number)
+    return tolerance
 
 
 def command(*words: str, **settings: object) -> str:

@@ -202,14 +202,17 @@ def numbers(value: object, at: str = "") -> Iterator[tuple[str, object]]:
 
 
 def differences(before: dict, after: dict) -> list[str]:
-    """What two makings of one result do not agree in, beyond the tolerance that the first one states."""
+    """What two makings of one result do not agree in, beyond the tolerance that the first one states.
+
+    See `recorded.allowed` for what a tolerance may be.
+    """
     tolerance = before.get("tolerance", recorded.TOLERANCE)
     old, new = dict(numbers(before)), dict(numbers(after))
     found = [f"{at} is in one of them only" for at in sorted(old.keys() ^ new.keys())]
     for at in old.keys() & new.keys():
         a, b = old[at], new[at]
         if isinstance(a, int | float) and isinstance(b, int | float) and not isinstance(a, bool):
-            if not (math.isnan(a) and math.isnan(b)) and not abs(a - b) <= tolerance:
+            if not (math.isnan(a) and math.isnan(b)) and not abs(a - b) <= recorded.allowed(tolerance, at, a):
                 found.append(f"{at}: {a} on record, {b} now")
         elif a != b:
             found.append(f"{at}: {a!r} on record, {b!r} now")

@@ -55,3 +55,11 @@ def test_circumstances_name_the_weights(tiny):
     other = recorded.circumstances(None, 0.0, tolerance=0.02, precision="float64")
     assert (other["precision"], other["tolerance"]) == ("float64", 0.02)
     assert json.dumps(found)
+
+
+@pytest.mark.parametrize("tolerance, at, allows", [
+    (0.1, "/a", 0.1), ("10 %", "/a", 0.2), ({"": 0.1, "share": 0.02}, "/a/share/0", 0.02),
+    ({"": 0.1, "share": 0.02}, "/a/b", 0.1), ({"": "5 %", "a": 1.0, "share": "10%"}, "/a/share", 0.2),
+    ({"": "5 %", "a": 1.0}, "/a/b/c", 1.0), ({"": "5 %"}, "", 0.1)])
+def test_by_how_much_a_number_may_differ(tolerance, at, allows):
+    assert recorded.allowed(tolerance, at, -2.0) == pytest.approx(allows)
