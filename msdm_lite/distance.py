@@ -38,6 +38,7 @@ from msdm_lite.audio import SAMPLE_RATE, STEMS
 from msdm_lite.crops import Crops
 from msdm_lite.errors import InputError
 from msdm_lite.face import StemModel
+from msdm_lite.parts import Found, Keep, Parts, anew
 from msdm_lite.recipe import songs_of
 from msdm_lite.seeds import seed_of
 from msdm_lite.sketch import sketch
@@ -68,8 +69,8 @@ def real(data: str, split: str, n: int, seconds: float, seed: int = 0) -> tuple[
 
 
 # Of each number, by its name: what the same command may make otherwise on another machine
-NEAR: recorded.Tolerance = {"": 0.1, "errors": 0.05, "error": 0.05} | dict.fromkeys(
-    ("copies", "diversity", "audible", "heard", "played", "onsets", "chroma", "judged"), recorded.SLIGHT)
+NEAR: recorded.Tolerance = {"": 0.1, "errors": 0.05, "error": 0.05, **dict.fromkeys(
+    ("copies", "diversity", "audible", "heard", "played", "onsets", "chroma", "judged"), recorded.SLIGHT)}
 EMBEDDINGS = {"musicnn": musicnn.embed, "vggish": vggish.embed}
 
 
@@ -78,32 +79,40 @@ def cloud(bands: Tensor, embedding: str = "musicnn") -> Tensor:
     return torch.cat([EMBEDDINGS[embedding](some.sum(1)) for some in bands.split(16)])
 
 
-def apart(made: Tensor, other: Tensor, seed: int = 0) -> dict:
-    """Distance of clouds (n, W, d), (m, W, d): as it is, its standard error, and the limit of ever more sounds."""
+def apart(made: Tensor, other: Tensor, seed: int = 0, songs: Sequence[str] | None = None) -> dict:
+    """Distance of clouds (n, W, d), (m, W, d): as it is, its standard error, and the limit of ever more sounds.
+
+    `songs` says of which song each sound of the first is, where some are of one.
+    """
     flat, against = made.flatten(0, 1), other.flatten(0, 1)
     sizes = [len(flat) // k for k in (4, 3, 2, 1)]
     end, means = fad.limit(flat, against, sizes, seed=seed)
-    return {"fad": means[-1], "error": fad.uncertain(made, other, seed=seed), "limit": end,
+    return {"fad": means[-1], "error": fad.uncertain(made, other, seed=seed, songs=songs), "limit": end,
             "sizes": dict(zip(map(str, sizes), means, strict=True))}
 
 
 def generated(model: StemModel, n: int, seconds: float, data: str, seed: int = 0,
               sketcher: StemModel | None = None, steps: int | None = None, progress: bool = True,
-              embedding: str = "musicnn") -> dict:
-    """Bands from noise beside bands of the training and of the test songs, n each.
+              embedding: str = "musicnn", keep: Keep = anew) -> dict:
+    """Bands from noise beside bands of the training and of the test songs, n each: see `placed`.
 
-    `copies` is how near a sound is to the nearest training sound, over how near a test sound is: well under 1, and the
-    model repeats what it learned. `diversity` is the mean distance between two sounds, over that of test sounds: well
-    under 1, and it makes the same over and over.
+    And, as `judged`, what `msdm_lite.judge` says of them, beside one crop of each test song.
     """
-    made = torch.cat([generation.generate(model, seconds, 1, seed + i, steps=steps, sketcher=sketcher)
+    def band(i: int) -> Found:
+        return {"band": generation.generate(model, seconds, 1, seed + i, steps=steps, sketcher=sketcher)}
+
+    made = torch.cat([keep(f"band-{i:04d}", partial(band, i))["band"]
                       for i in tqdm(range(n), desc="generating", unit="band", disable=not progress)])
-    learned, test = (cloud(real(data, split, n, seconds, seed)[0], embedding) for split in ("train", "test"))
-    return placed(made, learned, test, seed, embedding)
+    learned, test = (real(data, split, n, seconds, seed) for split in ("train", "test"))
+    one_each = sorted({song: i for i, song in reversed(list(enumerate(test[1])))}.values())
+    train, held = (cloud(bands, embedding) for bands, *_ in (learned, test))
+    return placed(made, train, held, seed, embedding, learned[1]) | {
+        "judged": judge.judge(made, test[0][one_each], model.stems, seed) | {"real": len(one_each)}}
 
 
 @torch.no_grad()
-def painted(model: StemModel, bands: Tensor, seed: int = 0, steps: int | None = None, progress: bool = True) -> Tensor:
+def painted(model: StemModel, bands: Tensor, seed: int = 0, steps: int | None = None, progress: bool = True,
+            keep: Keep = anew) -> Tensor:
     """Bands (n, S, T) of which no more than the sketch is kept, painted by a model: what a perfect sketcher would give.
 
     Raises:
@@ -111,13 +120,16 @@ def painted(model: StemModel, bands: Tensor, seed: int = 0, steps: int | None = 
     """
     model.must_paint()
     chosen, denoise = methods.named("ode", methods.GENERATIONS, steps=steps), Windowed(model)
-    made = torch.empty_like(bands)
-    for i, band in enumerate(tqdm(bands, desc="painting", unit="band", disable=not progress)):
-        clean = to_pictures(dict(enumerate(band)), model, band.shape[-1])
+
+    def paint(i: int) -> Found:
+        length = bands.shape[-1]
+        clean = to_pictures(dict(enumerate(bands[i])), model, length)
         states = methods.conditional(partial(denoise, sketch=sketch(clean, model.config.sketch)), clean.shape, chosen,
                                      generator=torch.Generator().manual_seed(seed_of(seed, i)), device=model.device)
-        made[i] = from_picture(sampling.end(states)[0], model, band.shape[-1])
-    return made
+        return {"band": from_picture(sampling.end(states)[0], model, length).cpu()}
+
+    return torch.stack([keep(f"band-{i:04d}", partial(paint, i))["band"]
+                        for i in tqdm(range(len(bands)), desc="painting", unit="band", disable=not progress)])
 
 
 def out_of_phase(model: StemModel, bands: Tensor, seed: int = 0) -> Tensor:
@@ -130,16 +142,43 @@ def out_of_phase(model: StemModel, bands: Tensor, seed: int = 0) -> Tensor:
     return made
 
 
-def placed(made: Tensor, learned: Tensor, test: Tensor, seed: int = 0, embedding: str = "musicnn") -> dict:
-    """Where made bands (n, S, T) lie, beside the clouds (n, W, d) of training and of test songs: see `generated`."""
-    own = cloud(made, embedding)
-    train, held = learned.flatten(0, 1), test.flatten(0, 1)
-    flat = own.flatten(0, 1)
-    two = torch.stack([fad.nearest(cloud, train).median() for cloud in (flat, held)])
-    found: dict[str, Any] = {"made": apart(own, test, seed), "train": apart(learned, test, seed),
-             "halves": fad.frechet(test[::2].flatten(0, 1), test[1::2].flatten(0, 1)),
-             "copies": (two[0] / two[1]).item(), "diversity": fad.diversity(flat) / fad.diversity(held),
-             "audible": coherence.audible(made).all(1).float().mean().item()}
+def placed(made: Tensor, learned: Tensor, test: Tensor, seed: int = 0, embedding: str = "musicnn",
+           learned_songs: Sequence[str] | None = None, songs: Sequence[str] | None = None) -> dict:
+    """Where made bands (n, S, T) lie, beside the clouds (n, W, d) of training and of test songs.
+
+    What is returned:
+
+    - `made`, `train`: how far both are from test songs (`apart`); `ratio`: the first over the second;
+    - `halves`: how far two halves of the test songs are apart;
+    - `copies`: how near a sound is to the nearest training sound, over how near a test sound is: well under 1, and the
+      model repeats what it learned;
+    - `diversity`: mean distance between two sounds, over that of test sounds: well under 1, and it makes the same over
+      and over;
+    - `audible`: the share of bands in which all stems are heard;
+    - `intervals` of the last three (95 %).
+
+    Args:
+        learned_songs: of which song each training sound is, where some are of one.
+        songs: the same of the made bands, where each was made of a song.
+    """
+    own, train, held = cloud(made, embedding), learned.flatten(0, 1), test.flatten(0, 1)
+    near = fad.nearest(own.flatten(0, 1), train).unflatten(0, own.shape[:2])
+    usual, various = fad.nearest(held, train).median().item(), fad.diversity(held)
+    heard = coherence.audible(made).all(1).double()
+
+    def measured(some: Tensor) -> list[float]:
+        return [near[some].median().item() / usual, fad.diversity(own[some].flatten(0, 1)) / various,
+                heard[some].mean().item()]
+
+    values = measured(torch.ones(len(made), dtype=torch.bool))
+    errors = fad.spread(measured, range(len(made)) if songs is None else songs, seed=seed)
+    names = ("copies", "diversity", "audible")
+    found: dict[str, Any] = {
+        "made": apart(own, test, seed, songs), "train": apart(learned, test, seed, learned_songs),
+        "halves": fad.frechet(test[::2].flatten(0, 1), test[1::2].flatten(0, 1)),
+        **dict(zip(names, values, strict=True)),
+        "intervals": {name: [value - 1.96 * error, value + 1.96 * error]
+                      for name, value, error in zip(names, values, errors.tolist(), strict=True)}}
     return found | {"ratio": found["made"]["fad"] / found["train"]["fad"]}
 
 
@@ -155,71 +194,98 @@ def of_songs(values: np.ndarray, songs: np.ndarray) -> dict:
     return metrics.interval(np.array(means))
 
 
+def accompanied(model: StemModel, bands: Tensor, some: Sequence[str], seed: int = 0,
+                sketcher: StemModel | None = None, steps: int | None = None, embedding: str = "musicnn") -> Found:
+    """What is measured of bands (n, 4, T) whose players `some` a model makes anew.
+
+    What is returned:
+
+    - `fad`, `strangers`: clouds (n, W, d) of the mixtures, with the made players and with real ones of another song;
+    - `onsets`, `chroma`: how far the stems of a band agree, (n,); `onsets_dealt`, `chroma_dealt`: with the made players
+      of another song;
+    - `level_db`: of the made players over the real ones, (n, new), nan where these are silent;
+    - `heard`, `played`: do the made, did the real players sound? (n, new).
+    """
+    new, order = [STEMS.index(name) for name in some], torch.arange(len(bands)).roll(1)
+    made, dealt, strange = bands.clone(), bands.clone(), bands.clone()
+    for i, band in enumerate(bands):
+        given = {name: band[n] for n, name in enumerate(STEMS) if name not in some}
+        made[i] = generation.accompany(given, model, seed + i, steps=steps, sketcher=sketcher)
+    dealt[:, new] = made[order][:, new]
+    strange[:, new] = bands[order][:, new]
+    own, other = (judge.agreements(one, STEMS) for one in (made, dealt))
+    playing = coherence.audible(bands)[:, new]
+    level = 10 * (made[:, new].square().mean(-1).clamp(min=1e-10)
+                  / bands[:, new].square().mean(-1).clamp(min=1e-10)).log10()
+    return {"fad": cloud(made, embedding), "strangers": cloud(strange, embedding),
+            **{name: torch.from_numpy(values) for name, values in own.items()},
+            **{f"{name}_dealt": torch.from_numpy(values) for name, values in other.items()},
+            "level_db": torch.where(playing, level, torch.nan), "heard": coherence.audible(made)[:, new],
+            "played": playing}
+
+
+def beside_strangers(made: Tensor, strangers: Tensor, truth: Tensor, songs: Sequence[str], seed: int = 0) -> dict:
+    """Distances of two clouds (n, W, d) from that of the truth (m, W, d), and by how much the first is farther.
+
+    With their standard errors over songs, of which there must be eight; and no distance from a single point.
+    """
+    near = truth.flatten(0, 1)
+    if len(near) < 2:
+        return {"fad": None, "strangers": None, "behind": None, "errors": None}
+
+    def distances(some: Tensor) -> list[float]:
+        far = [fad.frechet(each[some].flatten(0, -2), near) for each in (made, strangers)]
+        return [*far, far[0] - far[1]]
+
+    names, whole = ("fad", "strangers", "behind"), torch.ones(len(made), dtype=torch.bool)
+    errors = fad.spread(distances, songs, seed=seed).tolist() if len(set(songs)) >= 8 else None
+    return dict(zip(names, distances(whole), strict=True)) | {
+        "errors": dict(zip(names, errors, strict=True)) if errors else None}
+
+
 def imputed(model: StemModel, bands: Tensor, songs: Sequence[str], styles: Sequence[str],
             wanted: Sequence[tuple[str, ...]], seed: int = 0, sketcher: StemModel | None = None,
-            steps: int | None = None, progress: bool = True, embedding: str = "musicnn") -> dict:
+            steps: int | None = None, progress: bool = True, embedding: str = "musicnn", keep: Keep = anew) -> dict:
     """For each choice of players to add to bands (n, 4, T): sub-FAD, density, and whether the new players follow.
 
     Each stands beside the same of real players from another song: where they are no worse, the model is not listening.
     And by style, over all choices; the distance of a style has the more bias, the fewer its bands: hold it to that of
     the strangers beside it, and to no other style's.
     """
-    truth = cloud(bands, embedding)
-    found: dict[str, dict] = {}
-    agreements: dict[str, list] = {}
-    clouds: dict[str, list[Tensor]] = {"fad": [], "strangers": []}  # of each choice, (n, W, d)
-    levels, sounds, sounded = [], [], []  # of each choice, (n, new players)
-    song_of = np.array(songs)
-    order = torch.arange(len(bands)).roll(1)
-    for some in tqdm(wanted, desc="accompanying", unit="subset", disable=not progress):
-        new = [STEMS.index(name) for name in some]
-        made, dealt, strange = bands.clone(), bands.clone(), bands.clone()
-        for i, band in enumerate(bands):
-            given = {name: band[n] for n, name in enumerate(STEMS) if name not in some}
-            made[i] = generation.accompany(given, model, seed + i, steps=steps, sketcher=sketcher)
-        dealt[:, new] = made[order][:, new]
-        strange[:, new] = bands[order][:, new]
-        own, other = (judge.agreements(one, STEMS) for one in (made, dealt))
-        difference = {name: own[name] - other[name] for name in own}
-        for name, values in difference.items():
-            agreements.setdefault(name, []).append(values)
-        level = 10 * (made[:, new].square().mean(-1).clamp(min=1e-10)
-                      / bands[:, new].square().mean(-1).clamp(min=1e-10)).log10()
-        heard, playing = coherence.audible(made)[:, new], coherence.audible(bands)[:, new]
-        for kind, one in (("fad", made), ("strangers", strange)):
-            clouds[kind].append(cloud(one, embedding))
-        levels.append(torch.where(playing, level, torch.nan))
-        sounds.append(heard)
-        sounded.append(playing)
-        found[", ".join(some)] = {
-            **{kind: fad.frechet(far[-1].flatten(0, 1), truth.flatten(0, 1)) for kind, far in clouds.items()},
-            "heard": heard.float().mean().item(), "played": playing.float().mean().item(),
-            "level_db": level[playing].mean().item(),
-            **{name: of_songs(values, song_of) for name, values in difference.items()}}
-    # Of a band, over all choices: one value for an interval over bands
-    each = {name: np.nanmean(np.stack(values), 0) for name, values in agreements.items()}
-    everywhere = {kind: torch.stack(far, 1) for kind, far in clouds.items()}  # (n, choices, W, d)
-    level, heard, playing = (torch.cat(values, 1) for values in (levels, sounds, sounded))
-    by_style: dict[str, dict] = {}
-    for style in sorted(set(styles)):
-        here = torch.tensor([one == style for one in styles])
-        near = truth[here].flatten(0, 1)
-        by_style[style] = {
-            "n": int(here.sum()), "heard": heard[here].float().mean().item(),
-            "played": playing[here].float().mean().item(), "level_db": level[here].nanmean().item(),
-            **{kind: fad.frechet(far[here].flatten(0, 2), near) if len(near) > 1 else None
-               for kind, far in everywhere.items()},
-            **{name: of_songs(values[here.numpy()], song_of[here.numpy()]) for name, values in each.items()}}
-    return {"subsets": found, "by_style": by_style}
+    truth, song_of, heard_in = cloud(bands, embedding), np.array(songs), ("heard", "played", "level_db")
+    true = keep("real", lambda: {name: torch.from_numpy(values)
+                                 for name, values in judge.agreements(bands, STEMS).items()})
+    parts = {some: keep("+".join(some), partial(accompanied, model, bands, some, seed, sketcher, steps, embedding))
+             for some in tqdm(wanted, desc="accompanying", unit="subset", disable=not progress)}
+
+    def summary(of: list[Found], here: np.ndarray) -> dict:
+        """Of bands `here`, over some choices of players."""
+        these = torch.from_numpy(here)
+        made, strangers = (torch.stack([part[kind][these] for part in of], 1) for kind in ("fad", "strangers"))
+        densities = {name: torch.cat([part[name][these] for part in of], 1).double().nanmean(1).numpy()
+                     for name in heard_in}
+        agreements: dict[str, dict] = {"made": {}, "real": {}, "difference": {}}
+        for name in true:
+            own, dealt = (torch.stack([part[key][these] for part in of], 1) for key in (name, f"{name}_dealt"))
+            for key, values in (("made", own.nanmean(1)), ("real", true[name][these]),
+                                ("difference", (own - dealt).nanmean(1))):
+                agreements[key][name] = of_songs(values.numpy(), song_of[here])
+        return {**beside_strangers(made, strangers, truth[these], list(song_of[here]), seed),
+                **{name: of_songs(values, song_of[here]) for name, values in densities.items()},
+                **agreements.pop("difference"), **agreements}
+
+    return {"subsets": {", ".join(some): summary([part], np.full(len(bands), True)) for some, part in parts.items()},
+            "by_style": {style: {"n": styles.count(style)} | summary(list(parts.values()), np.array(styles) == style)
+                         for style in sorted(set(styles))}}
 
 
 def main(out: Path, task: Literal["generate", "paint", "accompany"] = "generate", model: str = "lite",
          sketch: str | None = None, n: int = 300, seconds: float = 6.0, data: str = "band", steps: int | None = None,
          embedding: Literal["musicnn", "vggish"] = "musicnn", seed: int = 0) -> None:
-    """Measure it and write one JSON file.
+    """Measure it and write one JSON file. What was made by a run that was stopped is not made again.
 
     Args:
-        out: where.
+        out: where; until it is written, bands and what was measured of them are in a folder beside it.
         task: generate; paint, the sketches of training songs; or accompany: all fourteen choices of players to add.
         model: a shipped name or a path.
         sketch: a model that makes sketches first, which the other then paints.
@@ -235,26 +301,34 @@ def main(out: Path, task: Literal["generate", "paint", "accompany"] = "generate"
         raise InputError(f"{n} bands of {seconds:g} s: eight of three seconds are the least")
     loaded, begun = weights.load(model), time.perf_counter()
     sketcher = generation.pair(sketch, loaded)
+    if task == "paint" and sketch:
+        raise InputError("the sketches that are painted are those of songs: no model is needed to make them")
+    made_by = {key: value for key, value in recorded.circumstances(loaded, begun, sketcher).items() if "record" in key}
+    parts = Parts(Path(out), made_by | {"task": task, "model": model, "sketch": sketch, "n": n, "seconds": seconds,
+                                        "data": data, "steps": steps, "embedding": embedding, "seed": seed})
     if task == "generate":
-        found = generated(loaded, n, seconds, data, seed, sketcher, steps, embedding=embedding)
+        found = generated(loaded, n, seconds, data, seed, sketcher, steps, embedding=embedding, keep=parts.keep)
     elif task == "paint":
-        if sketch:
-            raise InputError("the sketches that are painted are those of songs: no model is needed to make them")
-        bands = real(data, "train", n, seconds, seed)[0]
+        bands, songs, _ = real(data, "train", n, seconds, seed)
         test = cloud(real(data, "test", n, seconds, seed)[0], embedding)
-        found = placed(painted(loaded, bands, seed, steps), cloud(bands, embedding), test, seed, embedding)
-        found["out_of_phase"] = apart(cloud(out_of_phase(loaded, bands, seed), embedding), test, seed)
+        made = painted(loaded, bands, seed, steps, keep=parts.keep)
+        found = placed(made, cloud(bands, embedding), test, seed, embedding, songs, songs)
+        found["out_of_phase"] = apart(cloud(out_of_phase(loaded, bands, seed), embedding), test, seed, songs)
     else:
         found = imputed(loaded, *real(data, "test", n, seconds, seed), subsets(), seed, sketcher, steps,
-                        embedding=embedding)
+                        embedding=embedding, keep=parts.keep)
     command = recorded.command("python", "-m", "msdm_lite.distance", task=task, model=model, n=n, seconds=seconds,
                                data=data, seed=seed, sketch=sketch, steps=steps,
                                embedding=embedding if embedding != "musicnn" else None, out=out)
+    where = recorded.circumstances(loaded, begun, sketcher, NEAR)
+    where["wall_seconds"] = round(where["wall_seconds"] + parts.seconds, 1)
     recorded.save({"what": f"Frechet distance of {embedding} embeddings of mixtures to songs of the test split; of "
                            "accompaniments, given and new players together",
                    "task": task, "model": model, "settings": {"sketch": sketch, "steps": steps, "seconds": seconds},
-                   "data": data, "n": n, "interval": "95 % percentile bootstrap over songs", **found, "seed": seed,
-                   **recorded.circumstances(loaded, begun, sketcher, NEAR), "command": command}, out)
+                   "data": data, "n": n,
+                   "interval": "95 % over songs: by halves of them for distances and what `intervals` has, else by "
+                               "bootstrap", **found, "seed": seed, **where, "command": command}, out)
+    parts.done()
 
 
 if __name__ == "__main__":

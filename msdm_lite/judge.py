@@ -45,6 +45,14 @@ def _mean(values: np.ndarray) -> dict[str, float] | None:
     return dict(zip(("mean", "low", "high"), metrics.bootstrap(values), strict=True))
 
 
+def _ratio(own: np.ndarray, other: np.ndarray, draws: int = 10000) -> tuple[float, list[float]]:
+    """Ratio of two means, and its 95 % interval by bootstrap of both; nan is skipped."""
+    rng, both = np.random.default_rng(0), [values[np.isfinite(values)] for values in (own, other)]
+    means = [rng.choice(values, (draws, len(values))).mean(1) for values in both]
+    return (float(both[0].mean() / both[1].mean()),
+            [float(end) for end in np.quantile(means[0] / means[1], [0.025, 0.975])])
+
+
 def judge(made: Tensor, real: Tensor, names: Sequence[str], seed: int = 0, tick: Callable[[], object] = lambda: None,
           given: Sequence[str] = ()) -> dict:
     """Made bands (n, S, T) beside real ones (m, S, T).
@@ -53,8 +61,8 @@ def judge(made: Tensor, real: Tensor, names: Sequence[str], seed: int = 0, tick:
 
     What is returned:
 
-    - `audible`, the share of bands in which each stem is heard, and in which all are;
-    - `beat`, `pitch`: mean of the made, mean of the real, and their ratio;
+    - `audible`, the share of bands in which each stem is heard, and in which all are; `heard`, that with its interval;
+    - `beat`, `pitch`: mean of the made, mean of the real, their ratio, and its `interval`;
     - `onsets`, `chroma`: mean of the made, of the same dealt anew, and of the difference band by band: above 0 the
       stems of a band belong together.
 
@@ -74,10 +82,12 @@ def judge(made: Tensor, real: Tensor, names: Sequence[str], seed: int = 0, tick:
     for _ in strangers:
         tick()
     found: dict = {"audible": dict(zip(names, own["audible"].mean(0).tolist(), strict=True))
-                   | {"all": own["audible"].all(1).mean().item()}}
+                   | {"all": own["audible"].all(1).mean().item()},
+                   "heard": _mean(own["audible"].all(1).astype(float))}
     for name in ("beat", "pitch"):
         mine, other = _mean(own[name]), _mean(theirs[name])
-        found[name] = {"made": mine, "real": other, "ratio": mine["mean"] / other["mean"] if mine and other else None}
+        ratio, interval = _ratio(own[name], theirs[name]) if mine and other else (None, None)
+        found[name] = {"made": mine, "real": other, "ratio": ratio, "interval": interval}
     for name in ("onsets", "chroma"):
         found[name] = {"made": _mean(own[name]), "dealt": _mean(dealt[name]), "real": _mean(theirs[name]),
                        "difference": _mean(own[name] - dealt[name])}

@@ -13,8 +13,11 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
+from torch import Tensor
+
 from msdm_lite import coherence, distance, folders, generation, recorded, train, weights
 from msdm_lite.errors import InputError
+from msdm_lite.face import StemModel
 from msdm_lite.recipe import Recipe
 from msdm_lite.terminal import script
 
@@ -22,6 +25,32 @@ from msdm_lite.terminal import script
 ANEW: recorded.Tolerance = {"": "10 %", "error": "50 %"}
 SAME = ("preset", "data", "batch", "seed")  # of a recipe: what a run that goes on must have in common with what it was
 ARMS = {"joint": Recipe(preset="lite", shapes=(1.0, 0.0, 0.0, 0.0), sketched=0.0), "mixes": Recipe(preset="lite-mix")}
+
+
+def learned_in(folder: Path, recipe: Recipe, device: str, resident: bool, compile: bool) -> Path:
+    """The weights that a recipe makes in a folder, where its run may be over, or half done.
+
+    Raises:
+        InputError: something else was learned there.
+    """
+    path = folder / f"{recipe.preset}.safetensors"
+    before: dict[str, Any] = {"steps": 0, "recipe": asdict(recipe)}
+    if path.exists():
+        before = weights.load(path, "cpu").record
+    if before["steps"] > recipe.steps or any(before["recipe"][key] != getattr(recipe, key) for key in SAME):
+        raise InputError(f"{folder} has a model that was learned otherwise: choose another folder, or remove it")
+    if before["steps"] == recipe.steps:
+        return path
+    (folder / "measured.json").unlink(missing_ok=True)  # it was of other weights
+    return train.train(recipe, folder, (folder / "checkpoint.pt").exists(), device, compiled=compile,
+                       resident=resident)
+
+
+def described(model: StemModel, made: Tensor) -> dict:
+    """What made the bands (n, S, T): its size and its training; and the share of them in which each stem sounds."""
+    return {"parameters": sum(p.numel() for p in model.parameters()),
+            **{key: model.record[key] for key in ("steps", "validation")},
+            "sounding": coherence.audible(made).float().mean(0).tolist()}
 
 
 def main(out: Path, steps: int = 2500, batch: int = 8, n: int = 300, seconds: float = 6.0, data: str = "band",
@@ -50,7 +79,8 @@ def main(out: Path, steps: int = 2500, batch: int = 8, n: int = 300, seconds: fl
     if n < 8 or seconds < 3:
         raise InputError(f"{n} mixes of {seconds:g} s: eight of three seconds are the least")
     begun = time.perf_counter()
-    learned, test = (distance.cloud(distance.real(data, split, n, seconds, seed)[0]) for split in ("train", "test"))
+    (crops, songs, _), (held, *_) = (distance.real(data, split, n, seconds, seed) for split in ("train", "test"))
+    learned, test = distance.cloud(crops), distance.cloud(held)
     found: dict[str, Any] = {
         "what": "Frechet distance of musicnn embeddings of mixes to songs of the test split: made by a joint model, "
                 "and by one of the same network that learned mixes alone; both were told the noise level and no more",
@@ -60,37 +90,24 @@ def main(out: Path, steps: int = 2500, batch: int = 8, n: int = 300, seconds: fl
                                     data=data, seed=seed, out=out)}
     kept_in = runs or out.with_name(f"{out.stem}-runs")
     for name, arm in ARMS.items():
-        recipe = replace(arm, steps=steps, batch=batch, data=data, seed=seed)
         folder = kept_in / name
-        path = folder / f"{recipe.preset}.safetensors"
-        measured = folder / "measured.json"  # so that a long run that was stopped goes on with the other arm
-        before: dict[str, Any] = {"steps": 0, "recipe": asdict(recipe)}
-        if path.exists():
-            before = weights.load(path, "cpu").record
-        if before["steps"] > steps or any(before["recipe"][key] != getattr(recipe, key) for key in SAME):
-            raise InputError(f"{folder} has a model that was learned otherwise: choose another folder, or remove it")
-        if before["steps"] < steps:
-            measured.unlink(missing_ok=True)  # it was of other weights
-            path = train.train(recipe, folder, (folder / "checkpoint.pt").exists(), device, compiled=compile,
-                               resident=resident)
-        model = weights.load(path, device)
+        path = learned_in(folder, replace(arm, steps=steps, batch=batch, data=data, seed=seed), device, resident,
+                          compile)
         asked = {"n": n, "seconds": seconds, "data": data, "seed": seed}
+        measured = folder / "measured.json"  # so that a long run that was stopped goes on with the other arm
         kept = json.loads(measured.read_text()) if measured.exists() else {}
+        model = weights.load(path, device)
         if any(kept.get(key) != value for key, value in asked.items()):
             started = time.perf_counter()
             made = generation.generate(model, seconds, n, seed, progress=True)
-            kept = asked | distance.placed(made, learned, test, seed) | {
-                "audible": coherence.audible(made).float().mean(0).tolist(),  # of each stem, or of the mix
-                "parameters": sum(p.numel() for p in model.parameters()),
-                **{key: model.record[key] for key in ("steps", "validation")}}
+            kept = asked | described(model, made) | distance.placed(made, learned, test, seed, learned_songs=songs)
             learning = {key: model.record[key] for key in ("minutes", "processor", "precision")}
             kept["learning"] = learning | {"seconds": time.perf_counter() - started}
             recorded.save(kept, measured)
         found["arms"][name] = {key: value for key, value in kept.items() if key not in {*asked, "learning"}}
         found["learning"][name] = kept["learning"]
         took = {"wall_seconds": sum(60 * one["minutes"] + one["seconds"] for one in found["learning"].values())}
-        there = recorded.circumstances(model, begun, tolerance=ANEW)
-        recorded.save({**found, **there, **took}, out)
+        recorded.save({**found, **recorded.circumstances(model, begun, tolerance=ANEW), **took}, out)
         print(f"{name}: distance {kept['made']['fad']:.1f}, training songs {kept['train']['fad']:.1f}")
     if runs is None:
         shutil.rmtree(kept_in)

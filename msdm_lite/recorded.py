@@ -8,6 +8,7 @@ import shlex
 import shutil
 import subprocess
 import time
+from collections.abc import Mapping
 from datetime import date
 from pathlib import Path
 
@@ -17,7 +18,7 @@ from msdm_lite.face import StemModel
 
 TOLERANCE = 0.1  # of a number, most of them dB: what the same command may make otherwise on another machine
 SLIGHT = 0.02  # of what lies between zero and one, as shares and agreements do
-Tolerance = float | dict[str, float | str]  # see `allowed`
+Tolerance = float | str | Mapping[str, float | str]  # see `allowed`
 
 
 def result(name: str) -> dict:
@@ -76,7 +77,7 @@ def allowed(tolerance: Tolerance, at: str, number: float) -> float:
     A tolerance is a number; or a text such as "10 %", of the number on record; or one of these for each name that a
     path may have, of which the innermost counts, and "" for all other paths.
     """
-    if isinstance(tolerance, dict):
+    if isinstance(tolerance, Mapping):
         tolerance = next(tolerance[name] for name in reversed(at.split("/")) if name in tolerance)
     if isinstance(tolerance, str):
         return float(tolerance.removesuffix("%")) / 100 * abs(number)

@@ -88,8 +88,7 @@ def test_coherence_is_judged_by_onsets_and_pitch_classes(monkeypatch, onsets, ch
     found = {kind: {"difference": dict(zip(("mean", "low", "high"), values, strict=True)),
                     "made": {"mean": 0.4, "low": 0.3, "high": 0.5}, "real": {"mean": real, "low": real, "high": real}}
              for kind, values in (("onsets", onsets), ("chroma", chroma))}
-    monkeypatch.setattr("msdm_lite.recorded.result", lambda name: found)
-    verdict, words = claims.coheres("any")()
+    verdict, words = claims.coheres(lambda: found)()
     assert verdict == outcome and f"real bands {real:.2f}" in words
 
 
@@ -104,8 +103,9 @@ def test_as_good_wants_more_than_a_wide_interval(monkeypatch, low, high, outcome
 @pytest.mark.parametrize("gain, heard, beat, outcome", [(1.0, 1.0, 0.8, claims.YES), (1.0, 1.0, 0.3, claims.PARTLY),
                                                         (1.0, 0.5, 0.8, claims.NO), (-1.0, 1.0, 0.8, claims.NO)])
 def test_noise_is_no_generation(monkeypatch, gain, heard, beat, outcome):
-    found = {"active": {"all": {"mean": gain, "low": gain, "high": gain}}, "n": 62, "audible": {"all": heard},
-             "beat": {"ratio": beat}}
+    found = {"active": {"all": {"mean": gain, "low": gain, "high": gain}}, "n": 62,
+             "judged": {"heard": {"mean": heard, "low": heard, "high": heard},
+                        "beat": {"ratio": beat, "interval": [beat, beat]}}}
     monkeypatch.setattr("msdm_lite.recorded.result", lambda name: found)
     assert claims.one_model_does_both()[0] == outcome
 
@@ -123,10 +123,12 @@ def test_as_good_asks_for_the_whole_interval(joint, error, outcome, monkeypatch)
 
 
 @pytest.mark.parametrize("made, outcome", [((1.0, 1.0, 1.0), claims.YES), ((1.0, 1.0, 9.0), claims.PARTLY),
-                                           ((1.0, 9.0, 9.0), claims.NO)])
+                                           ((1.0, 1.0, 5.1), claims.PARTLY), ((1.0, 9.0, 9.0), claims.NO),
+                                           ((1.0, 5.1, 4.9), claims.OPEN), ((1.0, 5.1, 9.0), claims.OPEN)])
 def test_added_players_are_held_to_real_ones_of_another_song(monkeypatch, made, outcome):
-    found = {str(i): {"fad": value, "strangers": 5.0} for i, value in enumerate(made)}
-    monkeypatch.setattr("msdm_lite.recorded.result", lambda name: {"subsets": found})
+    found = {str(i): {"fad": value, "strangers": 5.0, "behind": value - 5.0, "errors": {"behind": 0.2}}
+             for i, value in enumerate(made)}
+    monkeypatch.setattr("msdm_lite.recorded.result", lambda name: {"subsets": found, "n": 300})
     assert claims.nearer_than_strangers()[0] == outcome
 
 

@@ -45,6 +45,8 @@ def test_a_model_that_plays_test_songs_is_near_and_one_that_plays_training_songs
     near = distance.generated(tiny, 10, SECONDS, "band", progress=False)
     assert near["made"]["fad"] == pytest.approx(0, abs=1e-6) and near["diversity"] == pytest.approx(1)
     assert near["copies"] == pytest.approx(1) and near["ratio"] < 0.01 < near["train"]["fad"]
+    assert all(low <= near[name] <= high for name, (low, high) in near["intervals"].items())
+    assert near["judged"]["real"] == 10 and near["judged"]["beat"]["ratio"] == pytest.approx(1)
     learned = distance.real("band", "train", 10, SECONDS)[0]
     monkeypatch.setattr(generation, "generate", lambda *a, **k: learned[a[3]][None])
     copy = distance.generated(tiny, 10, SECONDS, "band", progress=False)
@@ -58,14 +60,16 @@ def test_players_that_were_there_follow_and_strangers_do_not(bands, monkeypatch,
     monkeypatch.setattr(generation, "accompany", lambda given, model, seed, **k: bands[seed])
     found = distance.imputed(tiny, bands, SONGS, ["rock", "jazz"] * 5, [("guitar", "piano")], progress=False)
     one = found["subsets"]["guitar, piano"]
-    assert one["fad"] == pytest.approx(0, abs=1e-6) and one["strangers"] > 0.01
-    assert one["level_db"] == pytest.approx(0, abs=1e-4) and one["heard"] == one["played"]
-    assert one["onsets"]["mean"] > 0 and one["onsets"]["n"] == 10
+    assert one["fad"] == pytest.approx(0, abs=1e-6) and one["behind"] == one["fad"] - one["strangers"] < -0.01
+    assert one["errors"]["behind"] > 0
+    assert one["level_db"]["mean"] == pytest.approx(0, abs=1e-4) and one["heard"] == one["played"]
+    assert one["onsets"]["mean"] > 0 and one["onsets"]["n"] == one["heard"]["n"] == 10
     assert {name: style["n"] for name, style in found["by_style"].items()} == {"rock": 5, "jazz": 5}
     rock = found["by_style"]["rock"]
     assert rock["onsets"]["low"] is None and rock["onsets"]["mean"] > 0  # no interval of five
     assert rock["fad"] == pytest.approx(0, abs=1e-6) and rock["strangers"] > 0.01
-    assert rock["level_db"] == pytest.approx(0, abs=1e-4) and rock["heard"] == rock["played"]
+    assert rock["errors"] is None and rock["level_db"]["low"] is None
+    assert rock["level_db"]["mean"] == pytest.approx(0, abs=1e-4) and rock["heard"] == rock["played"]
     with_one = distance.imputed(tiny, bands, SONGS, ["rock"] * 9 + ["jazz"], [("bass",)], progress=False)
     assert with_one["by_style"]["jazz"]["fad"] is None  # one window has no spread
 
@@ -100,6 +104,26 @@ def test_it_is_written_down(bands, tmp_path, monkeypatch, task):
     assert np.isfinite(found["made"]["fad"] if task == "generate" else found["subsets"]["bass"]["fad"])
 
 
+def test_what_was_made_is_not_made_again(bands, tmp_path, monkeypatch):
+    """A run that was stopped at the fourth band goes on with it, and is the run that was not stopped."""
+    made, path = [], tmp_path / "d.json"
+
+    def generate(model, seconds, n, seed, **settings):
+        if seed == 3 and len(made) == 3:
+            raise KeyboardInterrupt
+        made.append(seed)
+        return bands[seed : seed + 1]
+
+    monkeypatch.setattr(generation, "generate", generate)
+    with pytest.raises(KeyboardInterrupt):
+        distance.main(path, "generate", "tiny", n=8, seconds=SECONDS)
+    made.append(None)
+    distance.main(path, "generate", "tiny", n=8, seconds=SECONDS)
+    assert made == [0, 1, 2, None, 3, 4, 5, 6, 7]
+    found = json.loads(path.read_text())
+    assert found["made"]["fad"] == pytest.approx(0, abs=1e-6) and [x.name for x in tmp_path.iterdir()] == ["d.json"]
+
+
 def test_out_of_phase_keeps_the_sizes_and_not_the_sound(bands, tiny):
     made = distance.out_of_phase(tiny, bands[:2])
     one, other = (to_pictures(dict(enumerate(x[0])), tiny, x.shape[-1])[0] for x in (bands, made))
@@ -110,7 +134,7 @@ def test_out_of_phase_keeps_the_sizes_and_not_the_sound(bands, tiny):
 
 
 def test_painting_is_written_down(bands, tmp_path, monkeypatch):
-    monkeypatch.setattr(distance, "painted", lambda model, bands, seed, steps: bands)
+    monkeypatch.setattr(distance, "painted", lambda model, bands, seed, steps, keep: bands)
     distance.main(tmp_path / "d.json", "paint", "tiny", n=8, seconds=SECONDS)
     found = json.loads((tmp_path / "d.json").read_text())
     assert found["ratio"] == pytest.approx(1) and found["copies"] == pytest.approx(0, abs=1e-4)

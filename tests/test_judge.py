@@ -17,6 +17,9 @@ def real() -> torch.Tensor:
 def test_real_bands_are_as_good_as_themselves_and_belong_together(real):
     found = judge.judge(real, real, STEMS)
     assert found["audible"]["all"] > 0.8 and found["beat"]["ratio"] == found["pitch"]["ratio"] == 1
+    assert found["heard"]["mean"] == found["audible"]["all"]
+    low, high = found["beat"]["interval"]
+    assert 0.6 < low < 1 < high < 1.6
     for name in ("onsets", "chroma"):
         one = found[name]
         assert one["made"] == one["real"] and one["made"]["mean"] > one["dealt"]["mean"]
@@ -45,7 +48,8 @@ def test_what_is_not_there_has_no_mean(real):
     silent[:, [0, 2, 3]] = 0
     found = judge.judge(silent, real, STEMS)
     assert found["audible"]["bass"] == found["audible"]["all"] == 0 and found["audible"]["drums"] > 0.8
-    assert found["pitch"] == {"made": None, "real": found["pitch"]["real"], "ratio": None}
+    assert found["pitch"] == {"made": None, "real": found["pitch"]["real"], "ratio": None,
+                              "interval": None}
     assert found["chroma"]["made"] is None and found["onsets"]["difference"] is None
     assert math.isfinite(found["beat"]["ratio"])
 

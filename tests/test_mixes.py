@@ -35,7 +35,7 @@ def test_two_models_are_trained_and_held_to_the_same_songs(recipe, monkeypatch, 
     monkeypatch.setattr(distance, "cloud", lambda bands, *_: torch.stack(
         [bands.sum(1).std(1), bands.sum(1).abs().amax(1)], 1)[:, None].double())
     real = {split: torch.rand(8, 4, 3 * 22050) - 0.5 for split in ("train", "test")}
-    monkeypatch.setattr(distance, "real", lambda data, split, *_: (real[split], [], []))
+    monkeypatch.setattr(distance, "real", lambda data, split, *_: (real[split], list("abcdefgh"), []))
     monkeypatch.setattr(generation, "generate", partial(generation.generate, steps=2))
     out, runs = tmp_path / "mixes.json", tmp_path / "runs"
     mixes.main(out, 2, 1, 8, 3.0, recipe.data, runs=runs, device="cpu")
@@ -44,7 +44,7 @@ def test_two_models_are_trained_and_held_to_the_same_songs(recipe, monkeypatch, 
     joint, mix = found["arms"].values()
     assert found["wall_seconds"] > sum(60 * one["minutes"] for one in found["learning"].values())
     assert found["tolerance"] == mixes.ANEW
-    assert joint["steps"] == mix["steps"] == 2 and len(joint["audible"]) == 4 and len(mix["audible"]) == 1
+    assert joint["steps"] == mix["steps"] == 2 and len(joint["sounding"]) == 4 and len(mix["sounding"]) == 1
     assert joint["train"] == mix["train"] and joint["made"] != mix["made"]
     before = {path: path.stat().st_mtime_ns for path in runs.rglob("*.safetensors")}
     (runs / "mixes" / "measured.json").unlink()  # as if it had been stopped in the second arm
@@ -79,7 +79,7 @@ def test_runs_that_nobody_asked_for_go_when_all_is_measured(monkeypatch, tmp_pat
         raise KeyboardInterrupt
 
     monkeypatch.setattr(mixes.train, "train", train)
-    monkeypatch.setattr(distance, "real", lambda *_: (torch.rand(8, 4, 3 * 22050) - 0.5, [], []))
+    monkeypatch.setattr(distance, "real", lambda *_: (torch.rand(8, 4, 3 * 22050) - 0.5, list("abcdefgh"), []))
     monkeypatch.setattr(distance, "cloud", lambda bands, *_: bands.sum(1)[:, None, :3].double())
     monkeypatch.setattr(generation, "generate", stopped)
     out = tmp_path / "mixes.json"
