@@ -57,11 +57,13 @@ def better(one: str, other: str, over: float = 0.0) -> Callable[[], Outcome]:
     return lambda: side(*difference(one, other), over)
 
 
-def asked(measured: Callable[[], tuple[float, float, float]]) -> Callable[[], Outcome]:
-    """A question that nobody answered before: the sign of the interval is the answer."""
+def asked(one: str, other: str) -> Callable[[], Outcome]:
+    """A question that nobody answered before, whether one result is better: the sign of the interval is the answer."""
     def outcome() -> Outcome:
-        mean, low, high = measured()
-        return "yes" if low > 0 else "no" if high < 0 else OPEN, side(mean, low, high)[1]
+        mean, low, high = difference(one, other)
+        answer = "yes" if low > 0 else "no" if high < 0 else OPEN
+        found = recorded.result(one)
+        return answer, f"{side(mean, low, high)[1]} ({found['n']} {'clips' if 'clips' in found else 'songs'})"
 
     return outcome
 
@@ -140,11 +142,13 @@ def everywhere(model: str, one: str, other: str) -> Callable[[], Outcome]:
 def four_beat_one(method: str) -> Callable[[], Outcome]:
     """The paper's four models are each as large as its joint one; so is ours beside `lite-small`. And at equal cost."""
     def outcome() -> Outcome:
-        verdict, words = better(f"separation-independent-{method}", f"separation-small-{method}")()
+        verdict, words = better(f"songs-band-independent-{method}", f"songs-band-small-{method}")()
         mean, low, high = difference(f"equal-minutes-{method}", f"separation-independent-{method}")
         who = "leads by" if low > 0 else "is behind by" if high < 0 else "is about as good:"
-        return verdict, (f"{words}, each as large, and as long taught, as the joint one, as in the paper; a joint one "
-                         f"that cost as much as all four together {who} {side(mean, low, high)[1]}")
+        songs, few = (recorded.result(f"{name}-{method}")["n"] for name in ("songs-band-small", "equal-minutes"))
+        return verdict, (f"{words} ({songs} songs), each as large, and as long taught, as the joint one, as in the "
+                         f"paper; a joint one that cost as much as all four together {who} "
+                         f"{side(mean, low, high)[1]} ({few} clips)")
 
     return outcome
 
@@ -159,25 +163,27 @@ def keeps_up_with_supervised() -> Outcome:
     return verdict, f"{words}; one evaluation of the joint model, mixture known: {side(*best)[1]}"
 
 
-def generated() -> dict:
-    """How far the stems of bands from noise agree, and those of real ones."""
-    return recorded.result("distance-generate-prior")["judged"]
+def generated() -> tuple[dict, str]:
+    """How far the stems of bands from noise agree, and those of real ones; and what was judged."""
+    result = recorded.result("distance-generate-prior")
+    return result["judged"], f"{result['n']} bands"
 
 
-def accompanied() -> dict:
+def accompanied() -> tuple[dict, str]:
     """The same of bands with made guitar and piano."""
-    found = recorded.result("distance-accompany")["subsets"]["guitar, piano"]
+    result = recorded.result("distance-accompany")
+    found = result["subsets"]["guitar, piano"]
     return {kind: {"difference": found[kind], "made": found["made"][kind], "real": found["real"][kind]}
-            for kind in found["made"]}
+            for kind in found["made"]}, f"{result['n']} crops, guitar and piano made"
 
 
-def coheres(read: Callable[[], dict]) -> Callable[[], Outcome]:
+def coheres(read: Callable[[], tuple[dict, str]]) -> Callable[[], Outcome]:
     """A claim that made stems belong together: in onsets and in pitch classes, better than dealt anew.
 
     Agreement above that of real bands is no merit: stems that swell together agree in all their onsets.
     """
     def outcome() -> Outcome:
-        found = read()
+        found, what = read()
         verdicts, words = set(), []
         for kind, title in (("onsets", "onsets"), ("chroma", "pitch classes")):
             gain, made, real = (found[kind][which] for which in ("difference", "made", "real"))
@@ -185,7 +191,7 @@ def coheres(read: Callable[[], dict]) -> Callable[[], Outcome]:
             verdicts.add(PARTLY if verdict == YES and made["low"] > real["high"] else verdict)
             words.append(f"{title} {said} over dealt anew ({made['mean']:.2f}; real bands {real['mean']:.2f})")
         sure = verdicts.pop() if len(verdicts) == 1 else PARTLY if verdicts & {YES, PARTLY} else OPEN
-        return sure, "; ".join(words)
+        return sure, f"{'; '.join(words)}; {what}"
 
     return outcome
 
@@ -227,12 +233,13 @@ def as_near_as_a_model_of_mixes() -> Outcome:
 
 def context_is_learned() -> Outcome:
     """True company saves error in most pairs of stem and noise level."""
-    rows = recorded.result("context-lite")["rows"]
+    result = recorded.result("context-lite")
+    rows = result["rows"]
     best = max(rows, key=lambda row: row["low"])
     sure = sum(row["low"] > 0 for row in rows)
     return YES if sure > len(rows) / 2 else NO, (
         f"in {sure} of {len(rows)} pairs of stem and noise level; most for the {best['stem']} at {best['sigma']:g}: "
-        f"{best['saved']:.1%} of its error")
+        f"{best['saved']:.1%} of its error [{best['low']:.1%}, {best['high']:.1%}] ({result['n']} clips)")
 
 
 def summary() -> str:
@@ -293,7 +300,7 @@ CLAIMS = [
           keeps_up_with_supervised),
     Claim("asked, not claimed: is Dirac better than telling the same network the mix (classifier-free guidance)?",
           f"{CARD}, next check 2", "11-beyond-the-paper",
-          asked(lambda: difference("separation-guided-dirac", "separation-guided"))),
+          asked("songs-band-guided-dirac", "songs-band-guided")),
     Claim("generated players belong together", f"{PAPER}, listening test", "06-total-generation",
           coheres(generated)),
     Claim("added players follow the given ones", f"{PAPER}, section 5", "08-imputation", coheres(accompanied)),

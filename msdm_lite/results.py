@@ -79,7 +79,10 @@ COMMANDS = {
                              ("independent-gaussian", f"gaussian --model lite-independent {PRIOR}"),
                              ("independent-dirac-corrected", f"dirac --model lite-independent {TWICE}"),
                              ("independent-gaussian-corrected", f"gaussian --model lite-independent {TWICE}"),
-                             ("guided", "guided --model lite-guided --steps 20"), ("ideal-mask", "ideal-mask"))},
+                             ("guided", "guided --model lite-guided --steps 20"),
+                             ("guided-dirac", f"dirac --model lite-guided {PRIOR}"), ("ideal-mask", "ideal-mask"))},
+    **{f"songs-band-small-{method}": f"{SONGS} band --seed 0 --seconds 12 --method {method} --model lite-small {PRIOR}"
+       for method in ("dirac", "gaussian")},
     **{f"published-{which}-{method}{title}":
        f"{SEPARATE} {method} --model {model} --clips band --steps {METHODS[method].steps} --seed 0 "
        f"--churn {METHODS[method].churn:g} --corrections {rounds}"
@@ -99,6 +102,7 @@ COMMANDS = {
        for model in ("lite", "lite-supervised")},
     **{f"played-{model}": f"python -m msdm_lite.played --model {model} --seconds 60"
        for model in ("lite", "lite-supervised")},
+    "lineup-guided": "python -m msdm_lite.lineup --model lite-guided --n 24 --seed 0",
     "pairs-widening": "python -m msdm_lite.pairs --preset tiny --data all --steps 750 --seed 0 --of widening",
     "mixes": "python -m msdm_lite.mixes --steps 5000 --batch 8 --n 300 --seconds 6 --data band --seed 0",
     "quality-evaluations": "python benchmarks/quality.py --clips 8 --most 50 --model lite --paper",
