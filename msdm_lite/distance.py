@@ -11,11 +11,9 @@ for all fourteen choices of players to add; the embedding hears the given and th
 import time
 from collections.abc import Sequence
 from functools import partial
-from itertools import combinations
 from pathlib import Path
 from typing import Any, Literal
 
-import numpy as np
 import torch
 from torch import Tensor
 from tqdm import tqdm
@@ -27,56 +25,24 @@ from msdm_lite import (
     generation,
     judge,
     methods,
-    metrics,
-    musicnn,
     recorded,
     sampling,
-    vggish,
+    sub_fad,
     weights,
 )
-from msdm_lite.audio import SAMPLE_RATE, STEMS
-from msdm_lite.crops import Crops
+from msdm_lite.clouds import cloud, real
 from msdm_lite.errors import InputError
 from msdm_lite.face import StemModel
 from msdm_lite.parts import Found, Keep, Parts, anew
-from msdm_lite.recipe import songs_of
 from msdm_lite.seeds import seed_of
 from msdm_lite.sketch import sketch
 from msdm_lite.song import from_picture, to_pictures
 from msdm_lite.terminal import script
 from msdm_lite.windows import Windowed
 
-
-def real(data: str, split: str, n: int, seconds: float, seed: int = 0) -> tuple[Tensor, list[str], list[str]]:
-    """n random crops (n, 4, T) of songs of a split in which two stems or more are heard; their songs, and styles.
-
-    Raises:
-        InputError: there are too few of them.
-    """
-    tracks = songs_of(data, split)
-    styles = {track.name: getattr(track, "style", "") for track in tracks}
-    crops = Crops(tracks, round(seconds * SAMPLE_RATE), 20 * n, seed)
-    found: list[Tensor] = []
-    names: list[str] = []
-    for index in range(len(crops)):
-        item = crops[index]
-        if coherence.audible(item["stems"]).sum() > 1:
-            found.append(item["stems"])
-            names.append(item["name"])
-        if len(found) == n:
-            return torch.stack(found), names, [styles[name] for name in names]
-    raise InputError(f"{data} has too little music of two players or more for {n} crops of {seconds:g} s")
-
-
 # Of each number, by its name: what the same command may make otherwise on another machine
 NEAR: recorded.Tolerance = {"": 0.1, "errors": 0.05, "error": 0.05, **dict.fromkeys(
     ("copies", "diversity", "audible", "heard", "played", "onsets", "chroma", "judged"), recorded.SLIGHT)}
-EMBEDDINGS = {"musicnn": musicnn.embed, "vggish": vggish.embed}
-
-
-def cloud(bands: Tensor, embedding: str = "musicnn") -> Tensor:
-    """Embeddings of the mixtures of bands (n, S, T): (n, W, d), W windows of three seconds, or of one (VGGish)."""
-    return torch.cat([EMBEDDINGS[embedding](some.sum(1)) for some in bands.split(16)])
 
 
 def apart(made: Tensor, other: Tensor, seed: int = 0, songs: Sequence[str] | None = None) -> dict:
@@ -182,103 +148,6 @@ def placed(made: Tensor, learned: Tensor, test: Tensor, seed: int = 0, embedding
     return found | {"ratio": found["made"]["fad"] / found["train"]["fad"]}
 
 
-def subsets(stems: Sequence[str] = STEMS) -> list[tuple[str, ...]]:
-    """All choices of players to add, some but not all: fourteen of four stems."""
-    return [some for size in range(1, len(stems)) for some in combinations(stems, size)]
-
-
-def of_songs(values: np.ndarray, songs: np.ndarray) -> dict:
-    """Mean and interval over songs of values of crops (n,), of which some are of one song and not independent."""
-    parts = [values[songs == song] for song in sorted(set(songs))]
-    means = [part[~np.isnan(part)].mean() for part in parts if not np.isnan(part).all()]
-    return metrics.interval(np.array(means))
-
-
-def accompanied(model: StemModel, bands: Tensor, some: Sequence[str], seed: int = 0,
-                sketcher: StemModel | None = None, steps: int | None = None, embedding: str = "musicnn") -> Found:
-    """What is measured of bands (n, 4, T) whose players `some` a model makes anew.
-
-    What is returned:
-
-    - `fad`, `strangers`: clouds (n, W, d) of the mixtures, with the made players and with real ones of another song;
-    - `onsets`, `chroma`: how far the stems of a band agree, (n,); `onsets_dealt`, `chroma_dealt`: with the made players
-      of another song;
-    - `level_db`: of the made players over the real ones, (n, new), nan where these are silent;
-    - `heard`, `played`: do the made, did the real players sound? (n, new).
-    """
-    new, order = [STEMS.index(name) for name in some], torch.arange(len(bands)).roll(1)
-    made, dealt, strange = bands.clone(), bands.clone(), bands.clone()
-    for i, band in enumerate(bands):
-        given = {name: band[n] for n, name in enumerate(STEMS) if name not in some}
-        made[i] = generation.accompany(given, model, seed + i, steps=steps, sketcher=sketcher)
-    dealt[:, new] = made[order][:, new]
-    strange[:, new] = bands[order][:, new]
-    own, other = (judge.agreements(one, STEMS) for one in (made, dealt))
-    playing = coherence.audible(bands)[:, new]
-    level = 10 * (made[:, new].square().mean(-1).clamp(min=1e-10)
-                  / bands[:, new].square().mean(-1).clamp(min=1e-10)).log10()
-    return {"fad": cloud(made, embedding), "strangers": cloud(strange, embedding),
-            **{name: torch.from_numpy(values) for name, values in own.items()},
-            **{f"{name}_dealt": torch.from_numpy(values) for name, values in other.items()},
-            "level_db": torch.where(playing, level, torch.nan), "heard": coherence.audible(made)[:, new],
-            "played": playing}
-
-
-def beside_strangers(made: Tensor, strangers: Tensor, truth: Tensor, songs: Sequence[str], seed: int = 0) -> dict:
-    """Distances of two clouds (n, W, d) from that of the truth (m, W, d), and by how much the first is farther.
-
-    With their standard errors over songs, of which there must be eight; and no distance from a single point.
-    """
-    near = truth.flatten(0, 1)
-    if len(near) < 2:
-        return {"fad": None, "strangers": None, "behind": None, "errors": None}
-
-    def distances(some: Tensor) -> list[float]:
-        far = [fad.frechet(each[some].flatten(0, -2), near) for each in (made, strangers)]
-        return [*far, far[0] - far[1]]
-
-    names, whole = ("fad", "strangers", "behind"), torch.ones(len(made), dtype=torch.bool)
-    errors = fad.spread(distances, songs, seed=seed).tolist() if len(set(songs)) >= 8 else None
-    return dict(zip(names, distances(whole), strict=True)) | {
-        "errors": dict(zip(names, errors, strict=True)) if errors else None}
-
-
-def imputed(model: StemModel, bands: Tensor, songs: Sequence[str], styles: Sequence[str],
-            wanted: Sequence[tuple[str, ...]], seed: int = 0, sketcher: StemModel | None = None,
-            steps: int | None = None, progress: bool = True, embedding: str = "musicnn", keep: Keep = anew) -> dict:
-    """For each choice of players to add to bands (n, 4, T): sub-FAD, density, and whether the new players follow.
-
-    Each stands beside the same of real players from another song: where they are no worse, the model is not listening.
-    And by style, over all choices; the distance of a style has the more bias, the fewer its bands: hold it to that of
-    the strangers beside it, and to no other style's.
-    """
-    truth, song_of, heard_in = cloud(bands, embedding), np.array(songs), ("heard", "played", "level_db")
-    true = keep("real", lambda: {name: torch.from_numpy(values)
-                                 for name, values in judge.agreements(bands, STEMS).items()})
-    parts = {some: keep("+".join(some), partial(accompanied, model, bands, some, seed, sketcher, steps, embedding))
-             for some in tqdm(wanted, desc="accompanying", unit="subset", disable=not progress)}
-
-    def summary(of: list[Found], here: np.ndarray) -> dict:
-        """Of bands `here`, over some choices of players."""
-        these = torch.from_numpy(here)
-        made, strangers = (torch.stack([part[kind][these] for part in of], 1) for kind in ("fad", "strangers"))
-        densities = {name: torch.cat([part[name][these] for part in of], 1).double().nanmean(1).numpy()
-                     for name in heard_in}
-        agreements: dict[str, dict] = {"made": {}, "real": {}, "difference": {}}
-        for name in true:
-            own, dealt = (torch.stack([part[key][these] for part in of], 1) for key in (name, f"{name}_dealt"))
-            for key, values in (("made", own.nanmean(1)), ("real", true[name][these]),
-                                ("difference", (own - dealt).nanmean(1))):
-                agreements[key][name] = of_songs(values.numpy(), song_of[here])
-        return {**beside_strangers(made, strangers, truth[these], list(song_of[here]), seed),
-                **{name: of_songs(values, song_of[here]) for name, values in densities.items()},
-                **agreements.pop("difference"), **agreements}
-
-    return {"subsets": {", ".join(some): summary([part], np.full(len(bands), True)) for some, part in parts.items()},
-            "by_style": {style: {"n": styles.count(style)} | summary(list(parts.values()), np.array(styles) == style)
-                         for style in sorted(set(styles))}}
-
-
 def main(out: Path, task: Literal["generate", "paint", "accompany"] = "generate", model: str = "lite",
          sketch: str | None = None, n: int = 300, seconds: float = 6.0, data: str = "band", steps: int | None = None,
          embedding: Literal["musicnn", "vggish"] = "musicnn", seed: int = 0) -> None:
@@ -315,13 +184,12 @@ def main(out: Path, task: Literal["generate", "paint", "accompany"] = "generate"
         found = placed(made, cloud(bands, embedding), test, seed, embedding, songs, songs)
         found["out_of_phase"] = apart(cloud(out_of_phase(loaded, bands, seed), embedding), test, seed, songs)
     else:
-        found = imputed(loaded, *real(data, "test", n, seconds, seed), subsets(), seed, sketcher, steps,
+        found = sub_fad.imputed(loaded, *real(data, "test", n, seconds, seed), sub_fad.subsets(), seed, sketcher, steps,
                         embedding=embedding, keep=parts.keep)
     command = recorded.command("python", "-m", "msdm_lite.distance", task=task, model=model, n=n, seconds=seconds,
                                data=data, seed=seed, sketch=sketch, steps=steps,
                                embedding=embedding if embedding != "musicnn" else None, out=out)
-    where = recorded.circumstances(loaded, begun, sketcher, NEAR)
-    where["wall_seconds"] = round(where["wall_seconds"] + parts.seconds, 1)
+    where = recorded.circumstances(loaded, begun - parts.seconds, sketcher, NEAR)  # with the runs before
     recorded.save({"what": f"Frechet distance of {embedding} embeddings of mixtures to songs of the test split; of "
                            "accompaniments, given and new players together",
                    "task": task, "model": model, "settings": {"sketch": sketch, "steps": steps, "seconds": seconds},

@@ -85,8 +85,7 @@ def main(out: Path, model: str = "lite-guided", n: int = 24, seed: int = 0) -> N
     made_by = recorded.circumstances(loaded, begun)["model_record"]
     parts = Parts(Path(out), {"model": model, "model_record": made_by, "n": n, "seed": seed, "settings": METHODS})
     found = measure(loaded, [evaluate.clip(entry["name"]) for entry in clips[:n]], seed, keep=parts.keep)
-    where = recorded.circumstances(loaded, begun)
-    where["wall_seconds"] = round(where["wall_seconds"] + parts.seconds, 1)
+    where = recorded.circumstances(loaded, begun - parts.seconds)  # with the runs before
     recorded.save({"what": "SI-SDR improvement in dB over the mixture, mean over the stems that play, where only some "
                            "of a clip's stems were added up; guided: told the mixture, weight 1",
                    "data": "shipped band clips, one a song", "n": n, "model": model, "settings": METHODS,

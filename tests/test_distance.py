@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from msdm_lite import distance, evaluate, generation, weights
+from msdm_lite import clouds, distance, evaluate, generation, sub_fad, weights
 from msdm_lite.audio import STEMS
 from msdm_lite.errors import InputError
 from msdm_lite.sketch import sketch
@@ -32,11 +32,12 @@ def bands(monkeypatch):
 
     monkeypatch.setattr(distance, "real", real)
     monkeypatch.setattr(distance, "cloud", cloud)
+    monkeypatch.setattr(sub_fad, "cloud", cloud)
     return torch.stack([clip[:, :length] for clip in clips])
 
 
 def test_fourteen_choices_of_four():
-    found = distance.subsets()
+    found = sub_fad.subsets()
     assert len(found) == len(set(found)) == 14 and all(0 < len(some) < 4 for some in found)
 
 
@@ -58,7 +59,7 @@ def test_a_model_that_plays_test_songs_is_near_and_one_that_plays_training_songs
 def test_players_that_were_there_follow_and_strangers_do_not(bands, monkeypatch, tiny):
     """The model gives back the real band: sub-FAD 0, all heard, at the level they had, in time with the others."""
     monkeypatch.setattr(generation, "accompany", lambda given, model, seed, **k: bands[seed])
-    found = distance.imputed(tiny, bands, SONGS, ["rock", "jazz"] * 5, [("guitar", "piano")], progress=False)
+    found = sub_fad.imputed(tiny, bands, SONGS, ["rock", "jazz"] * 5, [("guitar", "piano")], progress=False)
     one = found["subsets"]["guitar, piano"]
     assert one["fad"] == pytest.approx(0, abs=1e-6) and one["behind"] == one["fad"] - one["strangers"] < -0.01
     assert one["errors"]["behind"] > 0
@@ -70,14 +71,14 @@ def test_players_that_were_there_follow_and_strangers_do_not(bands, monkeypatch,
     assert rock["fad"] == pytest.approx(0, abs=1e-6) and rock["strangers"] > 0.01
     assert rock["errors"] is None and rock["level_db"]["low"] is None
     assert rock["level_db"]["mean"] == pytest.approx(0, abs=1e-4) and rock["heard"] == rock["played"]
-    with_one = distance.imputed(tiny, bands, SONGS, ["rock"] * 9 + ["jazz"], [("bass",)], progress=False)
+    with_one = sub_fad.imputed(tiny, bands, SONGS, ["rock"] * 9 + ["jazz"], [("bass",)], progress=False)
     assert with_one["by_style"]["jazz"]["fad"] is None  # one window has no spread
 
 
 def test_crops_of_one_song_count_once():
     """Songs of 8, all alike but for one with many crops; a crop without a value is left out, a song of such, too."""
     songs = np.array([f"{i}" for i in range(8)] + ["7"] * 30 + ["nothing"])
-    found = distance.of_songs(np.array([0.0] * 7 + [8.0] + [8.0] * 29 + [np.nan, np.nan]), songs)
+    found = sub_fad.of_songs(np.array([0.0] * 7 + [8.0] + [8.0] * 29 + [np.nan, np.nan]), songs)
     assert found["n"] == 8 and found["mean"] == pytest.approx(1.0) and found["low"] < 1 < found["high"]
 
 
@@ -97,7 +98,7 @@ def test_what_is_painted_is_the_band_that_was_sketched_and_other_samples(bands, 
 
 @pytest.mark.parametrize("task", ["generate", "accompany"])
 def test_it_is_written_down(bands, tmp_path, monkeypatch, task):
-    monkeypatch.setattr(distance, "subsets", lambda: [("bass",)])
+    monkeypatch.setattr(sub_fad, "subsets", lambda: [("bass",)])
     distance.main(tmp_path / "d.json", task, "tiny", n=8, seconds=SECONDS, steps=1)
     found = json.loads((tmp_path / "d.json").read_text())
     assert found["n"] == 8 and found["command"].startswith("python -m msdm_lite.distance --task")
@@ -160,9 +161,9 @@ def test_real_crops_have_two_players_or_more(monkeypatch):
             wave[: self.players] = 0.1 * np.random.default_rng(start).normal(size=(self.players, count))
             return wave
 
-    monkeypatch.setattr(distance, "songs_of", lambda data, split: [Track(2)])
+    monkeypatch.setattr(clouds, "songs_of", lambda data, split: [Track(2)])
     crops, songs, styles = distance.real("band", "test", 3, 3.0)
     assert crops.shape == (3, len(STEMS), 3 * 22050) and styles == ["jazz"] * 3 and songs == ["a"] * 3
-    monkeypatch.setattr(distance, "songs_of", lambda data, split: [Track(1)])
+    monkeypatch.setattr(clouds, "songs_of", lambda data, split: [Track(1)])
     with pytest.raises(InputError, match="two players"):
         distance.real("band", "test", 3, 3.0)
