@@ -11,7 +11,7 @@ import pytest
 import soundfile
 import torch
 
-from msdm_lite import resources, train, validation
+from msdm_lite import evaluate, resources, train, validation
 from msdm_lite.model import PRESETS, Model, build, preset
 from msdm_lite.recipe import Recipe
 from msdm_lite.sketch import GROUPS
@@ -159,3 +159,29 @@ def pack(tmp_path):
                 file.writestr(f"archive/data/{name}", data)
         return tmp_path / "hand.ckpt"
     return write
+
+
+SECONDS = 3.0  # of each of the bands below
+SONGS = [f"song {i}" for i in range(10)]
+
+
+@pytest.fixture
+def bands(monkeypatch):
+    """Real crops from the shipped clips; and an embedding that needs no download: energies in twelve bands."""
+    length = round(SECONDS * 22050)
+    clips = [evaluate.clip(entry["name"]) for entry in evaluate.clips("band")[:10]]
+
+    def real(data, split, n, seconds, seed=0):
+        start = 0 if split == "test" else length
+        crops = torch.stack([clip[:, start : start + length] for clip in clips[:n]])
+        return crops, SONGS[:n], ["rock", "jazz"] * (n // 2)
+
+    def cloud(bands, embedding):
+        power = torch.fft.rfft(bands.sum(1)).abs().square()
+        parts = power[:, : power.shape[1] // 12 * 12].unflatten(1, (12, -1)).mean(2)
+        return parts.add(1e-6).log()[:, None]  # (n, 1, 12)
+
+    monkeypatch.setattr("msdm_lite.distance.real", real)
+    for module in ("distance", "sub_fad"):
+        monkeypatch.setattr(f"msdm_lite.{module}.cloud", cloud)
+    return torch.stack([clip[:, :length] for clip in clips])

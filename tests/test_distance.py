@@ -4,41 +4,11 @@ import numpy as np
 import pytest
 import torch
 
-from msdm_lite import clouds, distance, evaluate, generation, sub_fad, weights
-from msdm_lite.audio import STEMS
+from msdm_lite import distance, generation, sub_fad, weights
 from msdm_lite.errors import InputError
 from msdm_lite.sketch import sketch
 from msdm_lite.song import to_pictures
-
-SECONDS = 3.0
-SONGS = [f"song {i}" for i in range(10)]
-
-
-@pytest.fixture
-def bands(monkeypatch):
-    """Real crops from the shipped clips; and an embedding that needs no download: energies in twelve bands."""
-    length = round(SECONDS * 22050)
-    clips = [evaluate.clip(entry["name"]) for entry in evaluate.clips("band")[:10]]
-
-    def real(data, split, n, seconds, seed=0):
-        start = 0 if split == "test" else length
-        crops = torch.stack([clip[:, start : start + length] for clip in clips[:n]])
-        return crops, SONGS[:n], ["rock", "jazz"] * (n // 2)
-
-    def cloud(bands, embedding):
-        power = torch.fft.rfft(bands.sum(1)).abs().square()
-        parts = power[:, : power.shape[1] // 12 * 12].unflatten(1, (12, -1)).mean(2)
-        return parts.add(1e-6).log()[:, None]  # (n, 1, 12)
-
-    monkeypatch.setattr(distance, "real", real)
-    monkeypatch.setattr(distance, "cloud", cloud)
-    monkeypatch.setattr(sub_fad, "cloud", cloud)
-    return torch.stack([clip[:, :length] for clip in clips])
-
-
-def test_fourteen_choices_of_four():
-    found = sub_fad.subsets()
-    assert len(found) == len(set(found)) == 14 and all(0 < len(some) < 4 for some in found)
+from tests.conftest import SECONDS
 
 
 def test_a_model_that_plays_test_songs_is_near_and_one_that_plays_training_songs_copies(bands, monkeypatch, tiny):
@@ -54,32 +24,6 @@ def test_a_model_that_plays_test_songs_is_near_and_one_that_plays_training_songs
     assert copy["copies"] == pytest.approx(0, abs=1e-4) and copy["ratio"] == pytest.approx(1, rel=1e-3)
     monkeypatch.setattr(generation, "generate", lambda *a, **k: bands[0][None] * (1 + 0.01 * a[3]))
     assert distance.generated(tiny, 10, SECONDS, "band", progress=False)["diversity"] < 0.2
-
-
-def test_players_that_were_there_follow_and_strangers_do_not(bands, monkeypatch, tiny):
-    """The model gives back the real band: sub-FAD 0, all heard, at the level they had, in time with the others."""
-    monkeypatch.setattr(generation, "accompany", lambda given, model, seed, **k: bands[seed])
-    found = sub_fad.imputed(tiny, bands, SONGS, ["rock", "jazz"] * 5, [("guitar", "piano")], progress=False)
-    one = found["subsets"]["guitar, piano"]
-    assert one["fad"] == pytest.approx(0, abs=1e-6) and one["behind"] == one["fad"] - one["strangers"] < -0.01
-    assert one["errors"]["behind"] > 0
-    assert one["level_db"]["mean"] == pytest.approx(0, abs=1e-4) and one["heard"] == one["played"]
-    assert one["onsets"]["mean"] > 0 and one["onsets"]["n"] == one["heard"]["n"] == 10
-    assert {name: style["n"] for name, style in found["by_style"].items()} == {"rock": 5, "jazz": 5}
-    rock = found["by_style"]["rock"]
-    assert rock["onsets"]["low"] is None and rock["onsets"]["mean"] > 0  # no interval of five
-    assert rock["fad"] == pytest.approx(0, abs=1e-6) and rock["strangers"] > 0.01
-    assert rock["errors"] is None and rock["level_db"]["low"] is None
-    assert rock["level_db"]["mean"] == pytest.approx(0, abs=1e-4) and rock["heard"] == rock["played"]
-    with_one = sub_fad.imputed(tiny, bands, SONGS, ["rock"] * 9 + ["jazz"], [("bass",)], progress=False)
-    assert with_one["by_style"]["jazz"]["fad"] is None  # one window has no spread
-
-
-def test_crops_of_one_song_count_once():
-    """Songs of 8, all alike but for one with many crops; a crop without a value is left out, a song of such, too."""
-    songs = np.array([f"{i}" for i in range(8)] + ["7"] * 30 + ["nothing"])
-    found = sub_fad.of_songs(np.array([0.0] * 7 + [8.0] + [8.0] * 29 + [np.nan, np.nan]), songs)
-    assert found["n"] == 8 and found["mean"] == pytest.approx(1.0) and found["low"] < 1 < found["high"]
 
 
 def test_what_is_painted_is_the_band_that_was_sketched_and_other_samples(bands, tiny):
@@ -147,23 +91,3 @@ def test_painting_is_written_down(bands, tmp_path, monkeypatch):
 def test_too_little(tiny):
     with pytest.raises(InputError, match="eight of three seconds"):
         distance.main("x", n=4)
-
-
-def test_real_crops_have_two_players_or_more(monkeypatch):
-    class Track:
-        name, source, split, style, samples = "a", "band", "test", "jazz", 22050 * 20
-
-        def __init__(self, players):
-            self.players = players
-
-        def read(self, start, count):
-            wave = np.zeros((4, count), np.float32)
-            wave[: self.players] = 0.1 * np.random.default_rng(start).normal(size=(self.players, count))
-            return wave
-
-    monkeypatch.setattr(clouds, "songs_of", lambda data, split: [Track(2)])
-    crops, songs, styles = distance.real("band", "test", 3, 3.0)
-    assert crops.shape == (3, len(STEMS), 3 * 22050) and styles == ["jazz"] * 3 and songs == ["a"] * 3
-    monkeypatch.setattr(clouds, "songs_of", lambda data, split: [Track(1)])
-    with pytest.raises(InputError, match="two players"):
-        distance.real("band", "test", 3, 3.0)
