@@ -1,6 +1,7 @@
 """Sound files for tests: songs of stems, and files that cannot be read."""
 
 import os
+import zlib
 
 import numpy as np
 import pytest
@@ -9,18 +10,22 @@ import soundfile
 from msdm_lite import audio
 from msdm_lite.audio import SAMPLE_RATE, STEMS
 
-RNG = np.random.default_rng(0)
 LEVELS = dict(zip(STEMS, (0.1, 0.2, 0.3, 0.4), strict=True))
 
 
+def rng(*arguments):
+    """Random numbers that depend on these arguments, and on no test that ran before."""
+    return np.random.default_rng(zlib.crc32(repr(arguments).encode()))
+
+
 def noise(seconds=0.5, rate=44100, channels=2):
-    return (0.1 * RNG.standard_normal((int(seconds * rate), channels))).astype(np.float32)
+    return (0.1 * rng(seconds, rate, channels).standard_normal((int(seconds * rate), channels))).astype(np.float32)
 
 
 def sound(path, seconds=0.2, rate=SAMPLE_RATE, channels=1, value=None):
     path.parent.mkdir(parents=True, exist_ok=True)
     count = round(seconds * rate)
-    wave = RNG.uniform(-0.5, 0.5, (count, channels)) if value is None else np.full((count, channels), value)
+    wave = rng(*path.parts[-2:], seconds, rate, channels).uniform(-0.5, 0.5, (count, channels)) if value is None else np.full((count, channels), value)
     soundfile.write(path, wave, rate, **({"subtype": "FLOAT"} if path.suffix.lower() == ".wav" else {}))
     return path
 

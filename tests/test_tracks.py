@@ -15,7 +15,7 @@ from msdm_lite import audio, readers, tracks
 from msdm_lite.audio import SAMPLE_RATE, STEMS
 from msdm_lite.crops import Crops
 from msdm_lite.errors import InputError
-from tests.sounds import RNG, band, sound
+from tests.sounds import band, rng, sound
 
 SHAPES = [(22050, 1), (44100, 2), (48000, 2), (16000, 1), (8000, 1), (11025, 1), (96000, 1), (44099, 1)]
 ANY = [(rate, channels, ending) for rate, channels in SHAPES for ending in (".wav", ".flac")]
@@ -30,7 +30,7 @@ def test_any_piece_is_that_piece_of_the_whole(tmp_path, rate, channels, ending):
     assert size == len(whole) == round(soundfile.info(path).frames * SAMPLE_RATE / rate)
     assert np.abs(whole[: len(at_once)] - at_once[:size]).max() < 1e-6
     places = [(0, 1000), (1, 1), (7, 22050), (12345, 4444), (size - 9000, 300), (size - 500, 500), (size - 1, 1),
-              *((int(start), 700) for start in RNG.integers(0, size - 700, 20))]
+              *((int(start), 700) for start in rng(size).integers(0, size - 700, 20))]
     for start, count in places:
         assert np.abs(track.read(start, count)[0] - whole[start : start + count]).max() < 1e-4, (start, count)
     past = track.read(size - 100, 300)
