@@ -34,7 +34,7 @@ book: $(PAGE)  ## run all chapters, build the site, print the path of its first 
 	@echo "$(CURDIR)/$(PAGE)"
 
 test: $(READY)  ## run the tests, and every chapter quickly
-	$(BIN)/python -m pytest --nbmake --nbmake-timeout=600 tests book
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadgroup --durations=20 --nbmake --nbmake-timeout=600 tests book
 
 pages: $(PAGE)  ## drive the built pages in a headless Chromium (Debian: chromium-driver), the network switched off
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check selenium

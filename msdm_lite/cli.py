@@ -234,7 +234,12 @@ def evaluate(task: Literal["separate", "generate", "accompany"] = "separate", me
 def main(args: list[str] | None = None) -> int:
     """Run a command line (the process's own if None). Returns the exit code: 0, 2 on bad input, 130 if interrupted."""
     commands = {f.__name__: f for f in (separate, generate, accompany, train, evaluate, data, models, results)}
-    return guarded(lambda: tyro.extras.subcommand_cli_from_dict(commands, prog="msdm-lite", args=args))
+    words = sys.argv[1:] if args is None else args
+    if words and words[0] in commands and not {"-h", "--help"}.intersection(words):
+        # A parser of that command alone is much sooner made than those of all eight
+        name, *rest = words
+        return guarded(lambda: tyro.cli(commands[name], prog=f"msdm-lite {name}", args=rest))
+    return guarded(lambda: tyro.extras.subcommand_cli_from_dict(commands, prog="msdm-lite", args=words))
 
 
 def command() -> None:

@@ -7,6 +7,7 @@ behind: what stays when evaluations grow is the method's own bias. Chapter: `boo
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -164,16 +165,18 @@ def path_errors(sampler: str, stems: tuple[int, ...], mixture: bool, steps: list
     On correlated Gaussians, inside the subspace of what is unknown. The last step, to zero, is left out: all samplers
     make it alike.
     """
-    oracle, x = correlated(), POINT.expand(500, 3)
+    exact = path_end("heun", stems, mixture, 3000)
+    return [(path_end(sampler, stems, mixture, count) - exact).square().mean().sqrt().item() for count in steps]
+
+
+@cache
+def path_end(sampler: str, stems: tuple[int, ...], mixture: bool, count: int) -> Tensor:
+    """Where a sampler arrives from that noise in so many steps."""
+    x = POINT.expand(500, 3)
     shape = Known.these(x, stems, mixture)
     start = x + 5.0 * project(torch.randn(500, 3, generator=torch.Generator().manual_seed(0), **DOUBLE), shape)
-
-    def end(name: str, count: int) -> Tensor:
-        levels = sampling.exponential(count, 0.01, 5.0)[:-1]
-        return sampling.last(sampling.SAMPLERS[name](start, levels, guidance.inside(shape), oracle.denoise)).x
-
-    exact = end("heun", 3000)
-    return [(end(sampler, count) - exact).square().mean().sqrt().item() for count in steps]
+    levels = sampling.exponential(count, 0.01, 5.0)[:-1]
+    return sampling.last(sampling.SAMPLERS[sampler](start, levels, guidance.inside(shape), correlated().denoise)).x
 
 
 def orders() -> dict:

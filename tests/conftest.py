@@ -20,6 +20,17 @@ from msdm_lite.start import begin_with
 from msdm_lite.unet1d import UNet1d
 from tests.official import HYPER, TINY, official_state
 
+LAUNCHING = {"test_browser", "test_debian", "test_listen", "test_pages_in_browser", "test_player_in_browser",
+             "test_repository", "test_train", "test_unpickle", "test_windows"}
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items):
+    """Tests that start processes run one after another, in one worker."""
+    for item in items:
+        if item.path.stem in LAUNCHING:
+            item.add_marker(pytest.mark.xdist_group("processes"))
+
 
 @pytest.fixture(autouse=True)
 def seeded():
