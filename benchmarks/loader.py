@@ -12,13 +12,16 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader
 
-from msdm_lite import corpus, device, items
-from msdm_lite.audio import SAMPLE_RATE, STEMS
-from msdm_lite.crops import Augmentation, Crops
-from msdm_lite.known import Known
-from msdm_lite.model import Model, preset
-from msdm_lite.recipe import Recipe
-from msdm_lite.validation import crop_samples, pictures
+from msdm_lite.audio.io import SAMPLE_RATE, STEMS
+from msdm_lite.data import corpus
+from msdm_lite.data.dataset import Augmentation, Crops
+from msdm_lite.diffusion.noise import Conditioning
+from msdm_lite.models.config import preset
+from msdm_lite.models.joint import Model
+from msdm_lite.training import batches as training_batches
+from msdm_lite.training.batches import crop_samples, encode_crops
+from msdm_lite.training.recipe import Recipe
+from msdm_lite.utils import device
 
 BATCH, ROUNDS, SECONDS = 8, 5, 6.0  # seconds each side has in each round
 
@@ -59,12 +62,12 @@ def main() -> None:
         plain = Crops(songs, crop_samples(model), 10**9)
 
         def loader(of: Crops, workers: int):
-            order = items.Order(0, Recipe())
+            order = training_batches.ItemOrder(0, Recipe())
             batches = iter(DataLoader(of, BATCH, sampler=order, num_workers=workers))
             return lambda: next(batches)
 
-        x = pictures(model, next(iter(DataLoader(plain, BATCH)))["stems"].to(where))
-        known = Known.nothing(x)
+        x = encode_crops(model, next(iter(DataLoader(plain, BATCH)))["stems"].to(where))
+        known = Conditioning.none(x)
 
         def learn() -> None:
             with device.autocast(where):

@@ -12,16 +12,17 @@ import tyro
 from torch import Tensor
 
 import msdm_lite
-from msdm_lite import evaluate, metrics, recorded
-from msdm_lite.methods import METHODS
+from msdm_lite.data import example_clips
+from msdm_lite.diffusion.methods import METHODS
+from msdm_lite.evaluation import metrics, records
 
 # Method, settings beside `steps`, and how many are averaged
 ARMS: dict[str, tuple[str, dict, int]] = {
-    "mixture known, churn": ("mixture-known", {"churn": 5.0}, 1),
-    "mixture known, ODE": ("mixture-known", {}, 1),
-    "mixture known, Heun": ("mixture-known", {"sampler": "heun"}, 1),
-    "mixture known, DPM-Solver++": ("mixture-known", {"sampler": "dpm-solver"}, 1),
-    "mixture known, DPM-Solver++, mean of 8": ("mixture-known", {"sampler": "dpm-solver"}, 8),
+    "mixture known, churn": ("mixture-constrained", {"churn": 5.0}, 1),
+    "mixture known, ODE": ("mixture-constrained", {}, 1),
+    "mixture known, Heun": ("mixture-constrained", {"sampler": "heun"}, 1),
+    "mixture known, DPM-Solver++": ("mixture-constrained", {"sampler": "dpm-solver"}, 1),
+    "mixture known, DPM-Solver++, mean of 8": ("mixture-constrained", {"sampler": "dpm-solver"}, 8),
     "Wiener shares": ("wiener", {}, 1),
     "PiGDM": ("pigdm", {}, 1),
     "ProjDiff": ("projdiff", {}, 1),
@@ -51,8 +52,8 @@ def main(out: Path | None = None, clips: int = 8, most: int = 50, paper: bool = 
         model: a shipped name or a path.
     """
     begun, loaded = time.perf_counter(), msdm_lite.load(model)
-    names = [entry["name"] for entry in evaluate.clips("band")][:clips]
-    stems = [evaluate.clip(name) for name in names]
+    names = [entry["name"] for entry in example_clips.clips("band")][:clips]
+    stems = [example_clips.clip(name) for name in names]
     found: dict = {"what": "SI-SDR improvement in dB against evaluations, mean over the stems that sound",
                    "data": f"the first {len(names)} shipped band clips", "n": len(names), "model": model,
                    "interval": "95 % percentile bootstrap over songs", "seed": 0,
@@ -60,13 +61,13 @@ def main(out: Path | None = None, clips: int = 8, most: int = 50, paper: bool = 
                               f"{' --paper' if paper else ''} --out {out}", "curves": {}}
     arms = [(arm, *ARMS[arm], number) for arm in ARMS for number in LADDER]
     if paper:
-        arms += [(f"{name}, as published", name.lower(), {}, 1, METHODS[name.lower()].evaluations)
+        arms += [(f"{name}, as published", name.lower(), {}, 1, METHODS[name.lower()].nfe)
                  for name in ("Dirac", "Gaussian")]
     print("evaluations  SI-SDR improvement, dB [95 %]  seconds for a second")
     for arm, method, settings, samples, number in arms:
-        each = METHODS[method].but(**settings | {"steps": 2}).evaluations / 2 * samples
+        each = METHODS[method].replace(**settings | {"steps": 2}).nfe / 2 * samples
         steps = round(number / each)
-        evaluations = METHODS[method].but(**settings | {"steps": max(1, steps)}).evaluations * samples
+        evaluations = METHODS[method].replace(**settings | {"steps": max(1, steps)}).nfe * samples
         if method in SHARES and "published" not in arm:
             settings = settings | {"churn": SHARES[method] * steps}
         if steps < 1 or (evaluations > most and "published" not in arm):
@@ -78,7 +79,7 @@ def main(out: Path | None = None, clips: int = 8, most: int = 50, paper: bool = 
         found["curves"].setdefault(arm, []).append({"evaluations": evaluations, "mean": mean, "low": low, "high": high})
         print(f"{arm:40s} {evaluations:4d}  {mean:6.2f} [{low:.2f}, {high:.2f}]  {pace:.3f}", flush=True)
         if out is not None:
-            recorded.save(found | recorded.circumstances(loaded, begun), out)
+            records.save(found | records.circumstances(loaded, begun), out)
 
 
 if __name__ == "__main__":

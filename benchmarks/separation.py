@@ -12,9 +12,10 @@ import time
 import torch
 
 import msdm_lite
-from msdm_lite import device, methods, sampling
-from msdm_lite.song import to_picture
-from msdm_lite.windows import Windowed
+from msdm_lite.diffusion import methods, sampling
+from msdm_lite.inference.encoding import encode
+from msdm_lite.inference.windows import Windowed
+from msdm_lite.utils import device
 
 SECONDS, ROUNDS = 60, 5
 
@@ -42,13 +43,13 @@ def separation(model, steps: int) -> None:
         begin = time.perf_counter()
         msdm_lite.separate(mix, model, steps=steps)
         walls.append(time.perf_counter() - begin)
-    y, method = to_picture(mix, model)[None], methods.named("mixture-known", steps=steps)
+    y, method = encode(mix, model)[None], methods.by_name("mixture-constrained", steps=steps)
     for _ in range(2 + ROUNDS):  # `separate` hands its memory back, and the first rounds of these get it anew
         network = Timed(model, model.denoise)
         joined = Timed(model, Windowed(network))
         begin = time.perf_counter()
         with torch.no_grad():
-            sampling.last(methods.conditional(joined.denoise, (1, len(model.stems), *y.shape[1:]), method, y,
+            sampling.final_state(methods.conditional(joined.denoise, (1, len(model.stems), *y.shape[1:]), method, y,
                                               generator=torch.Generator().manual_seed(0)))
         samplers.append((time.perf_counter() - begin - joined.seconds) / network.seconds)
         windows.append(joined.seconds / network.seconds - 1)

@@ -11,10 +11,11 @@ import torch
 from torch import Tensor
 
 import msdm_lite
-from msdm_lite import evaluate, metrics
-from msdm_lite.face import StemModel
-from msdm_lite.song import from_picture, to_picture
-from msdm_lite.transform import pseudo_energy
+from msdm_lite.audio.transforms import pseudo_energy
+from msdm_lite.data import example_clips
+from msdm_lite.evaluation import metrics
+from msdm_lite.inference.encoding import decode, encode
+from msdm_lite.models.base import StemModel
 
 
 def pan(stems: Tensor, width: float, generator: torch.Generator) -> Tensor:
@@ -32,10 +33,10 @@ def by_sides(wave: Tensor, separate: Callable[[Tensor], Tensor]) -> Tensor:
 def by_masks(wave: Tensor, model: StemModel, mono: Tensor) -> Tensor:
     """Stems mono (S, T) of the mid say which share of each coefficient is whose, left and right: -> (S, 2, T)."""
     T = wave.shape[-1]
-    energy = pseudo_energy(to_picture(mono, model))  # (S, bins, L)
+    energy = pseudo_energy(encode(mono, model))  # (S, bins, L)
     shares = (energy + 1e-12) / (energy + 1e-12).sum(0)
-    sides = to_picture(wave, model)  # (2, bins, L)
-    return from_picture(shares[:, None] * sides, model, T)
+    sides = encode(wave, model)  # (2, bins, L)
+    return decode(shares[:, None] * sides, model, T)
 
 
 def main() -> None:
@@ -44,8 +45,8 @@ def main() -> None:
     for width in (0.0, 0.5, 1.0):
         generator = torch.Generator().manual_seed(0)
         found: dict[str, list[float]] = {}
-        for entry in evaluate.clips("band"):
-            true = pan(evaluate.clip(entry["name"]), width, generator)  # (S, 2, T)
+        for entry in example_clips.clips("band"):
+            true = pan(example_clips.clip(entry["name"]), width, generator)  # (S, 2, T)
             mix = true.sum(0)
 
             def separate(wave: Tensor) -> Tensor:

@@ -16,10 +16,14 @@ from pathlib import Path
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from msdm_lite import device, optimizer, recorded, weights
-from msdm_lite.known import Known
-from msdm_lite.model import build, preset
-from msdm_lite.recipe import Recipe
+from msdm_lite.diffusion.noise import Conditioning
+from msdm_lite.evaluation import records
+from msdm_lite.models import weights
+from msdm_lite.models.config import preset
+from msdm_lite.models.weights import build
+from msdm_lite.training import optimizer
+from msdm_lite.training.recipe import Recipe
+from msdm_lite.utils import device, provenance
 
 PRESETS = {"tiny": 8, "tiny-wave": 8, "lite": 8, "lite-supervised": 8, "lite-guided": 8, "lite-sketch": 8, "large": 4,
            "base": 2, "paper": 1}  # and the batch that is timed; on a GPU eight times that
@@ -39,12 +43,12 @@ def step_of(name: str, timed: bool) -> dict | None:
     if not timed:
         print(f"{name:16s} {count / 1e6:7.1f} M parameters; not timed here", flush=True)
         return None
-    model = weights.placed(model, where).train()
+    model = weights.to_device(model, where).train()
     recipe = Recipe(preset=name, steps=1).for_model(model)
     moves = optimizer.optimizer(recipe.optimizer, model, recipe.lr, recipe.weight_decay)
-    rows = model.denoiser.deviation.shape[1] if hasattr(model.denoiser, "deviation") else model.config.bins
+    rows = model.denoiser.std.shape[1] if hasattr(model.denoiser, "deviation") else model.config.bins
     x = 0.05 * torch.randn(batch, len(model.stems), rows, model.config.frames, device=where)
-    sigma, known = torch.full((batch,), 0.3, device=where), Known.nothing(x)
+    sigma, known = torch.full((batch,), 0.3, device=where), Conditioning.none(x)
 
     def step() -> None:
         with torch.autocast(where.type, torch.bfloat16, enabled=half):
@@ -82,7 +86,7 @@ def main() -> None:
     if len(names) == 1:
         found = step_of(names[0], True)
         if asked.out:
-            recorded.save({"presets": {names[0]: found}}, asked.out)
+            records.save({"presets": {names[0]: found}}, asked.out)
         return
     gpu = device.pick("auto").type == "cuda"
     kind = "cuda" if gpu else "cpu"
@@ -98,10 +102,11 @@ def main() -> None:
             subprocess.run([sys.executable, __file__, name, "--out", str(out)], check=True)
             measured |= json.loads(out.read_text())["presets"]
     if asked.out:
-        recorded.save({"what": f"a training step, median of {ROUNDS}: forward, backward and optimizer; crops are there",
+        records.save({"what": f"a training step, median of {ROUNDS}: forward, backward and optimizer; crops are there",
                        "presets": measured, "device": kind, "processor": where,
                        "threads": torch.get_num_threads(), "precision": precision, "torch": torch.__version__,
-                       "command": recorded.command("python", "benchmarks/training.py", out=asked.out)}, asked.out)
+                       "command": provenance.command_line("python", "benchmarks/training.py", out=asked.out)},
+                       asked.out)
 
 
 if __name__ == "__main__":

@@ -10,11 +10,12 @@ import numpy as np
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from msdm_lite import device
-from msdm_lite.checkpoint import translate
-from msdm_lite.edm import Denoiser1d, edm_loss
-from msdm_lite.model import build, preset
-from msdm_lite.unet1d import UNet1d, UNet1dConfig
+from msdm_lite.diffusion.denoiser import Denoiser1d, edm_loss
+from msdm_lite.models.config import preset
+from msdm_lite.models.official import translate
+from msdm_lite.models.unet1d import UNet1d, UNet1dConfig
+from msdm_lite.models.weights import build
+from msdm_lite.utils import device as utils_device
 
 # The paper's shape at a quarter of its width: small enough for a minute on two cores
 CONFIG = UNet1dConfig(channels=64, patch=16, heads=4, head_width=32, groups=4, segment=65_536)
@@ -44,7 +45,7 @@ def race() -> None:
         return
     from audio_diffusion_pytorch.diffusion import Diffusion
 
-    where = device.pick("auto")
+    where = utils_device.pick("auto")
     ours = UNet1d(CONFIG)
     ours.load_state_dict(translate(theirs.state_dict(), ours))
     ours, theirs = ours.to(where), theirs.to(where)
@@ -71,7 +72,7 @@ def race() -> None:
 
     millions = sum(p.numel() for p in ours.parameters()) / 1e6
     print(f"{millions:.1f} M parameters, batch {BATCH}, {CONFIG.segment} samples, "
-          f"{torch.get_num_threads()} threads, {device.processor() if where.type == 'cpu' else 'GPU'}")
+          f"{torch.get_num_threads()} threads, {utils_device.processor() if where.type == 'cpu' else 'GPU'}")
     for name, sides in races.items():
         for side in sides:
             side()
@@ -100,7 +101,7 @@ def operations(name: str) -> float:
         with counter, torch.no_grad():
             if name in ("lite", "tiny"):
                 picture = torch.empty(1, model.denoiser.inputs_for(S), c.bins, c.frames)
-                model.denoiser.net(picture, torch.empty(1, c.told))
+                model.denoiser.net(picture, torch.empty(1, c.embedding_width))
             else:
                 model.denoiser.net(torch.empty(1, S, c.net.segment), torch.empty(1))
     return counter.get_total_flops() / model.segment

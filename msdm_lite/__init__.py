@@ -7,16 +7,31 @@
 The book that teaches it is in `book/`; the paper is arXiv 2302.02257.
 """
 
-__version__ = "0.1.0"
+import importlib
 
-from msdm_lite import device as _device
+from msdm_lite.utils import device as _device
+
+__version__ = "0.1.0"
 
 _device.tune_allocator()  # before torch makes its first large tensor
 
-from msdm_lite.audio import SAMPLE_RATE, STEMS  # noqa: E402
-from msdm_lite.errors import InputError  # noqa: E402
-from msdm_lite.generation import accompany, generate  # noqa: E402
-from msdm_lite.separation import separate  # noqa: E402
-from msdm_lite.weights import load  # noqa: E402
+# Name -> the module that defines it; imported when it is asked for, so that `import msdm_lite` stays quick
+_HOMES = {
+    "SAMPLE_RATE": "audio.io", "STEMS": "audio.io", "InputError": "errors",
+    "accompany": "inference.accompaniment", "generate": "inference.generation", "load": "models.weights",
+    "separate": "inference.separation",
+}
 
 __all__ = ["SAMPLE_RATE", "STEMS", "InputError", "accompany", "generate", "load", "separate"]
+
+
+def __getattr__(name: str) -> object:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -11,17 +11,22 @@ import pytest
 import soundfile
 import torch
 
-from msdm_lite import evaluate, resources, train, validation
-from msdm_lite.model import PRESETS, Model, build, preset
-from msdm_lite.recipe import Recipe
-from msdm_lite.sketch import GROUPS
-from msdm_lite.sketcher import Sketcher
-from msdm_lite.start import begin_with
-from msdm_lite.unet1d import UNet1d
+from msdm_lite.audio.sketch import GROUPS
+from msdm_lite.data import example_clips
+from msdm_lite.models.config import PRESETS, preset
+from msdm_lite.models.joint import Model
+from msdm_lite.models.sketcher import Sketcher
+from msdm_lite.models.unet1d import UNet1d
+from msdm_lite.models.weights import build
+from msdm_lite.studies import distance, sub_fad
+from msdm_lite.training import loop, validation
+from msdm_lite.training.finetune import start_from
+from msdm_lite.training.recipe import Recipe
+from msdm_lite.utils import paths
 from tests.official import HYPER, TINY, official_state
 
-LAUNCHING = {"test_browser", "test_debian", "test_listen", "test_pages_in_browser", "test_player_in_browser",
-             "test_repository", "test_train", "test_unpickle", "test_windows"}
+LAUNCHING = {"test_debian", "test_widgets", "test_player", "test_pages_in_browser", "test_player_in_browser",
+             "test_loop", "test_repository", "test_unpickle", "test_windows", "test_state"}
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -44,7 +49,7 @@ def generator():
 
 def heard(model: Model) -> Model:
     """An untrained model with random last layers, so that the network has a say."""
-    for layer in model.denoiser.net.folding.leave:
+    for layer in model.denoiser.net.space_to_depth.project_out:
         torch.nn.init.normal_(layer.weight, std=0.05)
     return model.eval().requires_grad_(False)
 
@@ -57,23 +62,23 @@ def tiny() -> Model:
 
 
 @pytest.fixture(scope="session")
-def painter(tiny) -> Model:
+def decoder(tiny) -> Model:
     """`tiny`, made to take sketches, with the same weights."""
     model = build(replace(tiny.config, sketch=GROUPS))
-    begin_with(tiny, model, Recipe(preset="tiny", steps=10**9), tiny.stems)
+    start_from(tiny, model, Recipe(preset="tiny", steps=10**9), tiny.stems)
     return model.eval().requires_grad_(False)
 
 
 @pytest.fixture
-def told(monkeypatch):
+def given_conditions(monkeypatch):
     """told(model, name): what models of this kind are told under that name from now on, one entry an evaluation."""
     def listen(model, name: str) -> list:
         seen: list = []
         denoise = type(model).denoise
 
-        def spy(self, x, sigma, known=None, **pictures):
+        def spy(self, x, sigma, conditioning=None, **pictures):
             seen.append(pictures.get(name))
-            return denoise(self, x, sigma, known, **pictures)
+            return denoise(self, x, sigma, conditioning, **pictures)
 
         monkeypatch.setattr(type(model), "denoise", spy)
         return seen
@@ -85,7 +90,7 @@ def told(monkeypatch):
 def sketcher() -> Sketcher:
     """A small untrained model of sketches."""
     torch.manual_seed(0)
-    small = replace(PRESETS["lite-sketch"], widths=(16, 24, 32), blocks=(1, 1, 1), told=16)
+    small = replace(PRESETS["lite-sketch"], widths=(16, 24, 32), blocks=(1, 1, 1), embedding_width=16)
     return build(small).eval().requires_grad_(False)
 
 
@@ -98,7 +103,7 @@ def said(caplog):
 
 def here(song):
     """Can the song's notes be read without fetching anything?"""
-    return song.source == "band" or resources.cache("debian", song.source).is_dir()
+    return song.source == "band" or paths.cache("debian", song.source).is_dir()
 
 
 # Training runs
@@ -121,8 +126,8 @@ def stems(tmp_path_factory):
 @pytest.fixture
 def recipe(stems, monkeypatch):
     """A short run of `tiny` on these songs, with little to validate."""
-    monkeypatch.setattr(train, "Validation", partial(validation.Validation, count=4))
-    monkeypatch.setattr(train, "deviations", partial(train.deviations, count=20))
+    monkeypatch.setattr(loop, "Validation", partial(validation.Validation, count=4))
+    monkeypatch.setattr(loop, "standard_deviations", partial(loop.standard_deviations, count=20))
     return Recipe(preset="tiny", data=str(stems), steps=6, batch=4, warmup=2, log_every=1)
 
 
@@ -180,7 +185,7 @@ SONGS = [f"song {i}" for i in range(10)]
 def bands(monkeypatch):
     """Real crops from the shipped clips; and an embedding that needs no download: energies in twelve bands."""
     length = round(SECONDS * 22050)
-    clips = [evaluate.clip(entry["name"]) for entry in evaluate.clips("band")[:10]]
+    clips = [example_clips.clip(entry["name"]) for entry in example_clips.clips("band")[:10]]
 
     def real(data, split, n, seconds, seed=0):
         start = 0 if split == "test" else length
@@ -192,7 +197,7 @@ def bands(monkeypatch):
         parts = power[:, : power.shape[1] // 12 * 12].unflatten(1, (12, -1)).mean(2)
         return parts.add(1e-6).log()[:, None]  # (n, 1, 12)
 
-    monkeypatch.setattr("msdm_lite.distance.real", real)
-    for module in ("distance", "sub_fad"):
-        monkeypatch.setattr(f"msdm_lite.{module}.cloud", cloud)
+    monkeypatch.setattr(distance, "real_bands", real)
+    for module in (distance, sub_fad):
+        monkeypatch.setattr(module, "embed_mixtures", cloud)
     return torch.stack([clip[:, :length] for clip in clips])

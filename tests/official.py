@@ -5,10 +5,10 @@ from collections import OrderedDict
 import pytest
 import torch
 
-from msdm_lite import checkpoint
-from msdm_lite.checkpoint import load_official, official_names
 from msdm_lite.errors import InputError
-from msdm_lite.unet1d import UNet1d, UNet1dConfig
+from msdm_lite.models import official
+from msdm_lite.models.official import load_official, official_names
+from msdm_lite.models.unet1d import UNet1d, UNet1dConfig
 
 TINY = UNet1dConfig(channels=8, patch=2, multipliers=(1, 2, 2), factors=(2, 2), blocks=(1, 1), attention=(0, 1),
                     heads=2, head_width=4, groups=2)
@@ -23,7 +23,7 @@ def official_state(net: UNet1d) -> dict[str, torch.Tensor]:
         for (old, shape), value in zip(parts, own[name].split([shape[0] if len(parts) > 1 else len(own[name])
                                                                for _, shape in parts]), strict=True):
             state[old] = value.reshape(shape).clone()
-    return OrderedDict((prefix + old, value) for prefix in checkpoint.PREFIXES for old, value in state.items())
+    return OrderedDict((prefix + old, value) for prefix in official.PREFIXES for old, value in state.items())
 
 
 def refuses(path, match):

@@ -4,10 +4,11 @@ import numpy
 import torch
 
 import msdm_lite
-from msdm_lite import evaluate, metrics
+from msdm_lite.data import example_clips
+from msdm_lite.evaluation import metrics
 
-mix = evaluate.clip(evaluate.clips("band")[0]["name"])
-for name, method in (("tiny", "mixture-known"), ("tiny", "wiener"), ("tiny-wave", "dirac")):
+mix = example_clips.clip(example_clips.clips("band")[0]["name"])
+for name, method in (("tiny", "mixture-constrained"), ("tiny", "wiener"), ("tiny-wave", "dirac")):
     found = msdm_lite.separate(mix.sum(0), msdm_lite.load(name), method=method, steps=4)
     assert found.shape == mix.shape and found.isfinite().all()
 gain = metrics.si_sdr_improvement(msdm_lite.separate(mix.sum(0), msdm_lite.load("tiny")), mix).nanmean()

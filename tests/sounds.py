@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 import soundfile
 
-from msdm_lite import audio
-from msdm_lite.audio import SAMPLE_RATE, STEMS
+from msdm_lite.audio import io as audio_io
+from msdm_lite.audio.io import SAMPLE_RATE, STEMS
 
 LEVELS = dict(zip(STEMS, (0.1, 0.2, 0.3, 0.4), strict=True))
 
@@ -25,7 +25,11 @@ def noise(seconds=0.5, rate=44100, channels=2):
 def sound(path, seconds=0.2, rate=SAMPLE_RATE, channels=1, value=None):
     path.parent.mkdir(parents=True, exist_ok=True)
     count = round(seconds * rate)
-    wave = rng(*path.parts[-2:], seconds, rate, channels).uniform(-0.5, 0.5, (count, channels)) if value is None else np.full((count, channels), value)
+    wave = rng(*path.parts[-2:], seconds, rate, channels).uniform(-0.5, 0.5,
+                                                                  (count,
+                                                                   channels)) if value is None else np.full((count,
+                                                                                                             channels),
+                                                                                                             value)
     soundfile.write(path, wave, rate, **({"subtype": "FLOAT"} if path.suffix.lower() == ".wav" else {}))
     return path
 
@@ -100,7 +104,7 @@ def cut(p, suffix, left, **how):
     """A file of 2 s that ends after a share of its bytes."""
     soundfile.write(p / f"whole.{suffix}", noise(2), 44100, **how)
     data = (p / f"whole.{suffix}").read_bytes()
-    assert len(audio.load(p / f"whole.{suffix}")) == 44100
+    assert len(audio_io.load(p / f"whole.{suffix}")) == 44100
     (p / f"cut.{suffix}").write_bytes(data[:int(left * len(data))])
     return p / f"cut.{suffix}"
 

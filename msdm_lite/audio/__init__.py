@@ -1,0 +1,3 @@
+"""Sound in, sound out: files, transforms, levels, beats and coarse spectrograms. Nothing here knows diffusion or
+models.
+"""

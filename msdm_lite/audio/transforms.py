@@ -1,0 +1,157 @@
+"""Front ends: orthonormal maps between a waveform and the coefficients that models work on.
+
+`MDCT` is a circular, orthonormal MDCT: a waveform becomes an MDCT spectrogram (bins, frames), and back. `Blocks` cuts a
+waveform into blocks without any transform. `Compressed` keeps the first principal components of MDCT frames.
+
+An orthonormal map keeps white noise white and of the same level, keeps a sum of stems a sum, and keeps distances. So
+every formula written for waveforms (Mariani et al., arXiv 2302.02257) holds unchanged on the coefficients. `Compressed`
+drops what lies outside its components; no model behind it can restore that. Chapter: `book/04-joint-unet.ipynb`.
+
+Sources: Princen, Johnson and Bradley, ICASSP 1987 (the lapped transform); Daudet and Sandler, IEEE TSAP 2004 (the
+pseudo-spectrum).
+"""
+
+import math
+from collections.abc import Iterable
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from msdm_lite.errors import InputError
+
+
+def dct4(x: Tensor) -> Tensor:
+    """Orthonormal DCT-IV of the last axis (even length N), its own inverse: one complex FFT of N/2 points."""
+    N = x.shape[-1]
+    n = torch.arange(N // 2, device=x.device, dtype=x.dtype)
+    turn = torch.polar(torch.ones_like(n), -math.pi / N * (n + 0.125))
+    z = torch.fft.fft(torch.complex(x[..., ::2], x.flip(-1)[..., ::2]) * turn) * turn  # (..., N/2)
+    return torch.stack([z.real, -z.imag.flip(-1)], -1).flatten(-2) * math.sqrt(2 / N)
+
+
+def in_blocks(wave: Tensor, length: int) -> Tensor:
+    """(..., T) -> (..., T / length, length).
+
+    Raises:
+        InputError: T is no positive multiple of the length.
+    """
+    T = wave.shape[-1]
+    if T == 0 or T % length:
+        raise InputError(f"the length {T} is no positive multiple of {length}: pad the waveform first")
+    return wave.unflatten(-1, (T // length, length))
+
+
+class MDCT:
+    """Circular MDCT with `bins` bins, hop `bins`, sine window.
+
+    `forward` takes (..., T) with T a multiple of `bins` to (..., bins, T / bins); `inverse` takes it back. The last
+    frame overlaps the first, as on a tape loop, which is what makes the map square and orthonormal.
+    """
+
+    def __init__(self, bins: int = 1024):
+        if bins < 4 or bins % 4:
+            raise InputError(f"an MDCT needs a multiple of 4 bins, not {bins}")
+        self.bins = bins
+        self.window = torch.sin(math.pi * (torch.arange(2 * bins, dtype=torch.float64) + 0.5) / (2 * bins))
+
+    def forward(self, wave: Tensor) -> Tensor:
+        """(..., T) -> (..., bins, T / bins).
+
+        Raises:
+            InputError: T is no positive multiple of `bins`.
+        """
+        N, blocks = self.bins, in_blocks(wave, self.bins)  # (..., L, N)
+        window = self.window.to(wave)
+        first, second = blocks * window[:N], blocks.roll(-1, -2) * window[N:]
+        a, b = first.chunk(2, -1)
+        c, d = second.chunk(2, -1)
+        folded = torch.cat([-c.flip(-1) - d, a - b.flip(-1)], -1)  # the aliasing that the overlap will cancel
+        return dct4(folded).transpose(-1, -2)
+
+    def inverse(self, coefficients: Tensor) -> Tensor:
+        """(..., bins, L) -> (..., L * bins)."""
+        N = self.bins
+        window = self.window.to(coefficients)
+        right, left = dct4(coefficients.transpose(-1, -2)).chunk(2, -1)  # (..., L, N/2) each
+        first = torch.cat([left, -left.flip(-1)], -1) * window[:N]
+        second = torch.cat([-right.flip(-1), -right], -1) * window[N:]
+        return (first + second.roll(1, -2)).flatten(-2)
+
+
+class Blocks:
+    """No transform: a waveform (..., T) as blocks of `bins` samples side by side, (..., bins, T / bins), and back."""
+
+    def __init__(self, bins: int):
+        self.bins = bins
+
+    def forward(self, wave: Tensor) -> Tensor:
+        """(..., T) -> (..., bins, T / bins).
+
+        Raises:
+            InputError: T is no positive multiple of `bins`.
+        """
+        return in_blocks(wave, self.bins).transpose(-1, -2)
+
+    def inverse(self, coefficients: Tensor) -> Tensor:
+        """(..., bins, L) -> (..., L * bins)."""
+        return coefficients.transpose(-1, -2).flatten(-2)
+
+
+def pseudo_energy(coefficients: Tensor) -> Tensor:
+    """Energy of an MDCT picture (..., bins, L), nearly free of the phase that makes single coefficients flicker.
+
+    The difference of a coefficient's two neighbours in frequency estimates the missing sine part.
+    """
+    padded = F.pad(coefficients, (0, 0, 1, 1))
+    return coefficients.square() + (padded[..., 2:, :] - padded[..., :-2, :]).square()
+
+
+class Compressed:
+    """MDCT frames (bins,) as `kept` principal components, the same for all stems.
+
+    Args:
+        mdct: the transform that makes the frames.
+        basis: (kept, bins) with orthonormal rows, as `fit` returns.
+
+    Raises:
+        InputError: a basis whose rows are not orthonormal, or of another length than the frames.
+    """
+
+    def __init__(self, mdct: MDCT, basis: Tensor):
+        if basis.ndim != 2 or basis.shape[1] != mdct.bins or len(basis) > mdct.bins:
+            raise InputError(f"a basis of frames of {mdct.bins} bins is (kept, {mdct.bins}), not {tuple(basis.shape)}")
+        if (basis @ basis.T - torch.eye(len(basis)).to(basis)).abs().max() > 1e-4:
+            raise InputError("the rows of the basis are not orthonormal")
+        self.mdct, self.basis, self.bins = mdct, basis, len(basis)
+
+    @classmethod
+    def fit(cls, mdct: MDCT, waves: Iterable[Tensor], kept: int) -> "Compressed":
+        """The components that hold most of the power of sounds (..., T), T multiples of the MDCT's bins.
+
+        Raises:
+            InputError: no sounds, or more components than bins, or none.
+        """
+        if not 1 <= kept <= mdct.bins:
+            raise InputError(f"from 1 to {mdct.bins} components can be kept, not {kept}")
+        power = None
+        for wave in waves:
+            frames = mdct.forward(wave.double()).transpose(-1, -2).reshape(-1, mdct.bins)
+            power = frames.T @ frames if power is None else power + frames.T @ frames
+        if power is None:
+            raise InputError("no sounds to fit the components to")
+        _, vectors = torch.linalg.eigh(power)  # rising
+        return cls(mdct, vectors[:, -kept:].flip(-1).T.float().contiguous())
+
+    def forward(self, wave: Tensor) -> Tensor:
+        """(..., T) -> (..., kept, T / bins)."""
+        return self.basis.to(wave) @ self.mdct.forward(wave)
+
+    def inverse(self, coefficients: Tensor) -> Tensor:
+        """(..., kept, L) -> (..., T): the nearest sound that the components can make."""
+        return self.mdct.inverse(self.basis.to(coefficients).T @ coefficients)
+
+    def best_sdr(self, wave: Tensor) -> Tensor:
+        """Signal to distortion (dB, shape (...)) of sounds (..., T) there and back; no model behind it does better."""
+        lost = (wave - self.inverse(self.forward(wave))).square().sum(-1)
+        return 10 * torch.log10(wave.square().sum(-1) / lost.clamp(min=1e-20))

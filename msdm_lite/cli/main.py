@@ -1,0 +1,62 @@
+"""The command line `msdm-lite COMMAND`.
+
+Exit codes: 0 success, 1 unexpected error, 2 bad input, 130 interrupted. Chapter: `book/13-scaling-up.ipynb`.
+"""
+
+import difflib
+import importlib
+import sys
+
+import msdm_lite
+from msdm_lite.errors import InputError
+from msdm_lite.utils.terminal import guarded
+
+GROUPS = {
+    "music": {"separate": ("inference", "Separate a mix into stems."),
+              "generate": ("inference", "Generate stems and their mix."),
+              "accompany": ("inference", "Generate the stems that are missing.")},
+    "models": {"train": ("make", "Train a model."),
+               "evaluate": ("evaluate", "Score a method on clips, songs or generated bands."),
+               "models": ("make", "List the models that ship with the package."),
+               "methods": ("make", "List the methods of separation, generation and accompaniment.")},
+    "records": {"data": ("make", "Build the corpus, the test clips or the data card."),
+                "results": ("make", "Compute or check the recorded results.")},
+}
+COMMANDS = {name: room for group in GROUPS.values() for name, (room, _) in group.items()}
+
+
+def usage() -> str:
+    """The text of `msdm-lite --help`."""
+    lines = ["usage: msdm-lite [-h] [--version] COMMAND ..."]
+    for title, commands in GROUPS.items():
+        lines += ["", f"{title}:", *(f"  {name:<11}{text}" for name, (_, text) in commands.items())]
+    return "\n".join([*lines, "", "Options of a command: msdm-lite COMMAND --help",
+                      "Exit codes: 0 success, 1 unexpected error, 2 bad input, 130 interrupted."])
+
+
+def _run(args: list[str]) -> None:
+    if not args or args[0] in ("-h", "--help"):
+        print(usage(), file=sys.stdout if args else sys.stderr)
+        sys.exit(0 if args else 2)
+    if args[0] == "--version":
+        print(f"msdm-lite {msdm_lite.__version__}")
+        return
+    if args[0] not in COMMANDS:
+        near = difflib.get_close_matches(args[0], COMMANDS, 1)
+        hint = f"did you mean {near[0]}?" if near else f"choose from {', '.join(COMMANDS)}"
+        raise InputError(f"unknown command {args[0]}: {hint}")
+    import tyro
+
+    # Only the parser of this command is built: tyro needs about half a second for all of them
+    function = getattr(importlib.import_module(f"msdm_lite.cli.{COMMANDS[args[0]]}"), args[0])
+    tyro.cli(function, prog=f"msdm-lite {args[0]}", args=args[1:])
+
+
+def main(args: list[str] | None = None) -> int:
+    """Run a command line (the process's own if None). Returns the exit code: 0, 2 on bad input, 130 if interrupted."""
+    return guarded(lambda: _run(sys.argv[1:] if args is None else list(args)))
+
+
+def command() -> None:
+    """The installed command `msdm-lite`."""
+    sys.exit(main())

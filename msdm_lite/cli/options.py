@@ -1,0 +1,37 @@
+"""Types of options that several commands share: how `--help` names their values and their defaults.
+
+Chapter: `book/13-scaling-up.ipynb`.
+"""
+
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+arg = tyro.conf.arg
+METHODS_OWN = "(default: the method's own)"
+
+Input = Annotated[Path, arg(metavar="FILE")]
+Inputs = Annotated[tuple[str, ...], arg(metavar="[STEM=]FILE")]
+Given = Annotated[tuple[str, ...], arg(metavar="[STEM=]FILE", help_behavior_hint="(default: none)")]
+Folder = Annotated[Path, arg(metavar="FOLDER")]
+Model = Annotated[str, arg(metavar="NAME|FILE|FOLDER")]
+Sketcher = Annotated[str | None, arg(metavar="NAME|FILE", help_behavior_hint="(default: none)")]
+Seconds = Annotated[float, arg(metavar="SECONDS")]
+Count = Annotated[int, arg(metavar="N")]
+Seed = Annotated[int, arg(metavar="N")]
+Steps = Annotated[int | None, arg(metavar="N", help_behavior_hint=METHODS_OWN)]
+Setting = Annotated[float | None, arg(metavar="X", help_behavior_hint=METHODS_OWN)]
+Corrections = Annotated[int | None, arg(metavar="R", help_behavior_hint=METHODS_OWN)]
+Sampler = Annotated[str | None, arg(metavar="{euler,heun,dpm-solver}", help_behavior_hint=METHODS_OWN)]
+Device = Annotated[str, arg(metavar="{auto,cpu,cuda}")]
+
+
+def one_of(*names: str, otherwise: str) -> object:
+    """How an option is shown whose value is one of these names, and what holds if it is not given."""
+    return arg(metavar=f"{{{','.join(names)}}}", help_behavior_hint=f"(default: {otherwise})")
+
+
+def optional(metavar: str, otherwise: str) -> object:
+    """How an option is shown that may be left out, and what holds then."""
+    return arg(metavar=metavar, help_behavior_hint=f"(default: {otherwise})")

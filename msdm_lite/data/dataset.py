@@ -1,0 +1,156 @@
+"""Crops for training: one map-style data set over any tracks, those of the corpus or a user's own stems.
+
+A track obeys `msdm_lite.data.tracks.Track`: `data.corpus.Song`, `data.tracks.FileTrack`. Chapter:
+`book/05-training.ipynb`.
+"""
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import soxr
+import torch
+from torch.utils.data import Dataset
+
+from msdm_lite.audio.beats import ROWS
+from msdm_lite.audio.io import SAMPLE_RATE, STEMS
+from msdm_lite.data import corpus, readers
+from msdm_lite.data.tracks import Track, require_rendered
+from msdm_lite.errors import InputError
+
+LOG = logging.getLogger("msdm_lite")
+
+
+
+@dataclass(frozen=True)
+class Augmentation:
+    """What is changed at random in a crop. Every part is switched off by a zero, and all are by default."""
+
+    gain_db: float = 0.0  # standard deviation of a gain for each stem: a user's stems are not balanced like ours
+    silence: float = 0.0  # probability that a stem is silenced: a missing player is part of what is learned
+    remix: float = 0.0  # probability that each stem comes from another song: sound without context
+    detune: float = 0.0  # cents, at most: half the crops are heard as from a tape that runs that much too fast or slow
+
+
+class Crops(Dataset):
+    """Random crops of tracks: a map-style dataset of dictionaries.
+
+    `stems` is (S, T) float32; `name` says which track, `start` where in it (samples). If asked for, `click`
+    (4, T / hop) says where every so many samples lie in beat and bar; it is zero for tracks without a method
+    `click(seconds)`. Tracks are drawn in proportion to their length. Item `i` depends on the seed and `i` alone, so any
+    number of workers gives the same crops in the same order.
+
+    Args:
+        tracks: where crops come from.
+        samples: crop length T.
+        length: how many crops make an epoch.
+        augmentation: random changes; none if not given. Test tracks are never augmented.
+        click_hop: items come with their click, once in so many samples; 0 for none.
+
+    Raises:
+        InputError: no tracks, a song that is not rendered, or augmentation of test tracks.
+    """
+
+    def __init__(self, tracks: Sequence[Track], samples: int, length: int, seed: int = 0,
+                 augmentation: Augmentation | None = None, beat_hop: int = 0):
+        if not tracks:
+            raise InputError("no songs to draw crops from")
+        require_rendered(tracks)
+        self.augmentation = augmentation or Augmentation()
+        if self.augmentation != Augmentation() and any(track.split == "test" for track in tracks):
+            raise InputError("test songs are heard as they are: no augmentation for them")
+        self.tracks = list(tracks)
+        self.samples, self.length, self.seed, self.beat_hop = samples, length, seed, beat_hop
+        self.lengths = np.array([track.samples for track in self.tracks])
+        weights = np.maximum(self.lengths - samples, 1).astype(float)
+        self.cumulative = np.cumsum(weights / weights.sum())
+
+    def __len__(self) -> int:
+        return self.length
+
+    def _draw(self, rng: np.random.Generator) -> tuple[int, int]:
+        which = min(int(np.searchsorted(self.cumulative, rng.random(), "right")), len(self.tracks) - 1)
+        return which, int(rng.integers(max(self.lengths[which] - self.samples, 0) + 1))
+
+    def _read(self, track: Track, start: int, cents: float) -> np.ndarray:
+        """(S, T) from `start` on, all stems out of tune by so many cents."""
+        if not cents:
+            return track.read(start, self.samples)
+        speed = 2 ** (cents / 1200)
+        heard = soxr.resample(track.read(start, int(self.samples * speed) + 16).T, speed, 1.0)
+        return np.ascontiguousarray(heard[: self.samples].T, np.float32)
+
+    def plan(self, index: int) -> dict:
+        """What item `index` is made of, before a sample is read.
+
+        For each stem the number of its track, `tracks` (S,), where it starts there, `starts` (S,), and its `gains`
+        (S,); by how many `cents` all are out of tune; the first track's `name` and `start`; its `click`, if asked for.
+
+        Raises:
+            IndexError: there is no such item.
+        """
+        if not 0 <= index < self.length:
+            raise IndexError(index)
+        rng = np.random.default_rng((self.seed, 0, index))
+        change = self.augmentation
+        which, start = self._draw(rng)
+        cents = change.detune * rng.uniform(-1, 1) * (rng.random() < 0.5) if change.detune else 0.0
+        gains = 10 ** (change.gain_db * rng.standard_normal(len(STEMS)) / 20)
+        gains[rng.random(len(STEMS)) < change.silence] = 0
+        places = [(which, start)] * len(STEMS)
+        remixed = rng.random() < change.remix
+        if remixed:
+            places[1:] = [self._draw(rng) for _ in STEMS[1:]]
+        tracks, starts = np.array(places).T
+        track = self.tracks[which]
+        plan = {"name": track.name, "start": start, "tracks": tracks, "starts": starts, "cents": cents,
+                "gains": gains.astype(np.float32)}
+        return plan | {"beat_phase": self._click(track, start, cents, remixed)} if self.beat_hop else plan
+
+    def __getitem__(self, index: int) -> dict:
+        plan = self.plan(index)
+        which, start, cents = plan["tracks"][0], plan["start"], plan["cents"]
+        crop = self._read(self.tracks[which], start, cents)
+        for row, (other, place) in enumerate(zip(plan["tracks"], plan["starts"], strict=True)):
+            if (other, place) != (which, start):
+                crop[row] = self._read(self.tracks[other], int(place), cents)[row]
+        stems = crop * plan["gains"][:, None]
+        item = {"stems": torch.from_numpy(stems), "name": plan["name"], "start": start}
+        return item | {"beat_phase": torch.from_numpy(plan["beat_phase"])} if self.beat_hop else item
+
+    def _click(self, track: Track, start: int, cents: float, remixed: bool) -> np.ndarray:
+        """(4, places): zeros for what has none, and where the stems are of different songs."""
+        seconds = (start + np.arange(0, self.samples, self.beat_hop) * 2 ** (cents / 1200)) / SAMPLE_RATE
+        counted = getattr(track, "beat_phase", None)
+        return counted(seconds) if counted and not remixed else np.zeros((ROWS, len(seconds)), np.float32)
+
+
+def songs_of(data: str, split: str, variations: int = 0, balance: str = "rms",
+             **switches: bool) -> Sequence[Track]:
+    """The songs of a split that a recipe's `data` names: "band", "composed", "all", or a folder of stems.
+
+    A folder without splits is all training; a tenth of its songs, at least one, by name, then is for validation. Asked
+    for test songs it gives all, with a warning.
+
+    Raises:
+        InputError: `data` is neither, or the folder has no such songs.
+    """
+    if data in ("band", "composed", "all"):
+        return corpus.songs(split, None if data == "all" else data, variations, balance, **switches)
+    if variations or balance != "rms" or not all(switches.values()):
+        raise InputError("variations and balance are of the corpus: a folder of stems is taken as it is")
+    if not Path(data).exists():
+        raise InputError(f"data is band, composed, all or a folder of stems, not {data!r}")
+    tracks = readers.find(data)
+    if any(track.split for track in tracks):
+        found = [track for track in tracks if track.split == split]
+    else:
+        held = max(1, len(tracks) // 10)
+        if split == "test":
+            LOG.warning("%s names no test songs: all of it is taken; what a model learned from it knows already", data)
+        found = tracks if split == "test" else tracks[:held] if split == "val" else tracks[held:] or tracks
+    if not found:
+        raise InputError(f"{data} has no songs of the split {split!r}")
+    return found

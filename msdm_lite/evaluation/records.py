@@ -1,0 +1,192 @@
+"""Records: one JSON file a result in data/results/, with all that says how it was computed. Chapters read them.
+
+`PartialResults` keeps what a long measurement has found so far, so that a stopped one resumes. Chapter:
+`book/10-measuring.ipynb`.
+"""
+
+import json
+import shutil
+import time
+from collections.abc import Callable, Mapping
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+import msdm_lite
+from msdm_lite.errors import InputError
+from msdm_lite.models.base import StemModel
+from msdm_lite.utils import device, paths
+from msdm_lite.utils.files import written_whole
+from msdm_lite.utils.provenance import commit
+
+TOLERANCE = 0.1  # of a number, most of them dB: what the same command may make otherwise on another machine
+SLIGHT = 0.02  # of what lies between zero and one, as shares and agreements do
+Tolerance = float | str | Mapping[str, float | str]  # see `allowed_difference`
+
+# What older records call otherwise: a name there -> the name that the code and the chapters use. Files stay as they are
+RENAMED_KEYS = {
+    "judged": "quality",
+    "dealt": "shuffled",
+    "strangers": "mismatched",
+    "worlds": "domains",
+    "constrained": "constrained_stem",
+    "out_of_phase": "randomised_signs",
+    "mixture known: shaped noise": "mixture: zero-sum noise",
+    "mixture known: shaped noise from sigma 160, Heun": "mixture: zero-sum noise from sigma 160, Heun",
+    "mixture known: shaped noise, Heun": "mixture: zero-sum noise, Heun",
+    "mixture known: shaped noise, DPM-Solver++": "mixture: zero-sum noise, DPM-Solver++",
+    "mixture known: Dirac": "mixture: Dirac",
+    "mixture known: Dirac, churn": "mixture: Dirac, churn",
+    "mixture known: Dirac, churn, R = 2": "mixture: Dirac, churn, R = 2",
+    "mixture known: Dirac, rotating, churn": "mixture: Dirac, rotating, churn",
+    "mixture known: Gaussian": "mixture: Gaussian",
+    "mixture known: Gaussian, churn": "mixture: Gaussian, churn",
+    "mixture known: Wiener shares": "mixture: Wiener shares",
+    "mixture known: Wiener shares, churn": "mixture: Wiener shares, churn",
+    "mixture known: PiGDM": "mixture: PiGDM",
+    "mixture known: PiGDM, churn": "mixture: PiGDM, churn",
+    "mixture known: ProjDiff": "mixture: ProjDiff",
+    "mixture known: told, weight 1": "mixture: conditional denoiser, weight 1",
+    "mixture known: told, weight 2": "mixture: conditional denoiser, weight 2",
+    "stem known: shaped noise": "stem: noise on the others",
+    "stem known: replacement": "stem: replacement",
+    "stem known: replacement, churn": "stem: replacement, churn",
+    "stem known: replacement, R = 4": "stem: replacement, R = 4",
+    "stem known: replacement, R = 16": "stem: replacement, R = 16",
+    "both known: shaped noise": "both: constrained noise",
+    "both known: replacement and Dirac": "both: replacement and Dirac",
+    "both known: replacement and Gaussian": "both: replacement and Gaussian",
+    "mixture known: euler": "mixture: euler",
+    "stem known: euler": "stem: euler",
+    "both known: euler": "both: euler",
+    "mixture known: heun": "mixture: heun",
+    "stem known: heun": "stem: heun",
+    "both known: heun": "both: heun",
+    "mixture known: dpm-solver": "mixture: dpm-solver",
+    "stem known: dpm-solver": "stem: dpm-solver",
+    "both known: dpm-solver": "both: dpm-solver",
+}
+RENAMED_VALUES = {
+    "mixture-known": "mixture-constrained",
+    "stems-known": "stems-given",
+    "paint": "decode",
+}
+# as the value of "setting"
+RENAMED_SETTINGS = {"high": "sigma_max", "low": "sigma_min", "constrained": "constrained_stem"}
+
+
+def read(name: str) -> dict:
+    """A recorded result by its name, such as "separation-dirac".
+
+    Raises:
+        InputError: there is none of that name.
+    """
+    return current(json.loads(paths.data("results", f"{name}.json").read_text()))
+
+
+def current(value: Any, key: str = "") -> Any:
+    """A record, or a part of one that stands under `key`, with today's names in place of older ones."""
+    if isinstance(value, dict):
+        return {RENAMED_KEYS.get(name, name): current(inner, name) for name, inner in value.items()}
+    if isinstance(value, list):
+        return [current(inner, key) for inner in value]
+    if isinstance(value, str):
+        return RENAMED_SETTINGS.get(value, value) if key == "setting" else RENAMED_VALUES.get(value, value)
+    return value
+
+
+def exists(name: str) -> bool:
+    """Is there a recorded result of that name?"""
+    return (paths.data_folder() / "results" / f"{name}.json").exists()
+
+
+def save(result: dict, path: str | Path) -> Path:
+    """Write a result as JSON, whole or not at all."""
+    path = Path(path)
+    with written_whole(path) as scratch:
+        scratch.write_text(json.dumps(result, indent=1, allow_nan=True) + "\n")
+    return path
+
+
+def circumstances(model: StemModel | None, begun: float, sketcher: StemModel | None = None,
+                  tolerance: Tolerance = TOLERANCE, precision: str | None = None) -> dict:
+    """Where, when, by which code and with which weights a result is made that was begun at `time.perf_counter()`.
+
+    Weights of None are those of no model. `tolerance` is what `msdm-lite results --check` lets a number differ by;
+    `precision` what was computed in, if it is not what models sample in.
+    """
+    def brief(model: StemModel) -> dict:
+        return {k: model.record.get(k) for k in ("steps", "minutes", "commit")}
+
+    kind = model.device.type if model else "cpu"
+    return {"device": kind, "processor": device.processor(kind),
+            "precision": precision or device.precision(kind), "tolerance": tolerance,
+            "wall_seconds": round(time.perf_counter() - begun, 1),
+            "version": msdm_lite.__version__, "commit": commit(), "date": date.today().isoformat(),
+            "model_record": brief(model) if model else {},
+            **({"sketch_record": brief(sketcher)} if sketcher else {})}
+
+
+def allowed_difference(tolerance: Tolerance, at: str, number: float) -> float:
+    """By how much a number on record, which is found at "/its/path", may differ where its command is run again.
+
+    A tolerance is a number; or a text such as "10 %", of the number on record; or one of these for each name that a
+    path may have, of which the innermost counts, and "" for all other paths.
+    """
+    if isinstance(tolerance, Mapping):
+        tolerance = next(tolerance[name] for name in reversed(at.split("/")) if name in tolerance)
+    if isinstance(tolerance, str):
+        return float(tolerance.removesuffix("%")) / 100 * abs(number)
+    return tolerance
+
+Tensors = dict[str, Tensor]
+Cached = Callable[[str, Callable[[], Tensors]], Tensors]
+
+
+def compute(name: str, make: Callable[[], Tensors]) -> Tensors:
+    """Keeps nothing: each part is made."""
+    return make()
+
+
+class PartialResults:
+    """Tensors by name, in files of the folder `NAME-parts` beside `NAME.json`.
+
+    `seconds` is how long those took that were found there: what a result took includes the runs before.
+
+    Args:
+        out: the result that they are parts of.
+        head: what it is a measurement of. Parts of another are no good, and are removed.
+
+    Raises:
+        InputError: there is such a folder, of something else.
+    """
+
+    def __init__(self, out: Path, head: dict):
+        self.folder, self.seconds = out.with_name(f"{out.stem}-parts"), 0.0
+        said, head_file = json.dumps(head, indent=1), self.folder / "head.json"
+        if self.folder.exists() and not head_file.exists():
+            raise InputError(f"{self.folder} is there, and holds no parts of a result: choose another file")
+        if head_file.exists() and head_file.read_text() != said:
+            shutil.rmtree(self.folder)
+        with written_whole(head_file) as scratch:
+            scratch.write_text(said)
+
+    def keep(self, name: str, make: Callable[[], Tensors]) -> Tensors:
+        """The part of that name: as it was found before, or made now."""
+        path = self.folder / f"{name}.pt"
+        if path.exists():
+            kept = torch.load(path, weights_only=True)
+            self.seconds += kept["seconds"]
+            return kept["found"]
+        begun = time.perf_counter()
+        found = make()
+        with written_whole(path) as scratch:
+            torch.save({"found": found, "seconds": time.perf_counter() - begun}, scratch)
+        return found
+
+    def done(self) -> None:
+        """The result is written: its parts go."""
+        shutil.rmtree(self.folder)

@@ -1,0 +1,226 @@
+"""A separation method scored on the shipped clips or on whole test songs, as a record; and two baselines.
+
+Test songs are those of the corpus, of Slakh2100, or of any folder of stems. The baselines need no model: the mixture in
+place of every stem, and the ideal ratio mask, which knows the true stems and bounds all methods that only share out the
+magnitude of the mixture. Source of the published scoring: the code of Mariani et al., arXiv 2302.02257. Chapter:
+`book/10-measuring.ipynb`.
+"""
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from msdm_lite.audio.io import SAMPLE_RATE, STEMS
+from msdm_lite.data import example_clips
+from msdm_lite.data.dataset import songs_of
+from msdm_lite.data.tracks import Track, require_rendered
+from msdm_lite.diffusion.methods import METHODS, by_name
+from msdm_lite.errors import InputError
+from msdm_lite.evaluation import metrics, records
+from msdm_lite.inference.defaults import default_separation
+from msdm_lite.inference.separation import separate, separate_batch
+from msdm_lite.models import weights
+from msdm_lite.models.base import StemModel
+from msdm_lite.utils import provenance
+
+STFT_WINDOW, STFT_HOP = 2048, 512  # samples of the spectrogram
+
+
+def mixture_baseline(stems: Tensor) -> Tensor:
+    """The mixture of (S, T) in place of every stem: an improvement of 0 dB by definition."""
+    return stems.sum(0).expand_as(stems)
+
+
+def ideal_mask(stems: Tensor) -> Tensor:
+    """Each stem of (S, T) as its share of the magnitudes lets it through from the mixture: the ideal ratio mask."""
+    shape = torch.hann_window(STFT_WINDOW).to(stems)
+    spectra = torch.stft(stems, STFT_WINDOW, STFT_HOP, window=shape, return_complex=True)  # (S, F, L)
+    shares = spectra.abs() / spectra.abs().sum(0).clamp(min=1e-12)
+    return torch.istft(shares * spectra.sum(0), STFT_WINDOW, STFT_HOP, window=shape, length=stems.shape[-1])
+
+
+BASELINES: dict[str, Callable[[Tensor], Tensor]] = {"mixture": mixture_baseline, "ideal-mask": ideal_mask}
+
+
+def evaluate_clips(method: str | None = None, model: str = "lite", kind: str = "band", steps: int | None = None,
+             seed: int = 0, on: str = "auto", progress: bool = True, given: Sequence[str] = (), **settings) -> dict:
+    """SI-SDR improvement of a method on the shipped clips, as a result that can be written and made again.
+
+    There is no interval of fewer than eight clips.
+
+    Args:
+        method: what suits the model, if None.
+        given: stems that the method is given besides the mixture; the others are scored.
+
+    Raises:
+        InputError: an unknown method, model, stem or kind of clip, or a model of other stems than the clips'.
+    """
+    if method:
+        by_name(method)
+    if kind == "recording":
+        raise InputError("the recordings have two stems, a guitar and the rest: chapter 12 scores them")
+    loaded = weights.load(model, on)
+    loaded.require_stems(STEMS)
+    method = method or default_separation(loaded, bool(given))
+    numbers = [loaded.stem_index(name) for name in given]
+    begun = time.perf_counter()
+    names, gains = [], []
+    for entry in tqdm(example_clips.clips(kind), desc=method, unit="clip", disable=not progress):
+        stems = example_clips.clip(entry["name"])
+        known_stems = {name: stems[n] for name, n in zip(given, numbers, strict=True)}
+        got = separate(stems.sum(0), loaded, method, steps, seed, given=known_stems, **settings)
+        gain = metrics.si_sdr_improvement(got, stems)
+        if numbers:  # what was given is no find
+            gain[numbers] = torch.nan
+        gains.append(gain)
+        names.append(entry["name"])
+    table = torch.stack(gains)  # (clips, S)
+    options = {"steps": METHODS[method].steps if steps is None else steps, "seed": seed, **settings}
+    whole = metrics.interval(table.nanmean(1))
+    per_stem = {stem: found for stem, column in zip(loaded.stems, table.T, strict=True)
+                if (found := metrics.interval(column))["n"]}
+    words = provenance.command_line("msdm-lite", "evaluate", method=method, model=model, clips=kind, **options,
+                                    given=given)
+    return {
+        "what": "SI-SDR improvement in dB over the mixture, mean over the stems that sound; one clip a song",
+        "method": method, "model": str(model), "settings": options, "given": list(given),
+        "data": f"shipped {kind} clips", "n": len(names),
+        **{key: whole[key] for key in ("mean", "low", "high")},
+        "interval": "95 % percentile bootstrap over songs",
+        "stems": per_stem,
+        "clips": {name: [round(v, 3) for v in row] for name, row in zip(names, table.tolist(), strict=True)},
+        **records.circumstances(loaded, begun), "command": words,
+    }
+
+
+def excerpt(track: Track, seconds: float | None, sample_rate: int) -> Tensor:
+    """The stems (4, T) of a song's middle, or of all of it."""
+    count = track.samples if seconds is None else min(track.samples, round(seconds * sample_rate))
+    return torch.from_numpy(track.read((track.samples - count) // 2, count))
+
+
+def separate_song(mixture: Tensor, model: StemModel, chunks: bool, **settings) -> Tensor:
+    """Stems (S, T') of a mixture (T,): of the whole, or in the paper's way of segments that know nothing of each other.
+
+    In that way what is left at the end, shorter than a segment, is dropped.
+
+    Raises:
+        InputError: as `separate`, or in that way the whole is shorter than a segment.
+    """
+    if not chunks:
+        return separate(mixture, model, **settings)
+    size = model.config.frames * model.config.bins
+    if len(mixture) < size:
+        raise InputError(f"{len(mixture) / model.sample_rate:.1f} s are shorter than a segment of the model, "
+                         f"{model.segment:.1f} s")
+    pieces = mixture[: len(mixture) // size * size].split(size)
+    return torch.cat([separate(piece, model, **settings) for piece in pieces], 1)
+
+
+def equal_length_batches(tracks: Sequence[Track], seconds: float | None, sample_rate: int, most: int
+             ) -> Iterator[tuple[list[Track], Tensor]]:
+    """Songs, in their order, with their stems (B, S, T): as many of one length as come in a row, and no more than most.
+    """
+    some: list[Track] = []
+    stems: list[Tensor] = []
+    for track in tracks:
+        one = excerpt(track, seconds, sample_rate)
+        if some and (len(some) == most or one.shape != stems[0].shape):
+            yield some, torch.stack(stems)
+            some, stems = [], []
+        some.append(track)
+        stems.append(one)
+    if some:
+        yield some, torch.stack(stems)
+
+
+def evaluate_songs(data: str = "band", model: str = "lite", method: str | None = None, steps: int | None = None,
+                   seed: int = 0, n: int | None = None, seconds: float | None = 12.0, chunks: bool = False,
+                   on: str = "auto", progress: bool = True, batch: int | None = None, **settings) -> dict:
+    """SI-SDR improvement on the test songs, in both scorings, as a result that can be written and made again.
+
+    Args:
+        data: "band", "composed", "all", or a folder of stems such as Slakh2100, of which the split "test" is taken.
+        method: of `msdm_lite.diffusion.methods.METHODS`, or of `msdm_lite.evaluation.separation_quality.BASELINES`,
+            which ask no model; what suits the model if None.
+        n: how many songs, in order of name; all if None.
+        seconds: of each, from its middle; all of it if None.
+        chunks: separate segments one by one, as the paper does.
+        batch: how many songs of one length go through the model together, which changes nothing but the time; what
+            suits the device if None.
+        settings: any field of `msdm_lite.diffusion.methods.Method`, and `samples` of `separate`.
+
+    Raises:
+        InputError: no test songs, or such as are not rendered; an unknown method or model; settings of a method that
+            has none; or songs shorter than what is asked.
+    """
+    if batch is not None and batch < 1:
+        raise InputError(f"{batch} songs cannot go through a model together: one or more")
+    if (n is not None and n < 1) or (seconds is not None and not 0 < seconds < float("inf")):
+        raise InputError(f"{n} songs of {seconds} s cannot be scored: one song or more, and some of it")
+    baseline = BASELINES.get(method or "")
+    if method and not baseline:
+        by_name(method)
+    loaded: Any = None if baseline else weights.load(model, on)
+    if loaded:
+        loaded.require_stems(STEMS)
+    rate = loaded.sample_rate if loaded else SAMPLE_RATE
+    if baseline and (steps is not None or chunks or settings):
+        raise InputError(f"{method} asks no model: it has no settings")
+    tracks = songs_of(data, "test")[:n]
+    require_rendered(tracks)
+    begun = time.perf_counter()
+    published, active, kept, windows = [], [], [], 0
+    most = 1 if not loaded or chunks or seconds is None else batch or (1 if loaded.device.type == "cpu" else 62)
+    chosen: dict[str, Any] = {"method": method, "steps": steps, **settings}
+    with tqdm(total=len(tracks), desc=method or "default", unit="song", disable=not progress) as bar:
+        for some, true in equal_length_batches(tracks, seconds, rate, most):
+            if baseline:
+                found = torch.stack([baseline(one) for one in true])
+            elif most > 1:
+                found = separate_batch(true.sum(1), loaded, seed=seed, **chosen)
+            else:
+                found = torch.stack([separate_song(one.sum(0), loaded, chunks, seed=seed, **chosen) for one in true])
+            for track, one, stems in zip(some, found, true, strict=True):
+                both = metrics.windowed_improvements(one, stems[:, : one.shape[1]], rate)
+                if len(both[0]):
+                    windows += len(both[0])
+                    published.append(both[0].mean(0))
+                    active.append(both[1].nanmean(0))
+                    kept.append(track)
+            bar.update(len(some))
+    names = [track.name for track in kept]
+    if not names:
+        raise InputError(f"{data} has no test song in which two stems play at once")
+    tables = {"published": torch.stack(published), "active": torch.stack(active)}  # (songs, S)
+    styles = [getattr(track, "style", "") for track in kept]
+    chosen = {"method": method, "steps": steps, "n": n} | settings
+    flags = ["--whole"] * (seconds is None) + ["--chunks"] * chunks
+    command = provenance.command_line("msdm-lite", "evaluate", *flags, songs=data, seed=seed,
+                               model=model if loaded else None, seconds=seconds, **chosen)
+    return {"what": "SI-SDR improvement in dB over the mixture on test songs: windows of 4 s every 2 s, mean of a song,"
+                    " mean over songs; published: silent stems count; active: they do not",
+            "data": data, "model": str(model) if loaded else None, "method": method,
+            "settings": chosen | {"seconds": seconds, "chunks": chunks},
+            "n": len(names), "windows": windows, "interval": "95 % percentile bootstrap over songs",
+            **{name: summary(table, STEMS) for name, table in tables.items()},
+            "by_stems": grouped(tables["active"], [f"{int((~row.isnan()).sum())}" for row in tables["active"]]),
+            "by_style": grouped(tables["active"], styles) if any(styles) else {},
+            "songs": {name: [round(v, 3) for v in row]
+                      for name, row in zip(names, tables["active"].tolist(), strict=True)},
+            "seed": seed, **records.circumstances(loaded, begun), "command": command}
+
+
+def grouped(table: Tensor, groups: list[str]) -> dict:
+    """Mean and interval over all stems of each group of songs; the rows of a table (songs, S) say theirs."""
+    return {group: summary(table[[other == group for other in groups]], STEMS)["all"] for group in sorted(set(groups))}
+
+
+def summary(table: Tensor, stems: tuple[str, ...]) -> dict:
+    """Mean and interval over songs of a table (songs, S): of each stem, and over all; no interval under 8 songs."""
+    columns = [*zip(stems, table.T, strict=True), ("all", table.nanmean(1))]
+    return {name: metrics.interval(column) for name, column in columns}

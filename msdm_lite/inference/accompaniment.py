@@ -1,0 +1,126 @@
+"""Accompaniment: new stems for an unfinished band, what `msdm-lite accompany` calls.
+
+Source: Mariani et al., arXiv 2302.02257, partial generation. Chapter: `book/08-imputation.ipynb`.
+"""
+
+import logging
+from collections.abc import Mapping
+from functools import partial
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from msdm_lite.audio import io as audio_io
+from msdm_lite.audio import levels as audio_levels
+from msdm_lite.audio.levels import mixture_rms
+from msdm_lite.audio.sketch import sketch
+from msdm_lite.diffusion import methods, sampling
+from msdm_lite.diffusion.guidance import Denoise
+from msdm_lite.errors import InputError
+from msdm_lite.inference.cascade import load_sketcher, sample_sketch, sketch_evaluations
+from msdm_lite.inference.defaults import imputation_method
+from msdm_lite.inference.encoding import check_samples, decode, encode_stems
+from msdm_lite.inference.windows import Windowed
+from msdm_lite.models import weights
+from msdm_lite.models.base import StemModel
+from msdm_lite.utils import files
+from msdm_lite.utils.device import large_blocks_returned
+
+LOG = logging.getLogger("msdm_lite")
+
+
+
+def load_stems(given: Mapping[str, str | Path | Tensor], model: StemModel) -> dict[str, Tensor]:
+    """Stems by name, (T,) each, equally long: shorter ones are filled up with silence, and that is said.
+
+    Raises:
+        InputError: a file that cannot be used, a stem that the model does not have, none, or all of them.
+    """
+    for name in given:
+        model.stem_index(name)
+    if not given:
+        raise InputError("no stem is given: name at least one, or generate a whole band")
+    if len(given) == len(model.stems):
+        raise InputError("all stems are given: there is no player to add")
+    waves = {}
+    for name, source in given.items():
+        waves[name] = audio_io.samples(source, model.sample_rate)
+        if waves[name].ndim != 1:
+            raise InputError(f"{name} is mono, (T,), and not of shape {tuple(waves[name].shape)}")
+        check_samples(waves[name], model, name)
+    longest = max(map(len, waves.values()))
+    for name, wave in list(waves.items()):
+        if len(wave) < longest:
+            LOG.warning("%s is %.2f s shorter than the longest stem: silence follows it", name,
+                        (longest - len(wave)) / model.sample_rate)
+            waves[name] = torch.nn.functional.pad(wave, (0, longest - len(wave)))
+    return waves
+
+
+@torch.no_grad()
+@large_blocks_returned()
+def accompany(given: Mapping[str, str | Path | Tensor], model: StemModel | str = "lite", seed: int = 0,
+              method: str | None = None, steps: int | None = None, progress: bool = False,
+              sketcher: StemModel | str | None = None, **settings) -> Tensor:
+    """A whole band (S, T) around the stems that are given, which come back as they were.
+
+    Args:
+        given: some of the model's stems, by name: files of any rate, or samples (T,) at the model's rate.
+        model: from `msdm_lite.load`, or its name.
+        seed: the same seed gives the same band on the same device.
+        method: a name in `msdm_lite.diffusion.methods.IMPUTATIONS`. If None, "stems-given" where the model was trained
+            for it (`StemModel.trained_for`), and "replacement" where not.
+        steps: noise levels; the method's own number if None.
+        sketcher: a model, or its name, that first sketches what the new players do; the model then decodes it.
+        settings: any other field of `msdm_lite.diffusion.methods.Method`.
+
+    New players are as loud beside the given ones as the model learned that they are.
+
+    Raises:
+        InputError: no stem, all stems or others than the model's; files or settings that cannot be used.
+    """
+    if isinstance(model, str | Path):
+        model = weights.load(model)
+    chosen = imputation_method(model, method, steps=steps, **settings)
+    sketcher = load_sketcher(sketcher, model)
+    waves = load_stems(given, model)
+    T = len(next(iter(waves.values())))
+    numbers = [model.stems.index(name) for name in waves]
+    levels = [level for wave in waves.values() if (level := mixture_rms(wave, model.sample_rate // 4)) > 1e-12]
+    if not levels:
+        LOG.warning("the given stems are silent: the players have nothing to follow")
+    # One gain for all, so that their balance stays: on average they are as loud as the model's stems
+    gain = audio_levels.STEM_RMS / (sum(level**2 for level in levels) / len(levels)) ** 0.5 if levels else 1.0
+    clean = encode_stems(dict(zip(numbers, waves.values(), strict=True)), model, T, gain)
+    denoise, sketching = Windowed(model), Windowed(sketcher) if sketcher else None
+    total = chosen.nfe * denoise.batch_count(1, clean.shape[-1])
+    total += sketch_evaluations(sketching, clean.shape[-1], chosen.weight)
+    generator = torch.Generator().manual_seed(seed)
+    conditional: Denoise = denoise
+    with tqdm(total=total, desc="accompanying", unit="batch", disable=not progress, leave=False) as bar:
+        denoise.tick = bar.update
+        if sketching:
+            sketching.tick = bar.update
+            given_sketch = sketch(clean, model.config.sketch)
+            full_sketch = sample_sketch(sketching, clean.shape[-1], generator, None, given_sketch, numbers,
+                                        chosen.weight)
+            conditional = partial(denoise, sketch=full_sketch)
+        states = methods.conditional(conditional, clean.shape, chosen, given=clean, stems=numbers, generator=generator)
+        del clean  # the sampler has what it needs of it
+        made = decode(sampling.final_x(states)[0], model, T, 1 / gain)
+    for n, wave in zip(numbers, waves.values(), strict=True):  # to the last bit
+        made[n] = wave
+    return made
+
+
+def save_band(folder: str | Path, band: Tensor, model: StemModel) -> list[Path]:
+    """The stems (S, T) and their mix into a folder, all or none; the paths of the files.
+
+    Raises:
+        InputError: they cannot be written there.
+    """
+    folder = files.writable_folder(folder)
+    waves = {folder / f"{name}.wav": stem for name, stem in zip(model.stems, band, strict=True)}
+    return audio_io.save_all(waves | {folder / "mix.wav": band.sum(0)}, model.sample_rate)

@@ -1,0 +1,54 @@
+"""The default method of a model for each task, and settings checked before anything long is computed.
+
+Chapter: `book/07-separation.ipynb`.
+"""
+
+from msdm_lite.diffusion import methods
+from msdm_lite.diffusion.methods import IMPUTATIONS, METHODS, Method
+from msdm_lite.errors import InputError
+from msdm_lite.models.base import StemModel
+
+
+def separation_method(model: StemModel, name: str | None = None, given: bool = False, **settings) -> Method:
+    """A method of separation by name, or the one that suits the model, with other settings where they are not None.
+
+    `given` says that some stems are known beside the mixture.
+
+    Raises:
+        InputError: an unknown name or setting, or a method that the model was not trained for.
+    """
+    model.require_sound()
+    learned = model.trained_for(mixture=True, stems=given)
+    name = default_separation(model, given) if name is None else name
+    method = methods.by_name(name, METHODS, **settings)
+    if method.needs_conditioning and not learned:
+        raise InputError(f"this model was not trained with {'both mixture and stems' if given else 'a mixture'} known: "
+                         f"{name} is not for it; try dirac or wiener")
+    if method.guidance == "guided" and not model.takes_mixture:
+        raise InputError("this model cannot be conditioned on the mixture: guided is not for it")
+    method.check()  # whatever is wrong is said first
+    return method
+
+
+def default_separation(model: StemModel, given: bool = False) -> str:
+    """The name of the method of separation that suits a model; `given`: some stems are known beside the mixture."""
+    if model.takes_mixture:
+        return "guided"
+    return "mixture-constrained" if model.trained_for(mixture=True, stems=given) else "dirac"
+
+
+def imputation_method(model: StemModel, name: str | None = None, **settings) -> Method:
+    """A method of imputation by name, or the one that suits the model, with other settings where they are not None.
+
+    Raises:
+        InputError: an unknown name or setting, or a method that the model was not trained for.
+    """
+    model.require_sound()
+    learned = model.trained_for(stems=True)
+    if name is None:
+        name = "stems-given" if learned else "replacement"
+    method = methods.by_name(name, IMPUTATIONS, **settings)
+    if method.needs_conditioning and not learned:
+        raise InputError(f"this model was not trained with stems that are known: {name} is not for it; use replacement")
+    method.check()  # whatever is wrong is said first
+    return method

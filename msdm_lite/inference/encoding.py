@@ -1,0 +1,56 @@
+"""Between a waveform of any length and level, and the coefficients that models work on.
+
+Chapter: `book/12-longer-and-stranger.ipynb`.
+"""
+
+from collections.abc import Mapping
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from msdm_lite.errors import InputError
+from msdm_lite.models.base import StemModel
+
+
+def check_samples(wave: Tensor, model: StemModel, what: str = "the mixture") -> None:
+    """Raises InputError for samples (..., T) that are not finite or shorter than a tenth of a second."""
+    T = wave.shape[-1]
+    if T / model.sample_rate < 0.1:
+        raise InputError(f"{what}: {T / model.sample_rate:.3f} s is too short: a tenth of a second is the least")
+    if not torch.isfinite(wave).all():
+        raise InputError(f"{what} has samples that are not finite")
+
+
+def encoded_shape(model: StemModel, samples: int) -> tuple[int, int]:
+    """(bins, L) of the coefficients that `encode` makes of so many samples."""
+    return model.config.bins, -(-samples // model.config.bins) + 2
+
+
+def encode(wave: Tensor, model: StemModel, gain: float = 1.0) -> Tensor:
+    """Samples (T,) or (S, T) of any length as one picture, (bins, L) or (S, bins, L), on the model's device.
+
+    A hop of silence on each side: the picture is a loop, and its end must not sound in its beginning.
+    """
+    N = model.config.bins
+    pad = (N, N + -wave.shape[-1] % N)
+    if wave.ndim > 1:
+        return torch.stack([encode(one, model, gain) for one in wave])
+    return model.transform.forward(F.pad(wave.float() * gain, pad)).contiguous().to(model.device)
+
+
+def encode_stems(waves: Mapping[int, Tensor], model: StemModel, samples: int, gain: float = 1.0) -> Tensor:
+    """Stems by number, (T,) each, as the picture of a band, (1, S, bins, L); stems that are not there are silent."""
+    out = torch.zeros(1, len(model.stems), *encoded_shape(model, samples), device=model.device)
+    for n, wave in waves.items():  # one at a time: the transform needs several times what it is given
+        out[0, n] = encode(wave, model, gain)
+    return out
+
+
+def decode(coefficients: Tensor, model: StemModel, samples: int, gain: float = 1.0) -> Tensor:
+    """The picture (..., bins, L) of a song as its samples (..., T), on the CPU."""
+    N = model.config.bins
+    out = torch.empty(*coefficients.shape[:-2], samples)
+    for place, one in zip(out.view(-1, samples), coefficients.flatten(0, -3), strict=True):
+        torch.mul(model.transform.inverse(one.cpu())[N : N + samples], gain, out=place)
+    return out

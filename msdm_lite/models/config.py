@@ -1,0 +1,121 @@
+"""Configurations and presets of the models. Chapter: `book/04-joint-unet.ipynb`."""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field, replace
+
+from msdm_lite.audio.io import MIX, SAMPLE_RATE, STEMS
+from msdm_lite.audio.sketch import GROUPS
+from msdm_lite.errors import InputError
+from msdm_lite.models.base import StemModel
+from msdm_lite.models.unet1d import PRESETS as NETS
+from msdm_lite.models.unet1d import UNet1dConfig
+
+
+@dataclass(frozen=True)
+class WaveConfig:
+    """Everything that decides a model's shape; stored with its weights."""
+
+    preset: str
+    stems: tuple[str, ...] = STEMS
+    sample_rate: int = SAMPLE_RATE
+    net: UNet1dConfig = field(default_factory=UNet1dConfig)
+    sigma_data: float = 0.2  # the paper's, and
+    levels: tuple[float, float] = (-3.0, 1.0)  # mean and deviation of ln sigma in training
+
+    @property
+    def bins(self) -> int:
+        """Samples in a block."""
+        return self.net.downsampling
+
+    @property
+    def frames(self) -> int:
+        """Blocks in a segment."""
+        return self.net.segment // self.net.downsampling
+
+    def to_dict(self) -> dict:
+        """As JSON can hold it."""
+        return {"front": "wave", **asdict(self)}
+
+    @classmethod
+    def from_dict(cls, values: dict) -> "WaveConfig":
+        """What `to_dict` gave, back from JSON."""
+        rest = {key: value for key, value in values.items() if key != "front"}
+        lists = {key: tuple(rest[key]) for key in ("stems", "levels") if key in rest}
+        return cls(**rest | lists | {"net": UNet1dConfig(**rest["net"])})
+
+
+WAVE_PRESETS = {name: WaveConfig(name, net=net) for name, net in NETS.items()}
+# The paper's values are for louder stems and a far larger net; these are those of its twin `tiny`
+WAVE_PRESETS["tiny-wave"] = WaveConfig("tiny-wave", net=NETS["tiny-wave"], sigma_data=0.06, levels=StemModel.levels)
+
+
+@dataclass(frozen=True)
+class Config:
+    """Everything that decides a model's shape; stored with its weights."""
+
+    preset: str
+    stems: tuple[str, ...] = STEMS
+    sample_rate: int = SAMPLE_RATE
+    bins: int = 1024  # of the MDCT; also its hop
+    frames: int = 72  # of one segment
+    bands: tuple[tuple[int, int], ...] = ((256, 8), (256, 16), (512, 32))  # (bins, how many make a row), low to high
+    widths: tuple[int, ...] = (64, 96, 128, 192)
+    blocks: tuple[int, ...] = (1, 2, 2, 2)
+    embedding_width: int = 256
+    heads: int = 4
+    task: str = "denoise"  # or "separate" (supervised), "guided" (can be conditioned on the mixture), "sketch"
+    # (bins, how many make a band) of the sketches that it is conditioned on, or generates
+    sketch: tuple[tuple[int, int], ...] = ()
+    frames_per_column: int = 1  # how many frames make a column of the net
+    beat_phase: bool = False  # a sketcher that can hear one
+
+    def to_dict(self) -> dict:
+        """As JSON can hold it."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: dict) -> "Config":
+        """What `to_dict` gave, back from JSON."""
+        lists = {key: tuple(map(tuple, v)) if key in ("bands", "sketch") else tuple(v) for key, v in values.items()
+                 if isinstance(v, list)}
+        return cls(**(values | lists))
+
+
+PRESETS = {
+    "lite": Config("lite", sketch=GROUPS),
+    # lite, twice as wide: for a GPU
+    "large": Config("large", widths=(128, 192, 256, 384), embedding_width=512, sketch=GROUPS),
+    "lite-sketch": Config("lite-sketch", frames=128, bands=((96, 2),), widths=(64, 128, 192), blocks=(2, 2, 2),
+                          task="sketch", sketch=GROUPS, frames_per_column=4, beat_phase=True),
+    # four of these are as large as one lite
+    "lite-single": Config("lite-single", widths=(32, 48, 64, 96), embedding_width=128),
+    # of all stems, as large as one of them
+    "lite-small": Config("lite-small", widths=(32, 48, 64, 96), embedding_width=128),
+    "lite-mix": Config("lite-mix", stems=(MIX,)),  # one channel, the sum: what a joint model is held to
+    "lite-supervised": Config("lite-supervised", task="separate"),
+    "lite-guided": Config("lite-guided", task="guided"),
+    "tiny": Config("tiny", widths=(32, 48, 64), blocks=(1, 1, 1), embedding_width=64, frames=48),
+}
+
+
+def preset(name: str, stems: Sequence[str] | None = None) -> Config | WaveConfig:
+    """The configuration of that name, for all stems or for these alone.
+
+    Raises:
+        InputError: no such preset, a stem that is none or is named twice, or stems of a model of mixes.
+    """
+    known = PRESETS | WAVE_PRESETS
+    if name not in known:
+        raise InputError(f"there is no preset {name!r}; there are {', '.join(known)}")
+    config = known[name]
+    if config.stems == (MIX,):
+        if stems is not None:
+            raise InputError(f"{name} learns what all stems sum to: it has none to choose from")
+        return config
+    stems = STEMS if stems is None else tuple(stems)
+    if not stems or not set(stems) <= set(STEMS) or len(set(stems)) < len(stems):
+        raise InputError(f"stems are some of {', '.join(STEMS)}, each once, and not {', '.join(stems) or 'none'}")
+    stems = tuple(stem for stem in STEMS if stem in stems)
+    if isinstance(config, WaveConfig):
+        return replace(config, stems=stems, net=replace(config.net, stems=len(stems)))
+    return replace(config, stems=stems)

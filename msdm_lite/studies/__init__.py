@@ -1,0 +1,3 @@
+"""One module a study: each measures one question and writes one record. Cards and tables that read the records live
+here too.
+"""

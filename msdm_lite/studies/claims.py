@@ -1,0 +1,295 @@
+"""Every claim of the paper and of those who sum it up, and what came of it here: read from results, never typed.
+
+A claim knows where it was made, which chapter tests it, and how to read its outcome off the recorded results. The
+outcomes: *reproduced*, when the interval lies on the claimed side; *not reproduced*, when it lies on the other;
+*partly reproduced*, when it lies on the claimed side, but not in all that was asked, or with a measure beside it
+unlike that of real bands; *undecided*, when it holds both; *cannot be tested here*, with the reason.
+Chapter: `book/10-measuring.ipynb`.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from msdm_lite.evaluation import metrics, records
+from msdm_lite.studies import published
+
+YES, NO, OPEN, NEVER = "reproduced", "not reproduced", "undecided", "cannot be tested here"
+PARTLY = "partly reproduced"
+MARGIN = 0.5  # dB: what is behind by no more is as good
+NEAR = 0.1  # of a distance to real music: what is farther by no more is as near
+LIKE = 2.0  # distances of training songs from test songs: what is farther is unlike music
+HEARD, BEAT = 0.8, 0.7  # of bands in which all play; of the beat of real bands: what "generates" asks for
+Outcome = tuple[str, str]  # what came out, and the figure or the reason
+
+
+@dataclass(frozen=True)
+class Claim:
+    """What is claimed, where, the chapter (by the stem of its file) that tests it, and what came out."""
+
+    statement: str
+    where: str
+    chapter: str
+    outcome: Callable[[], Outcome]
+
+
+def clips(name: str) -> np.ndarray:
+    """Improvement of each clip, mean over its stems, of a recorded separation: (clips,)."""
+    return np.nanmean(np.array(list(records.read(name)["clips"].values()), float), 1)
+
+
+def difference(one: str, other: str) -> tuple[float, float, float]:
+    """Mean and 95 % interval of the first result's advantage over the second, clip by clip or song by song, in dB."""
+    a, b = (found.get("clips") or found["songs"] for found in map(records.read, (one, other)))
+    both = [name for name in a if name in b]
+    return metrics.bootstrap(np.nanmean(np.array([a[n] for n in both], float), 1)
+                             - np.nanmean(np.array([b[n] for n in both], float), 1))
+
+
+def side(mean: float, low: float, high: float, over: float = 0.0, unit: str = " dB", digits: int = 2) -> Outcome:
+    """Reproduced if all of the interval is above `over`, not if all is below."""
+    outcome = YES if low > over else NO if high < over else OPEN
+    return outcome, f"{mean:+.{digits}f}{unit} [{low:+.{digits}f}, {high:+.{digits}f}]"
+
+
+def better(one: str, other: str, over: float = 0.0) -> Callable[[], Outcome]:
+    """A claim that the first result beats the second by more than `over` dB."""
+    return lambda: side(*difference(one, other), over)
+
+
+def comparison(one: str, other: str) -> Callable[[], Outcome]:
+    """A question that nobody answered before, whether one result is better: the sign of the interval is the answer."""
+    def outcome() -> Outcome:
+        mean, low, high = difference(one, other)
+        answer = "yes" if low > 0 else "no" if high < 0 else OPEN
+        found = records.read(one)
+        return answer, f"{side(mean, low, high)[1]} ({found['n']} {'clips' if 'clips' in found else 'songs'})"
+
+    return outcome
+
+
+def never(reason: str) -> Callable[[], Outcome]:
+    """A claim that nothing here can decide."""
+    return lambda: (NEVER, reason)
+
+
+def one_model_does_both() -> Outcome:
+    """Separates better than doing nothing, and makes bands that are heard whole and keep a beat."""
+    songs, bands = records.read("published-band-joint-dirac"), records.read("distance-generate-prior")
+    separated, made = songs["active"]["all"], bands["quality"]
+    heard, beat = made["heard"], made["beat"]["ratio"] or 0.0
+    low, high = made["beat"]["interval"] or (0.0, 0.0)
+    words = (f"separates {songs['n']} songs by {separated['mean']:.2f} dB [{separated['low']:.2f}, "
+             f"{separated['high']:.2f}]; all four players are heard in {heard['mean']:.0%} [{heard['low']:.0%}, "
+             f"{heard['high']:.0%}] of {bands['n']} bands, and their beat is {beat:.0%} [{low:.0%}, "
+             f"{high:.0%}] as regular as that of real bands")
+    if separated["low"] <= 0 or heard["mean"] < HEARD:
+        return NO, words
+    return YES if beat >= BEAT else PARTLY, words
+
+
+def about_three_decibels() -> Outcome:
+    """Is a lead of 3 dB inside the interval of the joint model's? The independent ones' stands beside it."""
+    mean, low, high = difference("published-band-joint-dirac", "published-band-joint-gaussian")
+    alone = difference("published-band-independent-dirac", "published-band-independent-gaussian")
+    songs = records.read("published-band-joint-dirac")["n"]
+    pairs = [published.SEPARATION[model, "dirac", corrected] - published.SEPARATION[model, "gaussian", corrected]
+             for model in ("joint", "independent") for corrected in (False, True)]
+    words = f"{side(mean, low, high)[1]} (joint) and {side(*alone)[1]} (independent)"
+    return YES if low <= 3 <= high else NO, (
+        f"{words}, {songs} songs, without correction steps; the paper's own table says {pairs[0]:.2f} and with them "
+        f"{pairs[1]:.2f} (joint), {pairs[2]:.2f} and {pairs[3]:.2f} (independent)")
+
+
+def on_songs(data: str, model: str, *methods: str) -> list[str]:
+    """Names of a prior's separations of all test songs: as the paper samples, if all are on record so.
+
+    With fewer levels if not, so that all have as many; none if they are not on record that way either.
+    """
+    alone = "" if model == "joint" else f"{model}-"
+    for start in (f"published-{data}-{model}-", f"songs-{data}-{alone}"):
+        names = [f"{start}{method}" for method in methods]
+        if all(map(records.exists, names)):
+            return names
+    return []
+
+
+def on_all_music(model: str, one: str, other: str) -> Callable[[], Outcome]:
+    """A claim that one way to sample a prior separates better than another: on all test songs and on the clips.
+
+    What the songs by the program say is the outcome. It is in part only, if songs by people or the clips do not agree.
+    Where they were sampled with fewer levels than the paper has, what was sampled with as many comes first.
+    """
+    def outcome() -> Outcome:
+        pairs = {f"songs by {who}": on_songs(data, model, one, other)
+                 for data, who in (("band", "the program"), ("composed", "people"))}
+        pairs["clips"] = [f"published-{model}-{method}" for method in (one, other)]
+        found = []
+        for where, names in pairs.items():
+            if names:
+                verdict, words = side(*difference(*names))
+                record = records.read(names[0])
+                levels = record["settings"]["steps"]
+                found.append((levels, verdict, f"{words} ({record['n']} {where}, {levels} levels)"))
+        found.sort(key=lambda one: -one[0])  # of as many levels, in the order from above
+        first = found[0][1]
+        agreed = all(verdict == first for _, verdict, _ in found)
+        return PARTLY if first == YES and not agreed else first, "; ".join(words for *_, words in found)
+
+    return outcome
+
+
+def independent_against_joint(method: str) -> Callable[[], Outcome]:
+    """The paper's four models are each as large as its joint one; so is ours beside `lite-small`. And at equal cost."""
+    def outcome() -> Outcome:
+        verdict, words = better(f"songs-band-independent-{method}", f"songs-band-small-{method}")()
+        mean, low, high = difference(f"equal-minutes-{method}", f"separation-independent-{method}")
+        who = "leads by" if low > 0 else "is behind by" if high < 0 else "is about as good:"
+        songs, few = (records.read(f"{name}-{method}")["n"] for name in ("songs-band-small", "equal-minutes"))
+        return verdict, (f"{words} ({songs} songs), each as large, and as long taught, as the joint one, as in the "
+                         f"paper; a joint one that cost as much as all four together {who} "
+                         f"{side(mean, low, high)[1]} ({few} clips)")
+
+    return outcome
+
+
+def keeps_up_with_supervised() -> Outcome:
+    """Dirac with corrections against the same network taught to separate, no more than `MARGIN` behind."""
+    mean, low, high = difference("published-band-joint-dirac-corrected", "songs-band-supervised")
+    songs = records.read("songs-band-supervised")["n"]
+    words = f"Dirac, corrected: {side(mean, low, high)[1]} ({songs} songs)"
+    best = difference("songs-band-mixture-known", "songs-band-supervised")
+    verdict = YES if low > -MARGIN else NO if high < -MARGIN else OPEN
+    return verdict, f"{words}; one evaluation of the joint model, mixture known: {side(*best)[1]}"
+
+
+def generated() -> tuple[dict, str]:
+    """How far the stems of bands from noise agree, and those of real ones; and of how many bands."""
+    result = records.read("distance-generate-prior")
+    return result["quality"], f"{result['n']} bands"
+
+
+def accompanied() -> tuple[dict, str]:
+    """The same of bands with made guitar and piano."""
+    result = records.read("distance-accompany")
+    found = result["subsets"]["guitar, piano"]
+    return {kind: {"difference": found[kind], "made": found["made"][kind], "real": found["real"][kind]}
+            for kind in found["made"]}, f"{result['n']} crops, guitar and piano made"
+
+
+def coheres(read: Callable[[], tuple[dict, str]]) -> Callable[[], Outcome]:
+    """A claim that made stems belong together: in onsets and in pitch classes, better than shuffled stems do.
+
+    Agreement above that of real bands is no merit: stems that swell together agree in all their onsets.
+    """
+    def outcome() -> Outcome:
+        found, what = read()
+        verdicts, words = set(), []
+        for kind, title in (("onsets", "onsets"), ("chroma", "pitch classes")):
+            gain, made, real = (found[kind][which] for which in ("difference", "made", "real"))
+            verdict, said = side(gain["mean"], gain["low"], gain["high"], unit="", digits=3)
+            verdicts.add(PARTLY if verdict == YES and made["low"] > real["high"] else verdict)
+            words.append(f"{title} {said} over shuffled stems ({made['mean']:.2f}; real bands {real['mean']:.2f})")
+        sure = verdicts.pop() if len(verdicts) == 1 else PARTLY if verdicts & {YES, PARTLY} else OPEN
+        return sure, f"{'; '.join(words)}; {what}"
+
+    return outcome
+
+
+def nearer_than_mismatched_stems() -> Outcome:
+    """Mixes with added players, held to the same with real players of another song: whose distance is the smaller?
+
+    Of each choice of players the interval of the difference says so, if it lies on one side of zero.
+    """
+    result = records.read("distance-accompany")
+    found = result["subsets"]
+    sure = {name: one["behind"] / (1.96 * one["errors"]["behind"]) for name, one in found.items()}
+    ahead, after = (sum(sign * far < -1 for far in sure.values()) for sign in (1, -1))
+    made, mismatched = (sorted(one[which] for one in found.values()) for which in ("fad", "mismatched"))
+    words = (f"nearer to real mixes than mismatched stems are for {ahead} of {len(found)} choices of stems, farther in "
+             f"{after}, by 95 % intervals; sub-FAD (musicnn) of {result['n']} crops {made[0]:.1f} to {made[-1]:.1f}, "
+             f"of mismatched stems {mismatched[0]:.1f} to {mismatched[-1]:.1f}")
+    most = PARTLY if 2 * ahead > len(found) else NO if 2 * after > len(found) else OPEN
+    return YES if ahead == len(found) else most, words
+
+
+def as_near_as_a_model_of_mixes() -> Outcome:
+    """Is the joint model's distance to real music no more than `NEAR` over that of a model that learned mixes alone?
+
+    Partly, where its mixes are unlike music all the same.
+    """
+    found = records.read("mixes")
+    joint, mixes = (found["arms"][which]["made"] for which in ("joint", "mixes"))
+    behind = joint["fad"] - mixes["fad"]
+    half = 1.96 * float(np.hypot(joint["error"], mixes["error"]))
+    margin = NEAR * mixes["fad"]
+    far = found["arms"]["joint"]["train"]["fad"]
+    near = YES if joint["fad"] <= LIKE * far else PARTLY
+    verdict = near if behind + half < margin else NO if behind - half > margin else OPEN
+    return verdict, (f"FAD (musicnn) of {found['n']} mixes: joint {joint['fad']:.1f}, mixes alone {mixes['fad']:.1f}, "
+                     f"apart by {behind:+.1f} [{behind - half:+.1f}, {behind + half:+.1f}], after "
+                     f"{found['settings']['steps']} steps each; training songs are at {far:.1f}")
+
+
+def context_is_learned() -> Outcome:
+    """True company saves error in most pairs of stem and noise level."""
+    result = records.read("context-lite")
+    rows = result["rows"]
+    best = max(rows, key=lambda row: row["low"])
+    sure = sum(row["low"] > 0 for row in rows)
+    return YES if sure > len(rows) / 2 else NO, (
+        f"in {sure} of {len(rows)} pairs of stem and noise level; most for the {best['stem']} at {best['sigma']:g}: "
+        f"{best['saved']:.1%} of its error [{best['low']:.1%}, {best['high']:.1%}] ({result['n']} clips)")
+
+
+def _ends(figures: dict[str, float]) -> str:
+    return f"{min(figures.values()):.2f} to {max(figures.values()):.2f}"
+
+
+PAPER, CARD = "paper", "summary"
+CLAIMS = [
+    Claim("one model generates and separates", f"{PAPER}, abstract", "06-total-generation", one_model_does_both),
+    Claim("the joint model learns context: what a stem does depends on the others", f"{PAPER}, section 3",
+          "09-does-context-matter", context_is_learned),
+    *(Claim(f"Dirac separates better than Gaussian, {title} correction steps ({model})", f"{PAPER}, table 1",
+            "07-separation", on_all_music(model, f"dirac{rounds}", f"gaussian{rounds}"))
+      for model in ("joint", "independent") for title, rounds in (("without", ""), ("with", "-corrected"))),
+    Claim("Dirac is about 3 dB better than Gaussian", CARD, "07-separation", about_three_decibels),
+    *(Claim(f"correction steps improve {method.title()} ({model})", f"{PAPER}, table 1", "07-separation",
+            on_all_music(model, f"{method}-corrected", method))
+      for model in ("joint", "independent") for method in ("dirac", "gaussian")),
+    Claim("independent models separate better than the joint one (Dirac)", f"{PAPER}, table 1",
+          "09-does-context-matter", independent_against_joint("dirac")),
+    Claim("independent models separate better than the joint one (Gaussian)", f"{PAPER}, table 1",
+          "09-does-context-matter", independent_against_joint("gaussian")),
+    Claim("a prior separates as well as a supervised model", f"{PAPER}, table 1", "10-measuring",
+          keeps_up_with_supervised),
+    Claim("asked, not claimed: is Dirac better than telling the same network the mix (classifier-free guidance)?",
+          CARD, "11-beyond-the-paper",
+          comparison("songs-band-guided-dirac", "songs-band-guided")),
+    Claim("generated players belong together", f"{PAPER}, listening test", "06-total-generation",
+          coheres(generated)),
+    Claim("added players follow the given ones", f"{PAPER}, section 5", "08-imputation", coheres(accompanied)),
+    Claim(f"mixes with added players are near real ones (sub-FAD {_ends(published.SUB_FAD)})", f"{PAPER}, section 5",
+          "08-imputation", nearer_than_mismatched_stems),
+    Claim("the joint model's mixes are as good as those of a model of mixes (FAD {} and {})"
+          .format(*published.FAD.values()), f"{PAPER}, section 5", "10-measuring",
+          as_near_as_a_model_of_mixes),
+    Claim("listeners prefer its quality ({0[0]} and {1[0]} of 10) and coherence ({0[1]} and {1[1]}) to a model of mixes"
+          .format(*published.LISTENING.values()), f"{PAPER}, listening test",
+          "06-total-generation", never("it takes listeners")),
+    Claim("the first single model of both tasks", f"{PAPER}, abstract", "06-total-generation",
+          never("a matter of history")),
+]
+
+
+def rows() -> list[list[str]]:
+    """The table: claim, where it was made, the chapter that tests it, what came out, the figure."""
+    found = []
+    for claim in CLAIMS:
+        outcome, words = claim.outcome()
+        figure = words.replace("; ", ";<br>")  # a line for each kind of music
+        link = f"[{claim.chapter[:2]}]({claim.chapter}.ipynb)"
+        found.append([claim.statement, claim.where, link, outcome, figure])
+    return found

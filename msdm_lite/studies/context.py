@@ -1,0 +1,102 @@
+"""Does a model listen to the other players? Its error for each stem, in true company and in that of another song.
+
+If the stems of a song share nothing that the model has learned, the two are the same, as they are for independent
+models. The difference, level by level, is what context is worth: a measure of the joint likelihood that needs no
+sampling. Source: the question of arXiv 2302.02257, section 4; Vincent, 2011, for the loss. Chapter:
+`book/09-does-context-matter.ipynb`.
+"""
+
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from msdm_lite.audio.io import STEMS
+from msdm_lite.data import example_clips
+from msdm_lite.diffusion.denoiser import error
+from msdm_lite.diffusion.noise import add_noise
+from msdm_lite.errors import InputError
+from msdm_lite.evaluation import metrics, records
+from msdm_lite.models import weights
+from msdm_lite.models.base import StemModel
+from msdm_lite.utils import files, provenance
+
+SLIGHT = 0.005  # the tolerance of a record: what company saves is a few hundredths
+LEVELS = (0.01, 0.03, 0.1, 0.3, 1.0, 3.0)
+
+
+@torch.no_grad()
+def errors(model: StemModel, x: Tensor, sigma: float, seed: int = 0) -> tuple[Tensor, Tensor]:
+    """Error of the denoised stems of clean x (N, S, bins, L), each item of another song, at one level: (N, S) twice.
+
+    First in true company; then with all other stems from the next item, but the stem and its noise unchanged. The unit
+    is what a Wiener filter leaves (`msdm_lite.diffusion.denoiser.error`).
+
+    Raises:
+        InputError: one item has no other to take players from.
+    """
+    if len(x) < 2:
+        raise InputError("one song has no other to take players from")
+    x = x.to(model.device)
+    level = torch.full((1,), sigma, device=x.device)
+    std = model.variance[..., 0].sqrt().expand(-1, x.shape[2])  # (S, bins)
+    n = torch.randn(x.shape, generator=torch.Generator().manual_seed(seed)).to(x)
+    true, shuffled = torch.zeros(2, *x.shape[:2])
+    for item in range(len(x)):
+        own, other = x[item : item + 1], x[(item + 1) % len(x)][None]
+        guess = model.denoise(add_noise(own, level, n=n[item : item + 1]), level)
+        for stem in range(x.shape[1]):
+            company = other.clone()
+            company[:, stem] = own[:, stem]
+            mixed = model.denoise(add_noise(company, level, n=n[item : item + 1]), level)
+            one = slice(stem, stem + 1)
+            true[item, stem] = error(guess[:, one], own[:, one], level, std[one])
+            shuffled[item, stem] = error(mixed[:, one], own[:, one], level, std[one])
+    return true, shuffled
+
+
+def measure(model: StemModel, x: Tensor, levels: Sequence[float] = LEVELS, seed: int = 0) -> list[dict]:
+    """For each level and stem: mean error in true and in other company, and the share of it that context saves.
+
+    The share has its interval over items, by bootstrap, where there are eight or more.
+    """
+    found = []
+    for sigma in tqdm(levels, desc="levels", leave=False):
+        true, shuffled = errors(model, x, sigma, seed)
+        for stem, name in enumerate(model.stems):
+            saved = (1 - true[:, stem] / shuffled[:, stem]).tolist()
+            row = {"sigma": sigma, "stem": name, "true": true[:, stem].mean().item(),
+                   "shuffled": shuffled[:, stem].mean().item()}
+            if len(saved) >= 8:
+                row |= dict(zip(("saved", "low", "high"), metrics.bootstrap(saved), strict=True))
+            found.append(row)
+    return found
+
+
+def main(out: Path, model: str = "lite", clips: int = 24, seed: int = 0) -> None:
+    """Measure it on the shipped band clips and write one JSON file.
+
+    Args:
+        out: where.
+        model: a shipped name or a path.
+        clips: how many; from 8 on there are intervals.
+    """
+    files.writable_file(out)  # before the long work
+    if clips < 1:
+        raise InputError(f"{clips} clips are none to measure on")
+    loaded, begun = weights.load(model), time.perf_counter()
+    loaded.require_stems(STEMS)
+    span = loaded.config.frames * loaded.config.bins
+    names = [entry["name"] for entry in example_clips.clips("band")][:clips]
+    x = torch.stack([loaded.transform.forward(example_clips.clip(name)[:, :span]) for name in names])
+    found = {"what": "error of a denoised stem, over a Wiener filter's, in true company and in that of another song",
+             "data": "shipped band clips, one segment each", "n": len(names), "model": model,
+             "interval": "95 % percentile bootstrap over songs", "rows": measure(loaded, x, seed=seed), "seed": seed,
+             **records.circumstances(loaded, begun, tolerance=SLIGHT),
+             "command": provenance.command_line("python", "-m", "msdm_lite.studies", "context", model=model,
+                                                clips=clips, seed=seed,
+                                         out=out)}
+    records.save(found, out)

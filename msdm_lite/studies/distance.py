@@ -1,0 +1,223 @@
+"""How far bands that a model made are from real ones: FAD and sub-FAD, copying and collapse, by genre.
+
+`python -m msdm_lite.studies distance --task generate --out FILE` compares bands from noise with songs of the test
+split, beside what songs of the training split are from them: no model can be expected to come nearer. `--task decode`
+keeps only the sketches of those training songs, and decodes them: a bound for any model of sketches. `--task accompany`
+does it for all fourteen choices of players to add; the embedding hears the given and the new players together, as in
+the paper (arXiv 2302.02257, sub-FAD, after Donahue et al., arXiv 2301.12662). All need the rendered corpus (`msdm-lite
+data build`). Chapter: `book/10-measuring.ipynb`.
+"""
+
+import time
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from msdm_lite.audio.io import SAMPLE_RATE
+from msdm_lite.audio.sketch import sketch
+from msdm_lite.data.dataset import Crops, songs_of
+from msdm_lite.diffusion import methods, sampling
+from msdm_lite.diffusion.noise import seed_of
+from msdm_lite.errors import InputError
+from msdm_lite.evaluation import band_quality, coherence, fad, records
+from msdm_lite.evaluation.fad import embed_mixtures
+from msdm_lite.evaluation.records import Cached, PartialResults, Tensors, compute
+from msdm_lite.inference import cascade, generation
+from msdm_lite.inference.encoding import decode, encode_stems
+from msdm_lite.inference.windows import Windowed
+from msdm_lite.models import weights
+from msdm_lite.models.base import StemModel
+from msdm_lite.studies import sub_fad
+from msdm_lite.utils import files, provenance
+
+# Of each number, by its name: what the same command may make otherwise on another machine
+NEAR: records.Tolerance = {"": 0.1, "errors": 0.05, "error": 0.05, **dict.fromkeys(
+    ("copies", "diversity", "audible", "heard", "played", "onsets", "chroma", "quality"), records.SLIGHT)}
+
+
+def distance_with_error(made: Tensor, other: Tensor, seed: int = 0, songs: Sequence[str] | None = None) -> dict:
+    """Distance of clouds (n, W, d), (m, W, d): as it is, its standard error, and the limit of ever more sounds.
+
+    `songs` says of which song each sound of the first is, where some are of one.
+    """
+    flat, against = made.flatten(0, 1), other.flatten(0, 1)
+    sizes = [len(flat) // k for k in (4, 3, 2, 1)]
+    end, means = fad.fad_infinity(flat, against, sizes, seed=seed)
+    return {"fad": means[-1], "error": fad.frechet_error(made, other, seed=seed, songs=songs), "limit": end,
+            "sizes": dict(zip(map(str, sizes), means, strict=True))}
+
+
+def generated_distances(model: StemModel, n: int, seconds: float, data: str, seed: int = 0,
+              sketcher: StemModel | None = None, steps: int | None = None, progress: bool = True,
+              embedding: str = "musicnn", keep: Cached = compute) -> dict:
+    """Bands from noise beside bands of the training and of the test songs, n each: see `placed`.
+
+    And, as `quality`, what `msdm_lite.evaluation.band_quality` says of them, beside one crop of each test song.
+    """
+    def band(i: int) -> Tensors:
+        return {"band": generation.generate(model, seconds, 1, seed + i, steps=steps, sketcher=sketcher)}
+
+    made = torch.cat([keep(f"band-{i:04d}", partial(band, i))["band"]
+                      for i in tqdm(range(n), desc="generating", unit="band", disable=not progress)])
+    learned, test = (real_bands(data, split, n, seconds, seed) for split in ("train", "test"))
+    one_each = sorted({song: i for i, song in reversed(list(enumerate(test[1])))}.values())
+    train, held = (embed_mixtures(bands, embedding) for bands, *_ in (learned, test))
+    return distances_to_songs(made, train, held, seed, embedding, learned[1]) | {
+        "quality": band_quality.compare_bands(made, test[0][one_each], model.stems, seed) | {"real": len(one_each)}}
+
+
+@torch.no_grad()
+def decode_real_sketches(model: StemModel, bands: Tensor, seed: int = 0, steps: int | None = None,
+                         progress: bool = True,
+            keep: Cached = compute) -> Tensor:
+    """Bands (n, S, T) of which no more than the sketch is kept, decoded by a model: what a perfect model of sketches
+    would give.
+
+    Raises:
+        InputError: the model was not trained to decode sketches.
+    """
+    model.require_decoder()
+    chosen, denoise = methods.by_name("ode", methods.GENERATIONS, steps=steps), Windowed(model)
+
+    def decode_band(i: int) -> Tensors:
+        length = bands.shape[-1]
+        clean = encode_stems(dict(enumerate(bands[i])), model, length)
+        states = methods.conditional(partial(denoise, sketch=sketch(clean, model.config.sketch)), clean.shape, chosen,
+                                     generator=torch.Generator().manual_seed(seed_of(seed, i)), device=model.device)
+        return {"band": decode(sampling.final_x(states)[0], model, length).cpu()}
+
+    return torch.stack([keep(f"band-{i:04d}", partial(decode_band, i))["band"]
+                        for i in tqdm(range(len(bands)), desc="decoding", unit="band", disable=not progress)])
+
+
+def randomised_signs(model: StemModel, bands: Tensor, seed: int = 0) -> Tensor:
+    """Bands (n, S, T) whose pictures keep every size and get other signs: as loud everywhere, and phases of chance."""
+    made = torch.empty_like(bands)
+    for i, band in enumerate(bands):
+        clean = encode_stems(dict(enumerate(band)), model, band.shape[-1]).cpu()
+        signs = torch.randint(2, clean.shape, generator=torch.Generator().manual_seed(seed_of(seed, i))) * 2 - 1
+        made[i] = decode((clean * signs)[0], model, band.shape[-1])
+    return made
+
+
+def distances_to_songs(made: Tensor, learned: Tensor, test: Tensor, seed: int = 0, embedding: str = "musicnn",
+           learned_songs: Sequence[str] | None = None, songs: Sequence[str] | None = None) -> dict:
+    """Where made bands (n, S, T) lie, beside the clouds (n, W, d) of training and of test songs.
+
+    What is returned:
+
+    - `made`, `train`: how far both are from test songs (`apart`); `ratio`: the first over the second;
+    - `halves`: how far two halves of the test songs are apart;
+    - `copies`: how near a sound is to the nearest training sound, over how near a test sound is: well under 1, and the
+      model repeats what it learned;
+    - `diversity`: mean distance between two sounds, over that of test sounds: well under 1, and it makes the same over
+      and over;
+    - `audible`: the share of bands in which all stems are heard;
+    - `intervals` of the last three (95 %).
+
+    Args:
+        learned_songs: of which song each training sound is, where some are of one.
+        songs: the same of the made bands, where each was made of a song.
+    """
+    own, train, held = embed_mixtures(made, embedding), learned.flatten(0, 1), test.flatten(0, 1)
+    near = fad.nearest_distances(own.flatten(0, 1), train).unflatten(0, own.shape[:2])
+    usual, various = fad.nearest_distances(held, train).median().item(), fad.diversity(held)
+    heard = coherence.audible(made).all(1).double()
+
+    def measured(some: Tensor) -> list[float]:
+        return [near[some].median().item() / usual, fad.diversity(own[some].flatten(0, 1)) / various,
+                heard[some].mean().item()]
+
+    values = measured(torch.ones(len(made), dtype=torch.bool))
+    errors = fad.standard_error(measured, range(len(made)) if songs is None else songs, seed=seed)
+    names = ("copies", "diversity", "audible")
+    found: dict[str, Any] = {
+        "made": distance_with_error(own, test, seed, songs),
+        "train": distance_with_error(learned, test, seed, learned_songs),
+        "halves": fad.frechet(test[::2].flatten(0, 1), test[1::2].flatten(0, 1)),
+        **dict(zip(names, values, strict=True)),
+        "intervals": {name: [value - 1.96 * error, value + 1.96 * error]
+                      for name, value, error in zip(names, values, errors.tolist(), strict=True)}}
+    return found | {"ratio": found["made"]["fad"] / found["train"]["fad"]}
+
+
+def main(out: Path, task: Literal["generate", "decode", "accompany"] = "generate", model: str = "lite",
+         sketch: str | None = None, n: int = 300, seconds: float = 6.0, data: str = "band", steps: int | None = None,
+         embedding: Literal["musicnn", "vggish"] = "musicnn", seed: int = 0) -> None:
+    """Measure it and write one JSON file. What was made by a run that was stopped is not made again.
+
+    Args:
+        out: where; until it is written, bands and what was measured of them are in a folder beside it.
+        task: generate; decode, the sketches of training songs; or accompany: all fourteen choices of players to add.
+        model: a shipped name or a path.
+        sketch: a model that makes sketches first, which the other then decodes.
+        n: how many bands, eight or more.
+        seconds: of each, three or more.
+        data: band, composed or all: whose test songs they are held to, and given players come from.
+        steps: noise levels; the method's own number if not given.
+        embedding: musicnn, or vggish, which published distances use; it needs `torchvggish` and, once, the network.
+        seed: of everything random.
+    """
+    files.writable_file(out)  # before the long work
+    if n < 8 or seconds < 3:
+        raise InputError(f"{n} bands of {seconds:g} s: eight of three seconds are the least")
+    loaded, begun = weights.load(model), time.perf_counter()
+    sketcher = cascade.load_sketcher(sketch, loaded)
+    if task == "decode" and sketch:
+        raise InputError("the sketches that are decoded are those of songs: no model is needed to make them")
+    made_by = {key: value for key, value in records.circumstances(loaded, begun, sketcher).items() if "record" in key}
+    parts = PartialResults(Path(out), made_by | {"task": task, "model": model, "sketch": sketch, "n": n,
+                                                 "seconds": seconds,
+                                        "data": data, "steps": steps, "embedding": embedding, "seed": seed})
+    if task == "generate":
+        found = generated_distances(loaded, n, seconds, data, seed, sketcher, steps, embedding=embedding,
+                                    keep=parts.keep)
+    elif task == "decode":
+        bands, songs, _ = real_bands(data, "train", n, seconds, seed)
+        test = embed_mixtures(real_bands(data, "test", n, seconds, seed)[0], embedding)
+        made = decode_real_sketches(loaded, bands, seed, steps, keep=parts.keep)
+        found = distances_to_songs(made, embed_mixtures(bands, embedding), test, seed, embedding, songs, songs)
+        found["randomised_signs"] = distance_with_error(embed_mixtures(randomised_signs(loaded, bands, seed),
+                                                                       embedding), test, seed, songs)
+    else:
+        found = sub_fad.all_subsets(loaded, *real_bands(data, "test", n, seconds, seed), sub_fad.subsets(), seed,
+                                    sketcher, steps,
+                        embedding=embedding, keep=parts.keep)
+    command = provenance.command_line("python", "-m", "msdm_lite.studies", "distance", task=task, model=model, n=n,
+                                      seconds=seconds,
+                               data=data, seed=seed, sketch=sketch, steps=steps,
+                               embedding=embedding if embedding != "musicnn" else None, out=out)
+    where = records.circumstances(loaded, begun - parts.seconds, sketcher, NEAR)  # with the runs before
+    records.save({"what": f"Frechet distance of {embedding} embeddings of mixtures to songs of the test split; of "
+                           "accompaniments, given and new players together",
+                   "task": task, "model": model, "settings": {"sketch": sketch, "steps": steps, "seconds": seconds},
+                   "data": data, "n": n,
+                   "interval": "95 % over songs: by halves of them for distances and what `intervals` has, else by "
+                               "bootstrap", **found, "seed": seed, **where, "command": command}, out)
+    parts.done()
+
+
+def real_bands(data: str, split: str, n: int, seconds: float, seed: int = 0) -> tuple[Tensor, list[str], list[str]]:
+    """n random crops (n, 4, T) of songs of a split in which two stems or more are heard; their songs, and styles.
+
+    Raises:
+        InputError: there are too few of them.
+    """
+    tracks = songs_of(data, split)
+    styles = {track.name: getattr(track, "style", "") for track in tracks}
+    crops = Crops(tracks, round(seconds * SAMPLE_RATE), 20 * n, seed)
+    found: list[Tensor] = []
+    names: list[str] = []
+    for index in range(len(crops)):
+        item = crops[index]
+        if coherence.audible(item["stems"]).sum() > 1:
+            found.append(item["stems"])
+            names.append(item["name"])
+        if len(found) == n:
+            return torch.stack(found), names, [styles[name] for name in names]
+    raise InputError(f"{data} has too little music of two players or more for {n} crops of {seconds:g} s")

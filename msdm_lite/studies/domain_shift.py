@@ -1,0 +1,97 @@
+"""What is left of a separation when the notes are the same and the world is another.
+
+`python -m msdm_lite.studies domain-shift --out FILE` takes the test songs that were written by a program, and plays
+each as it is; from other soundfonts; by other instruments of the families; between two keys; and with two players
+alone. Every number stands beside that of the same song as it is. Stems are equally strong in the excerpt, not in the
+song. It needs FluidSynth, and nothing rendered.
+Chapter: `book/12-longer-and-stranger.ipynb`.
+"""
+
+import random
+import time
+from collections.abc import Iterator, Sequence
+from itertools import combinations
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from msdm_lite.audio import io as audio_io
+from msdm_lite.audio.io import SAMPLE_RATE, STEMS
+from msdm_lite.data import corpus
+from msdm_lite.data.corpus import Song
+from msdm_lite.data.variation import PROGRAMS, Variation
+from msdm_lite.errors import InputError
+from msdm_lite.evaluation import metrics, records
+from msdm_lite.inference.separation import separate
+from msdm_lite.models import weights
+from msdm_lite.utils import files, provenance
+
+AS_IT_IS = "as it is"
+QUARTER_TONE = 50  # cents
+
+
+def other_instruments(song: str) -> dict[str, int]:
+    """For each stem a program of its family that no song as written has; drawn by the song's name."""
+    from msdm_lite.data import band_songs  # here, so that a line says what to install where mido is missing
+
+    rng = random.Random(song)
+    return {stem: rng.choice([p for p in PROGRAMS[stem] if p not in band_songs.PROGRAMS[stem]]) for stem in STEMS}
+
+
+def domain_shifts(song: Song, seconds: float) -> Iterator[tuple[str, Tensor]]:
+    """The first seconds of a song, (4, T), in one world after another, each with its name."""
+    from msdm_lite.data import render
+
+    def played(variation: Variation, longest: float = seconds) -> Tensor:
+        return torch.from_numpy(render.render(song.midi(), longest, variation))
+
+    known = played(Variation())
+    yield AS_IT_IS, known
+    yield "soundfont TimGM6mb", played(Variation(soundfont="TimGM6mb"))
+    yield "soundfont MuseScore General", played(Variation(soundfont="MuseScore_General"))
+    yield "other instruments", played(Variation(programs=other_instruments(song.name)))
+    speed = 2 ** (QUARTER_TONE / 1200)
+    faster = audio_io.resample(played(Variation(), seconds * speed), round(speed * SAMPLE_RATE), SAMPLE_RATE)
+    yield "a quarter-tone sharp", faster[:, : known.shape[1]]
+    for two in combinations(STEMS, 2):
+        alone = known.clone()
+        alone[[n for n, stem in enumerate(STEMS) if stem not in two]] = 0
+        yield " and ".join(two), alone
+
+
+def measure(model, songs: Sequence[Song], seconds: float = 12.0, progress: bool = True) -> dict[str, dict]:
+    """SI-SDR improvement in each world, one value a song: mean, interval, and the difference to the song as it is."""
+    found: dict[str, list[float]] = {}
+    for song in tqdm(songs, unit="song", disable=not progress):
+        for name, stems in domain_shifts(song, seconds):
+            gain = metrics.si_sdr_improvement(separate(stems.sum(0), model), stems)
+            found.setdefault(name, []).append(gain.nanmean().item())
+    known = torch.tensor(found[AS_IT_IS])
+    return {name: metrics.interval(values) | {"difference": metrics.interval(torch.tensor(values) - known)}
+            for name, values in found.items()}
+
+
+def main(out: Path, model: str = "lite", n: int = 62, seconds: float = 12.0) -> None:
+    """Measure it and write one JSON file.
+
+    Args:
+        out: where.
+        model: a shipped name or a path; it separates by its default method.
+        n: how many songs, in order of name.
+        seconds: of each, from its beginning.
+    """
+    files.writable_file(out)  # before the long work
+    if n < 1 or not 1 <= seconds < float("inf"):
+        raise InputError(f"{n} songs of {seconds:g} s: one song or more, a second or longer")
+    loaded, begun = weights.load(model), time.perf_counter()
+    songs = corpus.songs("test", "band")[:n]
+    records.save({"what": "SI-SDR improvement in dB over the mixture, mean over the stems that sound, one value a "
+                           "song; difference: to the same song as it is",
+                   "data": "the first seconds of band test songs, rendered anew", "n": len(songs), "model": model,
+                   "settings": {"seconds": seconds}, "interval": "95 % percentile bootstrap over songs",
+                   "domains": measure(loaded, songs, seconds), "seed": 0, **records.circumstances(loaded, begun),
+                   "command": provenance.command_line("python", "-m", "msdm_lite.studies", "domain-shift", model=model,
+                                                      n=n, seconds=seconds,
+                                               out=out)}, out)

@@ -1,0 +1,101 @@
+"""Conditioned on the mixture or not, by which stems sound: classifier-free guidance against Dirac on parts of a band.
+
+`python -m msdm_lite.studies guidance-vs-dirac --out FILE` adds up only some stems of each shipped clip, all eleven
+choices of two players or more, and has one model look for all four: conditioned on the mixture (weight 1), and as a
+prior with Dirac guidance. A model that sees the mixture may decide from it who is there at all; a prior must be brought
+to silence. Both methods see the same clips and the same seed. Chapter: `book/11-beyond-the-paper.ipynb`.
+"""
+
+import time
+from collections.abc import Sequence
+from functools import partial
+from itertools import combinations
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from msdm_lite.audio.io import STEMS
+from msdm_lite.data import example_clips
+from msdm_lite.errors import InputError
+from msdm_lite.evaluation import metrics, records
+from msdm_lite.evaluation.records import Cached, PartialResults, Tensors, compute
+from msdm_lite.inference.separation import separate
+from msdm_lite.models import weights
+from msdm_lite.models.base import StemModel
+from msdm_lite.utils import files, provenance
+
+# As in the recorded tables
+METHODS: dict[str, dict[str, Any]] = {"guided": {"steps": 20}, "dirac": {"steps": 50, "churn": 10.0, "corrections": 1}}
+
+
+def lineups(least: int = 2) -> list[tuple[str, ...]]:
+    """All choices of players, `least` of them or more, the few before the many."""
+    return [some for size in range(least, len(STEMS) + 1) for some in combinations(STEMS, size)]
+
+
+def gains(model: StemModel, bands: Sequence[Tensor], some: Sequence[str], method: str, seed: int = 0) -> Tensors:
+    """SI-SDR improvement in dB, mean over the players `some`, on bands (4, T) in which no others play: `dB` (n,)."""
+    found = []
+    for band in bands:
+        alone = torch.zeros_like(band)
+        playing = [STEMS.index(name) for name in some]
+        alone[playing] = band[playing]
+        got = separate(alone.sum(0), model, method, seed=seed, **METHODS[method])
+        found.append(metrics.si_sdr_improvement(got, alone).nanmean())
+    return {"dB": torch.stack(found)}
+
+
+def measure(model: StemModel, bands: Sequence[Tensor], seed: int = 0, progress: bool = True,
+            keep: Cached = compute) -> dict:
+    """For each line-up, and for each number of players, both methods, and by how much the first is ahead.
+
+    Each with its interval over bands; of a number of players each band's mean over the line-ups of that size.
+    """
+    jobs = [(some, method) for some in lineups() for method in METHODS]
+    found = {(some, method): keep(f"{'+'.join(some)}-{method}", partial(gains, model, bands, some, method, seed))["dB"]
+             for some, method in tqdm(jobs, unit="line-up", disable=not progress)}
+
+    def summary(of: Sequence[tuple[str, ...]]) -> dict:
+        guided, dirac = (torch.stack([found[some, method] for some in of]).nanmean(0) for method in METHODS)
+        return {**dict(zip(METHODS, map(metrics.interval, (guided, dirac)), strict=True)),
+                "difference": metrics.interval(guided - dirac)}
+
+    sizes = sorted({len(some) for some in lineups()})
+    return {"lineups": {", ".join(some): summary([some]) for some in lineups()},
+            "sizes": {str(size): summary([some for some in lineups() if len(some) == size]) for size in sizes}}
+
+
+def main(out: Path, model: str = "lite-guided", n: int = 24, seed: int = 0) -> None:
+    """Measure it and write one JSON file. A line-up that a stopped run has measured is not measured again.
+
+    Args:
+        out: where; until it is written, what was found is in a folder beside it.
+        model: a shipped name or a path, of a model that can be conditioned on the mixture.
+        n: how many of the shipped clips, in their order.
+        seed: of everything random.
+    """
+    files.writable_file(out)  # before the long work
+    clips = example_clips.clips("band")
+    if not 1 <= n <= len(clips):
+        raise InputError(f"{n} clips: there are {len(clips)}, and one is the least")
+    loaded, begun = weights.load(model), time.perf_counter()
+    loaded.require_stems(STEMS)
+    if not loaded.takes_mixture:
+        raise InputError(f"{model} cannot be conditioned on the mixture: there is nothing to compare")
+    made_by = records.circumstances(loaded, begun)["model_record"]
+    parts = PartialResults(Path(out), {"model": model, "model_record": made_by, "n": n, "seed": seed,
+                                       "settings": METHODS})
+    found = measure(loaded, [example_clips.clip(entry["name"]) for entry in clips[:n]], seed, keep=parts.keep)
+    where = records.circumstances(loaded, begun - parts.seconds)  # with the runs before
+    records.save({"what": "SI-SDR improvement in dB over the mixture, mean over the stems that play, where only some "
+                           "of a clip's stems were added up; guided: conditioned on the mixture, weight 1",
+                   "data": "shipped band clips, one a song", "n": n, "model": model, "settings": METHODS,
+                   "interval": "95 % percentile bootstrap over songs; none of fewer than eight", **found,
+                   "seed": seed, **where,
+                   "command": provenance.command_line("python", "-m", "msdm_lite.studies", "guidance-vs-dirac",
+                                                      model=model, n=n, seed=seed,
+                                               out=out)}, out)
+    parts.done()

@@ -1,0 +1,120 @@
+"""A joint model against a model of mixes: whose music is the nearer to real music? `python -m msdm_lite.studies
+joint-vs-mixture --out F`.
+
+The paper holds its joint model to one of the same network that learned the sums of the stems alone, and finds mixes of
+the two about as good (arXiv 2302.02257, section 5). So here: two networks that differ in their first and last layer,
+learned from the same crops in as many steps, neither conditioned on anything but the noise level. Each then makes as
+many mixes, which are held to test songs. Chapter: `book/10-measuring.ipynb`.
+"""
+
+import json
+import shutil
+import time
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from msdm_lite.errors import InputError
+from msdm_lite.evaluation import coherence, fad, records
+from msdm_lite.inference import generation
+from msdm_lite.models import weights
+from msdm_lite.models.base import StemModel
+from msdm_lite.studies import distance
+from msdm_lite.training import loop
+from msdm_lite.training.recipe import Recipe
+from msdm_lite.utils import files, provenance
+
+# Of each number: by how much it may differ where the same command learns anew, on another machine
+ANEW: records.Tolerance = {"": "10 %", "error": "50 %"}
+SAME = ("preset", "data", "batch", "seed")  # of a recipe: what a run that goes on must have in common with what it was
+ARMS = {"joint": Recipe(preset="lite", shapes=(1.0, 0.0, 0.0, 0.0), sketched=0.0), "mixes": Recipe(preset="lite-mix")}
+
+
+def trained_in(folder: Path, recipe: Recipe, device: str, resident: bool, compile: bool) -> Path:
+    """The weights that a recipe makes in a folder, where its run may be over, or half done.
+
+    Raises:
+        InputError: something else was learned there.
+    """
+    path = folder / f"{recipe.preset}.safetensors"
+    before: dict[str, Any] = {"steps": 0, "recipe": asdict(recipe)}
+    if path.exists():
+        before = weights.load(path, "cpu").record
+    if before["steps"] > recipe.steps or any(before["recipe"][key] != getattr(recipe, key) for key in SAME):
+        raise InputError(f"{folder} has a model that was learned otherwise: choose another folder, or remove it")
+    if before["steps"] == recipe.steps:
+        return path
+    (folder / "measured.json").unlink(missing_ok=True)  # it was of other weights
+    return loop.train(recipe, folder, (folder / "checkpoint.pt").exists(), device, compiled=compile,
+                       resident=resident)
+
+
+def described(model: StemModel, made: Tensor) -> dict:
+    """What made the bands (n, S, T): its size and its training; and the share of them in which each stem sounds."""
+    return {"parameters": sum(p.numel() for p in model.parameters()),
+            **{key: model.record[key] for key in ("steps", "validation")},
+            "sounding": coherence.audible(made).float().mean(0).tolist()}
+
+
+def main(out: Path, steps: int = 2500, batch: int = 8, n: int = 300, seconds: float = 6.0, data: str = "band",
+         seed: int = 0, runs: Path | None = None, device: str = "auto", resident: bool = False,
+         compile: bool = False) -> None:
+    """Train both, make music with both, and write how far it is from real music.
+
+    Args:
+        out: the JSON file; written after each of the two.
+        steps: of training, of each.
+        batch: crops in a step.
+        n: how many mixes each makes, eight or more.
+        seconds: of each, three or more.
+        data: band, composed or all: what is learned, and what is to be come near to.
+        seed: of weights, crops and noise.
+        runs: folder of the two runs: one that was stopped goes on, and what was measured is kept; if not given, one
+            beside `out` that is removed at the end.
+        device: auto, cpu or cuda.
+        resident: songs in the memory of the GPU, as for `msdm-lite train`.
+        compile: the networks are compiled first, as for `msdm-lite train`.
+
+    Raises:
+        InputError: too few mixes, or too short; or a folder of runs in which something else was learned.
+    """
+    files.writable_file(out)  # before the long work
+    if n < 8 or seconds < 3:
+        raise InputError(f"{n} mixes of {seconds:g} s: eight of three seconds are the least")
+    begun = time.perf_counter()
+    (crops, songs, _), (held, *_) = (distance.real_bands(data, split, n, seconds, seed) for split in ("train", "test"))
+    learned, test = fad.embed_mixtures(crops), fad.embed_mixtures(held)
+    found: dict[str, Any] = {
+        "what": "Frechet distance of musicnn embeddings of mixes to songs of the test split: made by a joint model, "
+                "and by one of the same network trained on mixes alone; both were conditioned on the noise level alone",
+        "data": data, "n": n, "settings": {"steps": steps, "batch": batch, "seconds": seconds}, "seed": seed,
+        "arms": {}, "learning": {},
+        "command": provenance.command_line("python", "-m", "msdm_lite.studies", "joint-vs-mixture", steps=steps,
+                                           batch=batch, n=n, seconds=seconds,
+                                    data=data, seed=seed, out=out)}
+    kept_in = runs or out.with_name(f"{out.stem}-runs")
+    for name, arm in ARMS.items():
+        folder = kept_in / name
+        path = trained_in(folder, replace(arm, steps=steps, batch=batch, data=data, seed=seed), device, resident,
+                          compile)
+        asked = {"n": n, "seconds": seconds, "data": data, "seed": seed}
+        measured = folder / "measured.json"  # so that a long run that was stopped goes on with the other arm
+        kept = json.loads(measured.read_text()) if measured.exists() else {}
+        model = weights.load(path, device)
+        if any(kept.get(key) != value for key, value in asked.items()):
+            started = time.perf_counter()
+            made = generation.generate(model, seconds, n, seed, progress=True)
+            kept = asked | described(model, made) | distance.distances_to_songs(made, learned, test, seed,
+                                                                                learned_songs=songs)
+            learning = {key: model.record[key] for key in ("minutes", "processor", "precision")}
+            kept["learning"] = learning | {"seconds": time.perf_counter() - started}
+            records.save(kept, measured)
+        found["arms"][name] = {key: value for key, value in kept.items() if key not in {*asked, "learning"}}
+        found["learning"][name] = kept["learning"]
+        took = {"wall_seconds": sum(60 * one["minutes"] + one["seconds"] for one in found["learning"].values())}
+        records.save({**found, **records.circumstances(model, begun, tolerance=ANEW), **took}, out)
+        print(f"{name}: distance {kept['made']['fad']:.1f}, training songs {kept['train']['fad']:.1f}")
+    if runs is None:
+        shutil.rmtree(kept_in)

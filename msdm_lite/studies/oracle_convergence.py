@@ -1,0 +1,220 @@
+"""How near each method comes to the exact posterior, as evaluations grow: `python -m msdm_lite.studies
+oracle-convergence --out FILE`.
+
+The sources are Gaussians and mixtures of them, so the posterior is known exactly and a sampler has nothing to hide
+behind: what stays when evaluations grow is the method's own bias. Chapter: `book/07-separation.ipynb`.
+"""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from msdm_lite.diffusion import guidance, methods, sampling
+from msdm_lite.diffusion.methods import Method
+from msdm_lite.diffusion.noise import Conditioning, project
+from msdm_lite.diffusion.oracle import GaussianMixture, gaussian
+from msdm_lite.evaluation import records
+from msdm_lite.utils import files, provenance
+from msdm_lite.utils.imports import library
+
+DOUBLE: Any = {"dtype": torch.float64}
+POINT = torch.tensor([0.9, -0.4, 0.6], **DOUBLE)  # the band behind the mixture, and the given stem
+
+
+def independent() -> GaussianMixture:
+    """Three Gaussian sources that know nothing of each other: variances 1, 0.25 and 0.5."""
+    return gaussian(torch.zeros(3, **DOUBLE), torch.diag(torch.tensor([1.0, 0.25, 0.5], **DOUBLE)))
+
+
+def correlated() -> GaussianMixture:
+    """The same with context: the first two move together, the third against them."""
+    r = torch.tensor([[1.0, 0.6, -0.3], [0.6, 1.0, -0.2], [-0.3, -0.2, 1.0]], **DOUBLE)
+    s = torch.tensor([1.0, 0.5, 0.5**0.5], **DOUBLE)
+    return gaussian(torch.zeros(3, **DOUBLE), r * s * s[:, None])
+
+
+def two_modes() -> GaussianMixture:
+    """Two things that the three sources play together: a mixture of two Gaussians."""
+    return GaussianMixture(torch.tensor([0.5, 0.5], **DOUBLE),
+                           torch.tensor([[0.8, -0.6, 0.5], [-0.7, 0.6, -0.4]], **DOUBLE),
+                           torch.stack([torch.diag(torch.tensor([0.3, 0.1, 0.15], **DOUBLE))] * 2))
+
+
+SOURCES = {"independent Gaussians": independent, "correlated Gaussians": correlated, "two tunes": two_modes}
+
+
+@dataclass(frozen=True)
+class Arm:
+    """A method on a task: is the mixture known, and which stems; settings, and churn as a share of the steps."""
+
+    method: Method
+    mixture: bool = True
+    stems: tuple[int, ...] = ()
+    churn: float = 0.0
+    conditional: bool = False  # classifier-free: the denoiser given the mixture is the oracle's own
+
+
+def _method(kind: str, sigma_max: float = 10.0, **settings) -> Method:
+    return Method("", kind, 1, sigma_max, 1e-3).replace(**settings)
+
+
+ARMS = {
+    "prior: unconditional": Arm(_method("prior"), mixture=False),
+    "mixture: zero-sum noise": Arm(_method("conditioned")),
+    "mixture: zero-sum noise from sigma 160, Heun": Arm(_method("conditioned", sigma_max=160.0, sampler="heun")),
+    "mixture: zero-sum noise, Heun": Arm(_method("conditioned", sampler="heun")),
+    "mixture: zero-sum noise, DPM-Solver++": Arm(_method("conditioned", sampler="dpm-solver")),
+    "mixture: Dirac": Arm(_method("dirac")),
+    "mixture: Dirac, churn": Arm(_method("dirac"), churn=0.2),
+    "mixture: Dirac, churn, R = 2": Arm(_method("dirac", corrections=2), churn=0.2),
+    "mixture: Dirac, rotating, churn": Arm(_method("dirac", constrained_stem=(0, 1, 2)), churn=0.2),
+    "mixture: Gaussian": Arm(_method("gaussian")),
+    "mixture: Gaussian, churn": Arm(_method("gaussian"), churn=0.2),
+    "mixture: Wiener shares": Arm(_method("wiener")),
+    "mixture: Wiener shares, churn": Arm(_method("wiener"), churn=0.2),
+    "mixture: PiGDM": Arm(_method("pigdm")),
+    "mixture: PiGDM, churn": Arm(_method("pigdm"), churn=0.2),
+    "mixture: ProjDiff": Arm(_method("projdiff", sigma_max=3.0)),
+    "mixture: conditional denoiser, weight 1": Arm(_method("guided"), conditional=True),
+    "mixture: conditional denoiser, weight 2": Arm(_method("guided", weight=2.0), conditional=True),
+    "stem: noise on the others": Arm(_method("conditioned"), mixture=False, stems=(0,)),
+    "stem: replacement": Arm(_method("prior"), mixture=False, stems=(0,)),
+    "stem: replacement, churn": Arm(_method("prior"), mixture=False, stems=(0,), churn=0.2),
+    "stem: replacement, R = 4": Arm(_method("prior", corrections=4), mixture=False, stems=(0,)),
+    "stem: replacement, R = 16": Arm(_method("prior", corrections=16), mixture=False, stems=(0,)),
+    "both: constrained noise": Arm(_method("conditioned"), stems=(0,)),
+    "both: replacement and Dirac": Arm(_method("dirac"), stems=(0,), churn=0.2),
+    "both: replacement and Gaussian": Arm(_method("gaussian"), stems=(0,), churn=0.2),
+}
+
+
+def budget(method: Method, evaluations: int) -> int | None:
+    """The most steps, two at least, that cost no more than so many calls of the denoiser; None if two cost more."""
+    first = method.replace(steps=2).nfe
+    each = method.replace(steps=3).nfe - first
+    return 2 + (evaluations - first) // each if first <= evaluations else None
+
+
+def sample(oracle: GaussianMixture, arm: Arm, steps: int, count: int, seed: int = 0) -> Tensor:
+    """Samples (count, S) of a method on the oracle, after so many steps."""
+    S = oracle.means.shape[1]
+    point = POINT[:S].expand(count, S)
+    method = arm.method.replace(steps=steps, churn=arm.churn * steps)
+    y = point.sum(1) if arm.mixture else None
+    generator = torch.Generator().manual_seed(seed)
+    if arm.conditional:  # the oracle that is given the mixture is another oracle
+        exact = oracle.given(POINT[:S], Conditioning(torch.tensor([True]), torch.zeros(1, S).bool()))
+        sigmas = sampling.karras(steps, method.sigma_min, method.sigma_max)
+        x = method.sigma_max * torch.randn(count, S, generator=generator, **DOUBLE)
+        guide = guidance.classifier_free(exact.denoise, method.weight)
+        return sampling.final_state(sampling.euler(x, sigmas, guide, oracle.denoise, generator=generator)).x
+    variance = oracle.sample(20000, torch.Generator().manual_seed(1)).var(0)
+    states = methods.conditional(oracle.denoise, (count, S), method, y, point if arm.stems else None, arm.stems,
+                                 variance=variance, generator=generator)
+    return sampling.final_state(states).x.detach().double()
+
+
+def target(oracle: GaussianMixture, arm: Arm) -> GaussianMixture:
+    """The exact density that the arm's samples should have."""
+    S = oracle.means.shape[1]
+    stems = torch.zeros(1, S).bool()
+    stems[:, list(arm.stems)] = True
+    return oracle.given(POINT[:S], Conditioning(torch.tensor([arm.mixture]), stems))
+
+
+def distances(samples: Tensor, exact: GaussianMixture, directions: int = 32) -> dict[str, float]:
+    """How far samples (n, S) are from an exact density, in units of its own deviation.
+
+    mean: distance of the means. covariance: Frobenius distance of the covariances, over the exact one's norm.
+    sliced_wasserstein: Wasserstein-1 distance to as many exact samples, along random directions, on average.
+    """
+    others = exact.sample(len(samples), torch.Generator().manual_seed(2)).to(samples)
+    means = (exact.weights[:, None] * exact.means).sum(0)
+    off = exact.means - means
+    C = (exact.weights[:, None, None] * (exact.covariances + off[:, :, None] * off[:, None])).sum(0)
+    scale = C.trace().sqrt()
+    along = torch.randn(directions, samples.shape[1], generator=torch.Generator().manual_seed(3), **DOUBLE)
+    along = along / along.norm(dim=1, keepdim=True)
+    wasserstein = library("scipy.stats").wasserstein_distance
+    apart = [wasserstein((samples @ d).numpy(), (others @ d).numpy()) for d in along]
+    return {"mean": ((samples.mean(0) - means).norm() / scale).item(),
+            "covariance": ((samples.T.cov() - C).norm() / C.norm()).item(),
+            "sliced_wasserstein": (np.mean(apart) / scale).item()}
+
+
+def curve(oracle: GaussianMixture, arm: Arm, evaluations: list[int], count: int,
+          tick: Callable[[], object] = lambda: None) -> list[dict[str, float] | None]:
+    """`distances` at each number of evaluations; None where that is too few for two steps."""
+    rows: list[dict[str, float] | None] = []
+    for number in evaluations:
+        steps = budget(arm.method, number)
+        apart = distances(sample(oracle, arm, steps, count), target(oracle, arm)) if steps else None
+        rows.append(apart and {measure: round(value, 4) for measure, value in apart.items()})
+        tick()
+    return rows
+
+
+def path_errors(sampler: str, stems: tuple[int, ...], mixture: bool, steps: list[int]) -> list[float]:
+    """Distance of a sampler's end to that of the exact path from the same noise, for each number of steps.
+
+    On correlated Gaussians, inside the subspace of what is unknown. The last step, to zero, is left out: all samplers
+    make it alike.
+    """
+    exact = path_end("heun", stems, mixture, 3000)
+    return [(path_end(sampler, stems, mixture, count) - exact).square().mean().sqrt().item() for count in steps]
+
+
+@cache
+def path_end(sampler: str, stems: tuple[int, ...], mixture: bool, count: int) -> Tensor:
+    """Where a sampler arrives from that noise in so many steps."""
+    x = POINT.expand(500, 3)
+    shape = Conditioning.on_stems(x, stems, mixture)
+    start = x + 5.0 * project(torch.randn(500, 3, generator=torch.Generator().manual_seed(0), **DOUBLE), shape)
+    levels = sampling.exponential(count, 0.01, 5.0)[:-1]
+    return sampling.final_state(sampling.SAMPLERS[sampler](start, levels, guidance.conditioned(shape),
+                                                           correlated().denoise)).x
+
+
+def orders() -> dict:
+    """How fast each sampler's error falls, for every shape of noise: errors, and the slope on logarithmic axes."""
+    steps, found = [20, 40, 80, 160], {}
+    for sampler in sampling.SAMPLERS:
+        for task, stems, mixture in (("mixture", (), True), ("stem", (0,), False),
+                                     ("both", (0,), True)):
+            errors = path_errors(sampler, stems, mixture, steps)
+            slope = np.polyfit(np.log(steps), np.log(errors), 1)[0]
+            found[f"{task}: {sampler}"] = {"errors": [float(f"{e:.3g}") for e in errors],
+                                           "slope": round(float(slope), 2)}
+    return {"steps": steps, "errors": found}
+
+
+def main(out: Path, count: int = 20000) -> None:
+    """Measure all methods on all sources and write one JSON file.
+
+    Args:
+        out: where.
+        count: samples of each.
+    """
+    files.writable_file(out)  # before the long work
+    begun = time.perf_counter()
+    evaluations = [10, 20, 40, 80, 160, 320]
+    found: dict = {"what": "distance of samples to the exact posterior, in units of its deviation, as evaluations grow",
+                   "n": count, "seed": 0, "evaluations": evaluations, "orders": orders(), "sources": {},
+                   "command": provenance.command_line("python", "-m", "msdm_lite.studies", "oracle-convergence",
+                                                      out=out, count=count)}
+    with tqdm(total=len(SOURCES) * len(ARMS) * len(evaluations), unit="run") as bar:
+        for name, make in SOURCES.items():
+            oracle = make()
+            chance = distances(target(oracle, ARMS["mixture: Dirac"]).sample(
+                count, torch.Generator().manual_seed(4)), target(oracle, ARMS["mixture: Dirac"]))
+            found["sources"][name] = {"exact samples: chance alone": [chance] * len(evaluations)} | {
+                arm: curve(oracle, ARMS[arm], evaluations, count, bar.update) for arm in ARMS}
+    records.save(found | records.circumstances(None, begun, tolerance=0.001, precision="float64"), out)

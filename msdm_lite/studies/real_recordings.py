@@ -1,0 +1,97 @@
+"""What is left of a separation when people play: the guitar, and all others, in recordings and in songs of the corpus.
+
+`python -m msdm_lite.studies real-recordings --out FILE` scores the recordings of `msdm_lite.data.recordings`, which
+have two sources, and test songs by the program and by people in the same two. Beside each figure stands that of a mask
+which knows the sources, since music differs in how hard it is. It needs the rendered corpus (`msdm-lite data build`),
+and fetches the recordings. Chapter: `book/12-longer-and-stranger.ipynb`.
+"""
+
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from msdm_lite.audio.io import SAMPLE_RATE, STEMS
+from msdm_lite.data import corpus
+from msdm_lite.data.recordings import ROWS, recordings
+from msdm_lite.data.tracks import Track, require_rendered
+from msdm_lite.errors import InputError
+from msdm_lite.evaluation import metrics, records, separation_quality
+from msdm_lite.evaluation.separation_quality import excerpt
+from msdm_lite.inference.separation import separate
+from msdm_lite.models import weights
+from msdm_lite.models.base import StemModel
+from msdm_lite.utils import files, provenance
+
+GUITAR = STEMS.index("guitar")
+
+
+def two(stems: Tensor) -> Tensor:
+    """Stems (4, T) as the guitar and the sum of all others (2, T); what has two rows stays as it is."""
+    return stems if len(stems) == 2 else torch.stack([stems[GUITAR], stems.sum(0) - stems[GUITAR]])
+
+
+def measure(model: StemModel, tracks: Sequence[Track], seconds: float, title: str = "", progress: bool = True) -> dict:
+    """SI-SDR improvement in dB of the guitar and of the rest, by the model and by a mask that knows them.
+
+    Windows of four seconds in which both play; mean of a song, one value a song. Songs without such are left out.
+
+    Raises:
+        InputError: all songs are without.
+    """
+    names: list[str] = []
+    found: dict[str, list[Tensor]] = {"model": [], "mask": []}
+    for track in tqdm(tracks, desc=title, unit="song", disable=not progress):
+        true = two(excerpt(track, seconds, SAMPLE_RATE))
+        mix = true.sum(0)
+        guitar = separate(mix, model)[GUITAR]
+        answers = {"model": torch.stack([guitar, mix - guitar]), "mask": separation_quality.ideal_mask(true)}
+        gains = {name: metrics.windowed_improvements(answer, true)[1] for name, answer in answers.items()}
+        if len(gains["model"]):
+            names.append(track.name)
+            for name, gain in gains.items():
+                found[name].append(gain.nanmean(0))
+    if not names:
+        raise InputError(f"{title or 'there'}: no song in which a guitar and others play at once")
+    tables = {name: torch.stack(rows) for name, rows in found.items()}  # (songs, 2)
+    return {"n": len(names)} | {
+        name: {row: metrics.interval(column) for row, column in zip(ROWS, table.T, strict=True)}
+        for name, table in tables.items()} | {
+        "songs": {name: [round(v, 3) for v in row] for name, row in zip(names, tables["model"].tolist(), strict=True)}}
+
+
+def main(out: Path, model: str = "lite", seconds: float = 60.0, n: int | None = None) -> None:
+    """Measure it and write one JSON file.
+
+    Args:
+        out: where.
+        model: a shipped name or a path; it separates by its default method.
+        seconds: of each song, from its middle.
+        n: how many songs of each kind, in order of name; all if not given.
+
+    Raises:
+        InputError: no songs, or too short; songs that are not rendered; no `apt-get` to fetch the recordings with.
+    """
+    files.writable_file(out)  # before the long work
+    if not metrics.SCORING_WINDOW <= seconds < float("inf") or (n is not None and n < 1):
+        raise InputError(f"{n} songs of {seconds:g} s: one song or more, four seconds or longer")
+    loaded, begun = weights.load(model), time.perf_counter()
+    loaded.require_stems(STEMS)
+    kinds: dict[str, Sequence[Track]] = {"by the program": corpus.songs("test", "band")[:n],
+                                         "by people": corpus.songs("test", "composed")[:n]}
+    for tracks in kinds.values():
+        require_rendered(tracks)  # before anything is fetched
+    kinds["played"] = recordings()[:n]
+    found = {title: measure(loaded, tracks, seconds, title) for title, tracks in kinds.items()}
+    records.save({"what": "SI-SDR improvement in dB over the mixture of the guitar, and of the sum of all others; "
+                           "windows of 4 s in which both play, mean of a song; mask: an ideal ratio mask, which knows "
+                           "the two", "data": "test songs by the program and by people, and recordings",
+                   "n": sum(music["n"] for music in found.values()), "model": model,
+                   "settings": {"seconds": seconds}, "interval": "95 % percentile bootstrap over songs",
+                   "music": found, "seed": 0, **records.circumstances(loaded, begun),
+                   "command": provenance.command_line("python", "-m", "msdm_lite.studies", "real-recordings",
+                                                      model=model, seconds=seconds, n=n,
+                                               out=out)}, out)

@@ -1,0 +1,93 @@
+"""What each setting of the published methods is worth: `python -m msdm_lite.studies sampling-ablations --out FILE`
+changes one.
+
+All arms separate the same clips from the same noise, so that differences are the setting's. The paper searched the same
+settings on a part of its test split (arXiv 2302.02257, appendix). Chapter: `book/07-separation.ipynb`.
+"""
+
+import json
+import time
+from pathlib import Path
+
+from tqdm import tqdm
+
+from msdm_lite.data import example_clips
+from msdm_lite.diffusion.methods import METHODS, Method
+from msdm_lite.errors import InputError
+from msdm_lite.evaluation import records, separation_quality
+from msdm_lite.models import weights
+from msdm_lite.utils import files, provenance
+
+BASE = {"dirac": {"steps": 50, "churn": 10.0, "corrections": 1, "constrained_stem": 0},
+        "gaussian": {"steps": 50, "churn": 10.0, "corrections": 1}}
+SWEEPS: dict[tuple[str, str], list] = {  # (method, setting) -> values; the others stay as in BASE
+    ("dirac", "churn"): [0.0, 2.5, 5.0, 10.0, 20.0],
+    ("dirac", "corrections"): [1, 2],
+    ("dirac", "steps"): [10, 25, 50, 100],
+    ("dirac", "sigma_max"): [0.3, 1.0, 3.0, 10.0],
+    ("dirac", "constrained_stem"): [0, 1, 2, 3],
+    ("gaussian", "c"): [0.35, 0.5, 0.75, METHODS["gaussian"].c, 1.5, 2.1],
+    ("gaussian", "churn"): [0.0, 5.0, 10.0, 20.0],
+    ("gaussian", "corrections"): [1, 2],
+    ("gaussian", "steps"): [10, 25, 50, 100],
+    ("gaussian", "sigma_max"): [0.3, 1.0, 3.0, 10.0],
+}
+
+
+def settings(method: str, name: str, value: float | int) -> dict:
+    """All settings of one arm. Churn is a share of the steps, as in the paper, so it grows with their number."""
+    found = BASE[method] | {name: value}
+    if name == "steps":
+        found["churn"] = BASE[method]["churn"] * value / BASE[method]["steps"]
+    return found
+
+
+def main(out: Path, model: str = "lite", clips: str = "band", seed: int = 0) -> None:
+    """Run every arm and write one JSON file; what is there already, of the same weights, is not run again.
+
+    An arm whose states grow beyond all bounds has no mean, and says so in `blew_up`.
+
+    Args:
+        out: where; written after every arm, so that it can be stopped and called again.
+        model: a shipped name or a path.
+        clips: band or composed.
+        seed: of the noise, the same for all arms.
+
+    Raises:
+        InputError: the file is there and holds no result.
+    """
+    files.writable_file(out)  # before the long work
+    loaded, begun = weights.load(model), time.perf_counter()
+    head = {"what": "SI-SDR improvement in dB with one setting changed at a time, the others as in `base`",
+            "data": f"shipped {clips} clips", "interval": "95 % percentile bootstrap over songs", "model": model,
+            "n": len(example_clips.clips(clips)), "base": BASE, "seed": seed}
+    try:
+        before = json.loads(out.read_text()) if out.exists() else {}
+    except ValueError:
+        raise InputError(f"{out} is there and holds no result: name another file") from None
+    made = records.circumstances(loaded, begun)["model_record"]
+    alike = before.get("model_record") == made and all(before.get(key) == head[key] for key in ("data", "base", "seed"))
+    kept = before.get("arms", {}) if alike else {}
+    arms: dict[str, dict] = {}
+    same: dict[Method, dict] = {}  # what is left as in the base is run once, however many settings it stands among
+    for method, name in tqdm(SWEEPS, unit="setting"):
+        for value in SWEEPS[method, name]:
+            arm, used = f"{method}, {name} {value:g}", METHODS[method].replace(**settings(method, name, value))
+            found = kept.get(arm) or same.get(used) or _arm(method, name, value, model, clips, seed)
+            same[used] = found
+            arms[arm] = found | {"setting": name, "value": value}
+            records.save(head | {"arms": arms, **records.circumstances(loaded, begun),
+                                  "command": provenance.command_line("python", "-m", "msdm_lite.studies",
+                                                                     "sampling-ablations", model=model,
+                                                              clips=clips, seed=seed, out=out)}, out)
+
+
+def _arm(method: str, name: str, value: float | int, model: str, clips: str, seed: int) -> dict:
+    chosen = settings(method, name, value)
+    arm = {"method": method, "setting": name, "value": value}
+    try:
+        found = separation_quality.evaluate_clips(method, model, clips, chosen.pop("steps"), seed, progress=False,
+                                                  **chosen)
+    except FloatingPointError as error:  # a finding, too
+        return arm | {"mean": None, "low": None, "high": None, "blew_up": str(error)}
+    return arm | {key: found[key] for key in ("mean", "low", "high", "n", "stems", "clips")}

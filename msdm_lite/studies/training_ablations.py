@@ -1,0 +1,156 @@
+"""Short paired runs: what each choice in the training of `lite` is worth. `python -m msdm_lite.studies
+training-ablations --out FILE`.
+
+Each arm changes one thing. All arms see the same crops with the same noise in the same order, so that a difference is
+the choice's and not the draw's. Short runs say what learns sooner, and only make it likely that it also ends better.
+`--of widening` asks what wider data cost a model that does not grow: there each arm adds a kind of music to the one
+before, all see as many crops, and all are evaluated on the narrowest music and on what was added.
+Chapter: `book/05-training.ipynb`.
+"""
+
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from msdm_lite.data.dataset import Augmentation, Crops, songs_of
+from msdm_lite.diffusion.denoiser import error
+from msdm_lite.diffusion.noise import Conditioning, add_noise
+from msdm_lite.errors import InputError
+from msdm_lite.evaluation import records
+from msdm_lite.models import weights
+from msdm_lite.models.config import PRESETS
+from msdm_lite.models.joint import Model
+from msdm_lite.training import loop
+from msdm_lite.training.batches import crop_samples, encode_all_crops
+from msdm_lite.training.recipe import Recipe
+from msdm_lite.training.validation import Validation, by_noise_level
+from msdm_lite.utils import files, provenance
+
+
+def without_gains(model: Model) -> None:
+    """The network's correction of the Wiener gain is not used: it only adds."""
+    S = len(model.stems)
+
+    def drop(_module, _inputs, out: Tensor) -> Tensor:
+        return torch.cat([out[:, :S], torch.zeros_like(out[:, S : 2 * S]), out[:, 2 * S :]], 1)
+
+    model.denoiser.net.register_forward_hook(drop)
+
+
+def one_deviation(model: Model) -> None:
+    """The same for all stems and bins, with the same power: EDM's preconditioning as published."""
+    std = model.denoiser.std
+    std.fill_(std.square().mean().sqrt().item())
+
+
+def as_it_is(model: Model) -> None:
+    """Nothing is changed."""
+
+
+@dataclass(frozen=True)
+class Arm:
+    """One choice changed: in the recipe, in the model before training, or in how its network is used ever after."""
+
+    recipe: dict = field(default_factory=dict)
+    start: Callable[[Model], None] = as_it_is
+    always: Callable[[Model], None] = as_it_is
+
+
+# Of an error, and of dB: by how much they may differ where the same command learns anew, on another machine
+LEARNED: records.Tolerance = {"": records.SLIGHT, "si_sdr_improvement": records.TOLERANCE}
+ARMS = {
+    "as shipped": Arm(),
+    "one standard deviation for all bins": Arm(start=one_deviation),
+    "no mask head": Arm(always=without_gains),
+    "the paper's noise levels": Arm({"sigma_free": (-3.0, 1.0), "sigma_known": (-3.0, 1.0)}),
+    "no gain augmentation": Arm({"gain_db": 0.0}),
+}
+WIDENINGS = {
+    "songs by the program": Arm({"data": "band", "detune": 0.0}),
+    "and by people": Arm({"data": "all", "detune": 0.0}),
+    "and half the crops up to 50 cents off": Arm({"data": "all", "detune": 50.0}),
+    "and each song in another key, by other instruments": Arm({"data": "all", "detune": 50.0, "variations": 1,
+                                                               "soundfonts": False}),
+    "and through other soundfonts": Arm({"data": "all", "detune": 50.0, "variations": 1}),
+}
+
+
+def crops_for_scoring(of: str, model: Model, data: str = "all", n: int = 48) -> dict[str, Tensor]:
+    """Fixed crops (n, S, bins, L) of validation songs by name: those of the training's arms, or of the widenings'."""
+    def some(data: str, **augmentation: float) -> Tensor:
+        return encode_all_crops(model, Crops(songs_of(data, "val"), crop_samples(model), n, seed=3,
+                                augmentation=Augmentation(**augmentation)))
+
+    if of == "training":
+        return {"balanced": some(data), "unbalanced": some(data, gain_db=6.0)}
+    return {"by the program": some("band"), "by people": some("composed"), "out of tune": some("band", detune=50.0)}
+
+
+@torch.no_grad()
+def score_on_crops(model: Model, x: Tensor, std: Tensor) -> dict[str, float]:
+    """Errors of x (B, S, bins, L), in units of a filter that knows the deviations (S, bins) and not the model's own."""
+
+    def measured(x: Tensor, sigma: Tensor, known: Conditioning, noise: Tensor) -> Tensor:
+        return error(model.denoise(add_noise(x, sigma, known, n=noise), sigma, known), x, sigma, std)
+
+    return by_noise_level(model, x, measured, Validation.LEVELS)
+
+
+ABOUT = {
+    "training": {
+        "what": "paired short runs: one choice changed in each, same crops and same noise; which learns sooner",
+        "data": "48 fixed crops of validation songs; unbalanced: each stem's gain drawn with 6 dB deviation"},
+    "widening": {
+        "what": "short runs of one network on ever wider data, as many crops in each: what a widening costs and brings",
+        "data": "48 fixed crops of validation songs of each kind; out of tune: half of them up to 50 cents off"},
+}
+
+
+def main(out: Path, steps: int = 250, preset: str = "lite", data: str = "all",
+         of: Literal["training", "widening"] = "training", seed: int = 0) -> None:
+    """Train every arm for that many steps and write what came out.
+
+    Args:
+        out: the JSON file; written after every arm.
+        steps: of each arm.
+        preset: lite or tiny.
+        data: what to train on; not with `widening`, where each arm says it.
+        of: training, its choices; or widening, its data: then `msdm-lite data build --variations 1` comes first, with
+            and without `--no-soundfonts`.
+        seed: of weights, crops and noise, the same for all arms.
+    """
+    files.writable_file(out)  # before the long work
+    if preset not in PRESETS:
+        raise InputError(f"there is no preset {preset!r} of pictures; there are {', '.join(PRESETS)}")
+    if of == "widening" and data != "all":
+        raise InputError("each widening says its own data: leave --data out")
+    begun = time.perf_counter()
+    base = Recipe(preset=preset, data=data, steps=steps, seed=seed)
+    reference = Model(PRESETS[preset])
+    std = loop.standard_deviations(reference, songs_of(data, "train"))
+    sets = crops_for_scoring(of, reference, data)
+    found: dict[str, Any] = {
+        **ABOUT[of],
+        "errors": "1 is what the Wiener filter leaves; si_sdr_improvement: dB, mixture known, one evaluation",
+        "steps": steps, "batch": base.batch, "n": f"one run each, seed {seed}", "seed": seed, "arms": {},
+        "command": provenance.command_line("python", "-m", "msdm_lite.studies", "training-ablations", out=out,
+                                           preset=preset, data=data, steps=steps,
+                                    seed=seed, of=of if of != "training" else None)}
+    for name, arm in (ARMS if of == "training" else WIDENINGS).items():
+        def change(model: Any, arm: Arm = arm) -> None:
+            arm.start(model)
+            arm.always(model)
+
+        with tempfile.TemporaryDirectory() as folder:
+            model: Any = weights.load(loop.train(replace(base, **arm.recipe), folder, on="cpu", change=change), "cpu")
+        arm.always(model)
+        found["arms"][name] = {kind: score_on_crops(model, x, std) for kind, x in sets.items()}
+        records.save(found | records.circumstances(None, begun, tolerance=LEARNED,
+                                                     precision=model.record["precision"]), out)
+        print(name, {kind: one["si_sdr_improvement"] for kind, one in found["arms"][name].items()})

@@ -1,0 +1,1 @@
+"""The training loop and its parts: recipe, batches, validation, optimizer, checkpoints and log."""

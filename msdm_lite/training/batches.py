@@ -1,0 +1,100 @@
+"""Batches of a training run: the order of items, their spectrograms, noise, conditioning and beats.
+
+All of it follows from the seed and the number of an item, so it does not depend on how a run is shared out among
+processes. Chapter: `book/05-training.ipynb`.
+"""
+
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+from torch.utils.data import Sampler
+
+from msdm_lite.audio.io import MIX, STEMS
+from msdm_lite.data.dataset import Crops
+from msdm_lite.diffusion.noise import Conditioning, seed_of
+from msdm_lite.models.base import StemModel
+from msdm_lite.training.recipe import Recipe
+
+
+class ItemOrder(Sampler):
+    """The items of one process, from a step on: each step's are shared out in turns of `batch`."""
+
+    def __init__(self, step: int, recipe: Recipe, rank: int = 0, world: int = 1):
+        self.step, self.recipe, self.rank, self.world = step, recipe, rank, world
+
+    def __iter__(self) -> Iterator[int]:
+        turn = self.step * self.recipe.accumulate
+        while True:
+            first = (turn * self.world + self.rank) * self.recipe.batch
+            yield from range(first, first + self.recipe.batch)
+            turn += 1
+
+
+def training_noise(items: Tensor, x: Tensor, recipe: Recipe) -> tuple[Tensor, Conditioning, Tensor, Tensor]:
+    """For items (B,) of clean x (B, S, ...): levels (B,), what is known, white noise like x, which are sketched (B,).
+
+    By seed and item alone.
+    """
+    assert recipe.shapes is not None and recipe.sigma_free is not None, "Recipe.for_model() settles them"
+    S = x.shape[1]
+    kinds = conditioning_kinds(items, recipe.shapes)
+    mixture = (kinds == 1) | (kinds == 3)
+    stems = torch.zeros(len(items), S, dtype=torch.bool)
+    noise = torch.empty_like(x)
+    z = torch.empty(len(items))
+    generators = {kind: torch.Generator(kind) for kind in {"cpu", x.device.type}}
+    for row, item in enumerate(items.tolist()):
+        seed = seed_of(recipe.seed, 1, item)
+        for generator in generators.values():
+            generator.manual_seed(seed)
+        z[row] = torch.randn((), generator=generators["cpu"])
+        if kinds[row] >= 2:
+            # At least one is known and one is not; with the mixture known two are not, or nothing would be left open
+            most = S - 1 - int(mixture[row])
+            count = int(torch.randint(1, most + 1, (), generator=generators["cpu"])) if most > 0 else 0
+            stems[row, torch.randperm(S, generator=generators["cpu"])[:count]] = True
+        noise[row] = torch.randn(x.shape[1:], generator=generators[x.device.type], device=x.device, dtype=x.dtype)
+    mean, std = (torch.where(mixture, known, free)
+                       for free, known in zip(recipe.sigma_free, recipe.sigma_known, strict=True))
+    # Another irrational number than for the shapes: every shape has its share of sketches
+    sketched = (items.double() * 2**0.5 % 1 < (recipe.sketched or 0)) & ~mixture
+    return ((mean + std * z).exp().to(x), Conditioning(mixture.to(x.device), stems.to(x.device)), noise,
+            sketched.to(x.device))
+
+
+def beats_of(beat_phase: Tensor, items: Tensor, recipe: Recipe) -> Tensor:
+    """Clicks (B, 4, L) of items (B,): silent for those that do not hear theirs."""
+    hears = items.double() * 3**0.5 % 1 < (recipe.beat_share or 0)  # a third irrational number
+    return beat_phase * hears[:, None, None]
+
+
+def conditioning_kinds(items: Tensor, shares: tuple[float, ...]) -> Tensor:
+    """Which shape of noise each item (B,) has: 0 nothing known, 1 the mixture, 2 some stems, 3 both.
+
+    Shares are met evenly, also within every short run of items: multiples of the golden ratio fill [0, 1) so.
+    """
+    place = items.double() * ((5**0.5 - 1) / 2) % 1
+    return torch.bucketize(place, torch.tensor(shares[:3], dtype=torch.float64).cumsum(0), right=True)
+
+
+def encode_crops(model: StemModel, crops: Tensor) -> Tensor:
+    """Pictures (B, S, bins, frames) of the model's stems of crops (B, 4, T) that are two hops longer than they.
+
+    Of a model of mixes, of what all four sum to. The frames that wrap around are cut off.
+    """
+    if model.stems == (MIX,):
+        heard = crops.sum(1, keepdim=True)
+    else:
+        heard = crops[:, [STEMS.index(stem) for stem in model.stems]]
+    return model.transform.forward(heard)[..., : model.config.frames]
+
+
+def crop_samples(model: StemModel) -> int:
+    """Length of a training crop in samples: a segment, and two hops that are cut off."""
+    return (model.config.frames + 2) * model.config.bins
+
+
+def encode_all_crops(model: StemModel, crops: Crops) -> Tensor:
+    """All crops as pictures: (N, S, bins, frames)."""
+    return torch.cat([encode_crops(model, crops[i]["stems"][None]) for i in range(len(crops))])

@@ -1,0 +1,289 @@
+"""Training a model, on whatever there is: `msdm-lite train`. Chapter: `book/05-training.ipynb`.
+
+A model of pictures learns all shapes of noise at once: on all stems; summing to zero over the stems, so that the
+mixture is known; on some stems, so that the others are; and both. A model of waveforms learns the first only, as in the
+paper.
+
+One loop serves a CPU, a GPU, several, and several machines: `torchrun --nproc_per_node 8 -m msdm_lite train ...` starts
+the processes (`accelerate launch` does too, for GPUs), and HF Accelerate joins their gradients. Crop, noise level and
+noise of item number i depend on the seed and i alone. So a run does not depend on how its batches are shared out among
+processes, and one that was killed goes on as if it had not been.
+"""
+
+import contextlib
+import math
+import signal
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict
+from functools import reduce
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+from torch.utils.data import DataLoader
+from tqdm import tqdm
+
+from msdm_lite.data.dataset import Augmentation, Crops, songs_of
+from msdm_lite.data.resident import Plans, Resident
+from msdm_lite.data.tracks import Track
+from msdm_lite.diffusion.noise import Conditioning
+from msdm_lite.errors import InputError
+from msdm_lite.models import weights
+from msdm_lite.models.base import StemModel
+from msdm_lite.models.config import Config, WaveConfig, preset
+from msdm_lite.models.joint import WaveModel
+from msdm_lite.models.weights import build
+from msdm_lite.training.batches import ItemOrder, beats_of, crop_samples, encode_crops, training_noise
+from msdm_lite.training.finetune import finetuned_config, start_from
+from msdm_lite.training.logger import Logger
+from msdm_lite.training.recipe import Recipe
+from msdm_lite.training.state import TrainingState
+from msdm_lite.training.validation import Validation
+from msdm_lite.utils import device
+from msdm_lite.utils.files import claimed
+from msdm_lite.utils.imports import library
+from msdm_lite.utils.provenance import commit
+from msdm_lite.utils.terminal import ignore_interrupts
+
+
+def standard_deviations(model: StemModel, songs: Sequence[Track], count: int = 400) -> Tensor:
+    """Standard deviation of each stem and bin over random crops: (S, bins), floored 50 dB under the stem level."""
+    crops = Crops(songs, crop_samples(model), count, seed=1)
+    powers = (encode_crops(model, crops[i]["stems"][None]).square().mean((0, -1)) for i in range(count))
+    power = reduce(torch.add, powers) / count
+    return power.sqrt().clamp(min=2e-4)
+
+
+class Objective(nn.Module):
+    """The loss as a module: what Accelerate wraps, so that gradients meet where several processes train."""
+
+    def __init__(self, model: StemModel):
+        super().__init__()
+        self.model = model
+
+    def forward(self, x: Tensor, sigma: Tensor, conditioning: Conditioning, noise: Tensor, sketched: Tensor,
+                **conditions: Tensor) -> Tensor:
+        return self.model.loss(x, sigma, conditioning, noise, sketched, **conditions).mean()
+
+
+@contextlib.contextmanager
+def interruptible() -> Iterator[list]:
+    """A list that holds something once Ctrl-C was pressed: the step is finished, and the checkpoint written, first."""
+    pressed: list = []
+    if threading.current_thread() is not threading.main_thread():
+        yield pressed
+        return
+    before = signal.signal(signal.SIGINT, lambda *_: pressed.append(True))
+    try:
+        yield pressed
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def train(recipe: Recipe, out: str | Path, resume: bool = False, on: str = "auto", progress: bool = True,
+          checkpoint_minutes: float = 5.0, compiled: bool = False, workers: int = 1, resident: bool = False,
+          change: Callable[[StemModel], object] | None = None) -> Path:
+    """Train a model; writes checkpoint.pt, log.jsonl, tensorboard/ and the weights into `out`; returns their path.
+
+    Args:
+        resume: go on from the checkpoint in `out`.
+        on: "auto", "cpu" or "cuda".
+        checkpoint_minutes: time between checkpoints; each is followed by a validation, and the weights so far.
+        compiled: let torch.compile work on the denoiser first.
+        workers: processes that read crops, beside each process that trains.
+        resident: all songs are copied into the memory of the device first, and crops are cut there.
+        change: for experiments: called with the new model before anything is learned.
+
+    Raises:
+        InputError: the recipe names what does not exist, songs are not rendered or cannot be read, nothing to resume,
+            a checkpoint of another model, another run in the same folder, or a disk that is full.
+        FloatingPointError: the loss is not finite; the last checkpoint is kept.
+        KeyboardInterrupt: it was interrupted, after the checkpoint was written.
+    """
+    recipe.check()
+    if workers < 1 or not checkpoint_minutes >= 0:
+        raise InputError("workers must be 1 or more, and checkpoint-minutes 0 or more")
+    out = Path(out)
+    path = out / f"{'-'.join(recipe.stems) if recipe.stems else recipe.preset}.safetensors"
+    if out.exists() and not out.is_dir():
+        raise InputError(f"{out} is a file, not a folder")
+    if resume and not (out / "checkpoint.pt").exists():
+        raise InputError(f"there is no {out / 'checkpoint.pt'} to resume from")
+    if not resume and (out / "checkpoint.pt").exists():
+        raise InputError(f"{out / 'checkpoint.pt'} exists: add --resume to go on, or choose another folder")
+    if not resume and path.exists():
+        raise InputError(f"{path} exists, and no checkpoint to go on from: choose another folder, or move it away")
+    config = preset(recipe.preset, recipe.stems)
+    songs_of(recipe.data, "val", balance=recipe.balance)  # wanted in five minutes, and missed now
+    songs = songs_of(recipe.data, "train", recipe.variations, recipe.balance, programs=recipe.programs,
+                     transpose=recipe.transpose, soundfonts=recipe.soundfonts)
+    accelerator = _accelerator(recipe, on)
+    main = accelerator.is_main_process
+    model, before = _initial_model(recipe, config, songs, resume)
+    asked, recipe = recipe, recipe.for_model(model)
+    model.record = {"recipe": asdict(recipe)}  # which says what it will have learned
+    if change:
+        change(model)
+    run = TrainingState(weights.to_device(model, accelerator.device), recipe, out, before.get("steps", 0),
+                        before.get("minutes", 0))
+    if resume:
+        run.restore()
+    if compiled:
+        model.denoiser.compile()  # in place: names of weights stay
+    objective, optimizer = accelerator.prepare(Objective(model), run.optimizer)
+    crops = Crops(songs, crop_samples(model), 2**62, recipe.seed,
+                  Augmentation(recipe.gain_db, recipe.silence, recipe.remix, recipe.detune),
+                  model.config.bins if recipe.beat_share else 0)
+    here = Resident(songs, crop_samples(model), recipe.detune, accelerator.device) if resident else None
+    # Processes beside this one: the crops, or what they are made of, are there when the step wants them
+    loader = DataLoader(Plans(crops) if here else crops, recipe.batch,
+                        sampler=ItemOrder(run.step, recipe, accelerator.process_index, accelerator.num_processes),
+                        num_workers=workers, prefetch_factor=8, worker_init_fn=ignore_interrupts,
+                        pin_memory=accelerator.device.type == "cuda", persistent_workers=True)
+    loaded = iter(loader)  # starts the workers, before the folder is claimed: they would hold it after a kill
+    batches = ({**plan, "stems": here.cut(plan)} for plan in loaded) if here else loaded
+    with contextlib.ExitStack() as held:
+        journal = validate = None
+        if main:
+            held.enter_context(claimed(out))
+            run.still_there(resume)
+            run.clear()
+            validate = Validation(model, recipe.data, recipe.balance)
+            journal = held.enter_context(contextlib.closing(Logger(out, run.step)))
+        made = {"recipe": asdict(recipe), "songs": len(songs),
+                "hours_of_music": round(float(crops.lengths.sum()) / model.sample_rate / 3600, 2),
+                "device": accelerator.device.type, "processes": accelerator.num_processes,
+                "processor": device.processor(accelerator.device.type),
+                "precision": "bfloat16" if accelerator.mixed_precision == "bf16" else "float32", "commit": commit(),
+                "command": asked.command(), **({"before": before} if before else {})}
+
+        def keep(quickly: bool = False) -> None:
+            """The checkpoint; and, if there is time, what the averaged weights are worth, and they as a model."""
+            if journal and validate:
+                run.keep()
+                if not quickly:
+                    weights.save(cast(StemModel, run.average.module), path, made | _validate(run, validate, journal))
+
+        bar = held.enter_context(tqdm(total=recipe.steps or round((recipe.minutes or 0) * 60),
+                                      initial=run.step if recipe.steps else round(run.seconds),
+                                      desc=f"training {recipe.preset}", unit="step" if recipe.steps else "s",
+                                      disable=not (progress and main)))
+        with interruptible() as pressed:
+            running: list[float] = []
+            kept = run.seconds
+            run.start_clock()
+            while run.share < 1:
+                for group in optimizer.param_groups:
+                    group["lr"] = recipe.rate(run.step - run.begun, run.share)
+                loss, run.seconds, stop = _step(run, batches, accelerator, objective, optimizer, pressed)
+                run.average.update_parameters(model)
+                run.step += 1
+                running.append(loss)
+                bar.update(1 if recipe.steps else round(run.seconds) - bar.n)
+                if run.step % recipe.log_every == 0:
+                    recent = sum(running) / len(running)
+                    bar.set_postfix(loss=f"{recent:.3f}", step=run.step)
+                    if journal:
+                        journal.note(run.step, run.seconds, loss=round(recent, 6))
+                    running.clear()
+                if run.share < 1 and (stop or run.seconds - kept > 60 * checkpoint_minutes):
+                    keep(quickly=stop)
+                    kept = run.seconds
+                    run.start_clock()  # a validation is not training
+                    if stop:
+                        raise KeyboardInterrupt
+        keep()
+        if pressed:  # during the last step: the run is whole, and whatever was to come after it does not come
+            raise KeyboardInterrupt
+    accelerator.wait_for_everyone()
+    return path
+
+
+def _accelerator(recipe: Recipe, on: str) -> Any:
+    """What joins the processes, in half precision where that pays."""
+    Accelerator = library("accelerate").Accelerator
+    kind = device.pick(on).type
+    return Accelerator(cpu=kind == "cpu", mixed_precision="bf16" if device.fast_bfloat16(kind) else "no",
+                       gradient_accumulation_steps=recipe.accumulate)
+
+
+def _initial_model(recipe: Recipe, config: Config | WaveConfig, songs: Sequence[Track], resume: bool
+           ) -> tuple[StemModel, dict]:
+    """The model before the first step; and the record of that whose weights it has, if it has another's."""
+    torch.manual_seed(recipe.seed)
+    start = weights.load(recipe.start, "cpu") if recipe.start else None
+    model: StemModel = build(finetuned_config(start.config, config) if start else config)
+    if start:
+        start_from(start, model, recipe, config.stems)
+        return model, start.record
+    if not isinstance(model, WaveModel) and not resume:
+        model.denoiser.std.copy_(standard_deviations(model, songs))
+    return model, {}
+
+
+def _step(run: TrainingState, batches: Iterator[dict], accelerator: Any, objective: nn.Module, optimizer: Any,
+          pressed: list
+          ) -> tuple[float, float, bool]:
+    """One step of the optimizer: the loss, the seconds of training until now, and whether somebody wants to stop."""
+    recipe, model, where, world = run.recipe, run.model, accelerator.device, accelerator.num_processes
+    heard: list[str] = []
+    value = torch.zeros((), device=where)
+    loss, seconds, stop = math.nan, run.seconds, 0.0
+    for turn in range(recipe.accumulate):
+        batch = _next(batches)
+        heard += [f"{name} at {start}" for name, start in zip(batch["name"], batch["start"].tolist(), strict=True)]
+        x = encode_crops(model, batch["stems"].to(where, non_blocking=True))  # (B, S, bins, frames)
+        first = ((run.step * recipe.accumulate + turn) * world + accelerator.process_index) * recipe.batch
+        items = torch.arange(first, first + recipe.batch)
+        sigma, conditioning, noise, sketched = training_noise(items, x, recipe)
+        conditions = {}
+        if recipe.beat_share:
+            conditions["beat_phase"] = beats_of(batch["beat_phase"], items, recipe).to(x)[..., : x.shape[-1]]
+        with accelerator.accumulate(objective):
+            mean = objective(x, sigma, conditioning, noise, sketched, **conditions)
+            accelerator.backward(mean)
+            value += mean.detach() / recipe.accumulate
+            if accelerator.sync_gradients:
+                # What the first process reads from its clock holds for all, or they would not stop together
+                clock = run.clock() if accelerator.is_main_process else 0.0
+                agreed = torch.stack([value.float(), value.new_tensor(clock, dtype=torch.float),
+                                      value.new_tensor(float(bool(pressed)), dtype=torch.float)])
+                agreed = accelerator.reduce(agreed, "sum") if world > 1 else agreed
+                loss, seconds, stop = agreed.tolist()
+                if not math.isfinite(loss):
+                    raise FloatingPointError(
+                        f"the loss of step {run.step} is {loss}; the batch of process {accelerator.process_index}: "
+                        f"{', '.join(heard)}; sigma {[round(s, 4) for s in sigma.tolist()]}")
+                accelerator.clip_grad_norm_(objective.parameters(), recipe.clip)
+            optimizer.step()
+            optimizer.zero_grad(set_to_none=True)
+    return loss / world, seconds, bool(stop)
+
+
+def _next(batches: Iterator[dict]) -> dict:
+    """The next batch. What a worker cannot read is said in one line, without the worker's whole traceback."""
+    try:
+        return next(batches)
+    except InputError as problem:
+        *before, last = str(problem).strip().splitlines()
+        raise InputError(last.partition(": ")[2] if before else last) from None
+
+
+def _uncompiled() -> contextlib.AbstractContextManager:
+    """Nothing is compiled inside: for other batches than those of training it would take longer than they do."""
+    stance = getattr(torch.compiler, "set_stance", None)  # since PyTorch 2.6
+    return stance("force_eager") if stance else contextlib.nullcontext()
+
+
+def _validate(run: TrainingState, validate: Validation, journal: Logger) -> dict:
+    """Validation of the averaged weights and of the last ones, for the log; and of the average, for its record."""
+    run.model.eval()
+    found = validate(cast(StemModel, run.average.module))
+    with _uncompiled():
+        raw = validate(run.model)
+    journal.note(run.step, run.seconds, **{f"val_{k}": v for k, v in found.items()},
+                 **{f"raw_{k}": v for k, v in raw.items()})
+    run.model.train()
+    return {"steps": run.step, "minutes": round(run.seconds / 60, 1), "validation": found}

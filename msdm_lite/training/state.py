@@ -1,0 +1,139 @@
+"""The state of a training run, and its checkpoint. Chapter: `book/05-training.ipynb`."""
+
+import logging
+import pickle
+import shutil
+import time
+from dataclasses import asdict
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from torch.optim.swa_utils import AveragedModel
+
+from msdm_lite.errors import InputError
+from msdm_lite.models.base import StemModel
+from msdm_lite.training import optimizer
+from msdm_lite.training.recipe import Recipe
+from msdm_lite.utils.files import written_whole
+
+LOG = logging.getLogger("msdm_lite")
+
+
+
+class TrainingState:
+    """A model in training: its weights, their average, the optimizer, and how far it is.
+
+    Attributes:
+        step, seconds: what is behind the model, also before this run.
+        begun: the step that this run set out from, above 0 where it goes on from the weights of another.
+    """
+
+    def __init__(self, model: StemModel, recipe: Recipe, out: Path, steps: int = 0, minutes: float = 0.0):
+        assert recipe.optimizer is not None and recipe.lr is not None, "Recipe.for_model() settles them"
+        self.model, self.recipe, self.saved = model, recipe, out / "checkpoint.pt"
+        self.average = AveragedModel(model, multi_avg_fn=_ramped(recipe.ema))
+        self.optimizer = optimizer.optimizer(recipe.optimizer, model, recipe.lr, recipe.weight_decay)
+        self.begun = self.step = steps
+        self.seconds = 60.0 * minutes
+        self._written = 0  # when the checkpoint was that it goes on from
+        self.start_clock()
+
+    @property
+    def share(self) -> float:
+        """How much of the run is done, from 0 to 1."""
+        return self.step / self.recipe.steps if self.recipe.steps else self.seconds / 60 / (self.recipe.minutes or 1)
+
+    def start_clock(self) -> None:
+        """From now on time counts as training time: what passed since the last step does not."""
+        self._zero = time.perf_counter() - self.seconds
+
+    def clock(self) -> float:
+        """Seconds of training until now."""
+        return time.perf_counter() - self._zero
+
+    def restore(self) -> None:
+        """Go on from the checkpoint.
+
+        Raises:
+            InputError: it is damaged, or of another preset, of other stems, optimizer, start or sizes. What else its
+                run had otherwise is warned of.
+        """
+        self._written = self.saved.stat().st_mtime_ns
+        try:
+            state = torch.load(self.saved, map_location="cpu", weights_only=True)
+            said, self.step, self.seconds = state["recipe"], state["step"], state["seconds"]
+        except (RuntimeError, pickle.UnpicklingError, EOFError, KeyError, TypeError) as problem:
+            raise InputError(f"{self.saved} is damaged or no checkpoint ({type(problem).__name__}): without --resume "
+                             "the run begins anew, in another folder") from None
+        now = asdict(self.recipe)
+        then = now | said  # a checkpoint of an earlier version may not say all
+        for name in ("preset", "stems", "optimizer", "start"):
+            if _said(then[name]) != _said(now[name]):
+                raise InputError(f"{self.saved} is of a run with --{name} {_said(then[name])}, not {_said(now[name])}")
+        free = ("minutes", "steps", "cooldown", "log_every")  # how long it goes on is the user's to say
+        was = {name: _said(then[name]) for name in now if name not in free}
+        if other := [f"{name} {value}" for name, value in was.items() if value != _said(now[name])]:
+            LOG.warning("%s is of a run with %s; from here on it is otherwise", self.saved, ", ".join(other))
+        own = {name: value.shape for name, value in self.model.state_dict().items()}
+        if {name: value.shape for name, value in state["model"].items()} != own:
+            raise InputError(f"{self.saved} holds a {self.recipe.preset} of other sizes than this version's")
+        for mine, name in ((self.model, "model"), (self.average, "average"), (self.optimizer, "optimizer")):
+            mine.load_state_dict(state[name])
+        self.start_clock()
+
+    def still_there(self, resumed: bool) -> None:
+        """Is the folder as it was found? Another run may have ended in it while this one got ready.
+
+        Raises:
+            InputError: it has another checkpoint now.
+        """
+        if self.saved.exists() != resumed or (resumed and self.saved.stat().st_mtime_ns != self._written):
+            raise InputError(f"another run has written {self.saved} meanwhile: add --resume to go on from there")
+
+    def clear(self) -> None:
+        """Make room: what a killed run had half written goes.
+
+        Raises:
+            InputError: two checkpoints do not fit on the disk.
+        """
+        for scrap in self.saved.parent.glob("*.part"):
+            scrap.unlink(missing_ok=True)
+        size = 5 * 4 * sum(p.numel() for p in self.model.parameters())  # weights, average, two moments; and some over
+        if shutil.disk_usage(self.saved.parent).free < 2 * size:
+            raise InputError(f"{self.saved.parent}: a checkpoint takes {size / 1e9:.2f} GB, twice while it is written; "
+                             "the disk is full")
+
+    def keep(self) -> None:
+        """Write the checkpoint, whole or not at all.
+
+        Raises:
+            InputError: it cannot be written; the message says what there is to resume from.
+        """
+        state = {"recipe": asdict(self.recipe), "model": self.model.state_dict(), "average": self.average.state_dict(),
+                 "optimizer": self.optimizer.state_dict(), "step": self.step, "seconds": self.seconds}
+        try:
+            with written_whole(self.saved) as scratch:
+                torch.save(state, scratch)
+        except (OSError, RuntimeError, InputError) as problem:  # torch says RuntimeError when the disk is full
+            kept = "the one before it is whole; --resume goes on from there" if self.saved.exists() else (
+                "there is none yet")
+            raise InputError(f"the checkpoint of step {self.step} cannot be written to {self.saved.parent} "
+                             f"({str(problem).splitlines()[0]}); {kept}") from None
+
+
+def _said(value: object) -> str:
+    """A value of a recipe as one would type it."""
+    if value is None:
+        return "nothing"
+    return " ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
+
+
+def _ramped(decay: float):
+    """An exponential moving average that starts short, so that the first random weights are forgotten soon."""
+
+    def update(averaged: list[Tensor], current: list[Tensor], count: Tensor) -> None:
+        n = float(count)
+        torch._foreach_lerp_(averaged, current, 1 - min(decay, (1 + n) / (10 + n)))
+
+    return update

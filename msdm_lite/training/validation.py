@@ -1,0 +1,78 @@
+"""What a model is worth while it trains: errors by noise level and a quick separation, on fixed crops.
+
+Chapter: `book/05-training.ipynb`.
+"""
+
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor
+
+from msdm_lite.data.dataset import Crops, songs_of
+from msdm_lite.diffusion import sampling
+from msdm_lite.diffusion.noise import Conditioning
+from msdm_lite.evaluation import metrics
+from msdm_lite.inference import separation
+from msdm_lite.models.base import StemModel
+from msdm_lite.training.batches import crop_samples, encode_all_crops
+
+
+def quick_separation(model: StemModel, x: Tensor, generator: torch.Generator) -> Tensor:
+    """Mean SI-SDR improvement (dB) of separating the sum of clean x (B, S, bins, L): one number that is soon there.
+
+    One evaluation at sigma 10 where the model can be conditioned on the mixture; eight with Wiener shares where it
+    cannot (so few levels of Dirac or of the Gaussian blow up).
+    """
+    if model.takes_mixture or model.trained_for(mixture=True):
+        method, steps = "guided" if model.takes_mixture else "mixture-constrained", 1
+    else:
+        method, steps = "wiener", 8
+    states = separation.separate_encoded(x.sum(1), model.denoise, x.shape[1], method, generator=generator,
+                                          variance=model.variance, steps=steps)
+    guess = sampling.final_state(states).x
+    return metrics.si_sdr_improvement(guess.flatten(2), x.flatten(2)).nanmean()  # orthonormal: same in pictures
+
+
+class Validation:
+    """Fixed crops of validation songs: loss by noise level, and the SI-SDR improvement of a quick separation."""
+
+    LEVELS = (0.01, 0.03, 0.1, 0.3, 1.0, 3.0)
+
+    def __init__(self, model: StemModel, data: str, balance: str = "rms", count: int = 24):
+        songs = [song for song in songs_of(data, "val", balance=balance) if getattr(song, "ready", True)]
+        self.x = encode_all_crops(model, Crops(songs, crop_samples(model), count, seed=2))
+
+    @torch.no_grad()
+    def __call__(self, model: StemModel) -> dict[str, float]:
+        return by_noise_level(model, self.x, model.loss, self.LEVELS, sketches=model.takes_sketch)
+
+
+def by_noise_level(model: StemModel, x: Tensor, error: Callable[..., Tensor],
+             levels: Sequence[float], sketches: bool = False) -> dict[str, float]:
+    """Means over clean x (N, S, bins, L) of error(x, sigma, known, noise), by shape and level; SI-SDR improvement.
+
+    And with `sketches` of error(..., sketched), nothing else known.
+    """
+    out: dict[str, list] = {}
+    generator = torch.Generator().manual_seed(0)
+    for some in x.to(model.device).split(8 if model.takes_conditioning else 2):
+        shapes = {}
+        if model.trained_for():
+            shapes["free"] = Conditioning.none(some)
+        if model.takes_mixture or model.trained_for(mixture=True):
+            shapes["known"] = Conditioning.on_mixture(some)
+        if model.trained_for(stems=True):
+            shapes["stems"] = Conditioning.on_stems(some, range(some.shape[1] // 2))
+        if sketches:
+            shapes["sketch"] = Conditioning.none(some)
+        for name, conditioning in shapes.items():
+            conditions = {"sketched": torch.ones_like(conditioning.mixture)} if name == "sketch" else {}
+            for level in levels:
+                noise = torch.randn(some.shape, generator=generator).to(some)
+                value = error(some, torch.full((len(some),), level).to(some), conditioning, noise, **conditions)
+                out.setdefault(f"{name}_{level}", []).append(value.mean().item())
+        # One stem alone separates nothing, nor does a sketch; eight evaluations take long
+        soon = model.takes_conditioning or len(out.get("si_sdr_improvement", [])) < 4
+        if len(model.stems) > 1 and model.makes_sound and soon:
+            out.setdefault("si_sdr_improvement", []).append(quick_separation(model, some, generator).item())
+    return {name: round(sum(values) / len(values), 4) for name, values in out.items()}

@@ -1,0 +1,1 @@
+"""Devices, files, paths, optional imports, the terminal and provenance. Nothing here knows music."""

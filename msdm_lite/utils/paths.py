@@ -1,0 +1,49 @@
+"""Where the package finds what ships with it, and where it caches what it makes.
+
+Small things (MIDI songs, clips, weights, results) ship in `data/`: inside the package when it was installed from a
+wheel, beside it in a checkout. Large things (rendered audio, unpacked packages) are made on the user's machine and stay
+in a cache.
+"""
+
+import os
+from pathlib import Path
+
+from msdm_lite.errors import InputError
+
+PACKAGE = Path(__file__).resolve().parent.parent
+
+
+def data_folder() -> Path:
+    """The folder of shipped data."""
+    packed = PACKAGE / "_data"
+    return packed if packed.is_dir() else PACKAGE.parent / "data"
+
+
+def sources() -> Path:
+    """The folder of shipped data where it is made: that of a checkout.
+
+    Raises:
+        InputError: this is an installation, whose data nobody could restore.
+    """
+    if data_folder().is_relative_to(PACKAGE):
+        raise InputError("what ships with this installation is not written over: name another folder with --out")
+    return data_folder()
+
+
+def data(*parts: str) -> Path:
+    """The path of one shipped file, e.g. `data("clips", "clips.json")`.
+
+    Raises:
+        InputError: the file does not ship with this installation.
+    """
+    path = data_folder().joinpath(*parts)
+    if not path.exists():
+        raise InputError(f"{'/'.join(parts)} is not among the data of this installation ({data_folder()})")
+    return path
+
+
+def cache(*parts: str) -> Path:
+    """A path in the cache: `$MSDM_LITE_CACHE`, else `$XDG_CACHE_HOME/msdm_lite`, else `~/.cache/msdm_lite`."""
+    chosen = os.environ.get("MSDM_LITE_CACHE")  # said, and not empty
+    usual = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "msdm_lite"
+    return (Path(chosen) if chosen else usual).joinpath(*parts)

@@ -1,0 +1,122 @@
+import hashlib
+import random
+
+import numpy as np
+import pytest
+
+from msdm_lite.audio import levels as audio_levels
+from msdm_lite.audio.io import STEMS
+from msdm_lite.data import band_songs, corpus, midi, render
+from msdm_lite.errors import InputError, MachineError
+from tests.data.test_render import synthesizer
+
+
+def test_every_song_that_ships_can_be_read():
+    """All band songs: they parse, and all four stems play in most of their windows."""
+    songs = corpus.songs(source="band")
+    assert len(songs) >= 60
+    for song in random.Random(0).sample(songs, 30):
+        active = midi.activity(midi.read(song.midi()))
+        assert min(active.get(stem, 0) for stem in STEMS) >= 0.6, song.name
+
+
+def test_there_is_as_much_as_the_data_card_says():
+    table = corpus.table("band")
+    assert len(table) >= 400 and len({row["style"] for row in table}) >= 60
+    for column in ("key", "tempo", "groove", "bass", "guitar", "piano"):
+        assert len({row[column] for row in table}) > 1, column
+    assert len(corpus.songs("test", "band")) >= 60
+    assert len(corpus.songs(source="composed")) >= 150
+    with pytest.raises(InputError, match="split"):
+        corpus.songs("valid")
+    with pytest.raises(InputError, match="source"):
+        corpus.songs(source="slakh")
+    with pytest.raises(InputError, match="balance"):
+        corpus.songs(balance="peak")
+
+
+def test_no_song_and_no_groove_family_is_on_two_sides():
+    songs = corpus.songs()
+    assert len({s.name for s in songs}) == len(songs)
+    sides: dict[str, set[str]] = {}
+    for song, row in zip(corpus.songs(source="band"), corpus.table("band"), strict=True):
+        assert band_songs.family(row["style"]) == row["family"] == song.style
+        assert band_songs.split(row["style"]) == song.split
+        sides.setdefault(song.style, set()).add(song.split)
+    assert all(len(found) == 1 for found in sides.values())
+    assert {"train", "val", "test"} == {s.split for s in songs}
+    notes = {}
+    for song in corpus.songs(source="band"):
+        key = hashlib.sha256(song.midi().read_bytes()).hexdigest()
+        assert notes.setdefault(key, song.split) == song.split, f"{song.name} is a copy from another split"
+
+
+def test_building_is_taken_up_where_it_stopped(tmp_path, monkeypatch):
+    synthesizer()
+    songs = [corpus.replace(song, seconds=5.0) for song in corpus.songs("val", "band")[:2]]
+    short = {song.name: tmp_path / f"{song.name}.mid" for song in songs}
+    for song in songs:
+        file = midi.read(song.midi())
+        for track in file.tracks:
+            tick = 0
+            for i, message in enumerate(track):
+                tick += message.time
+                if tick > 8 * file.ticks_per_beat:
+                    del track[i:]
+                    break
+        file.save(short[song.name])
+    monkeypatch.setattr(corpus.Song, "midi", lambda self: short[self.name])
+    monkeypatch.setenv("MSDM_LITE_CACHE", str(tmp_path / "cache"))
+    songs[0].audio().parent.mkdir(parents=True)
+    scrap = songs[0].audio().with_suffix(".1.part")
+    scrap.write_bytes(b"half a file")
+    assert not songs[0].ready
+    assert corpus.build(songs, 1, progress=False) == 2 and corpus.build(songs, 1, progress=False) == 0
+    before = songs[1].audio().read_bytes()
+    songs[1].audio().unlink()  # rendered second, by the same process; now it comes alone, and sounds the same
+    corpus._stems.cache_clear()
+    assert corpus.build(songs, 1, progress=False) == 1 and songs[1].audio().read_bytes() == before
+    levels = [audio_levels.active_rms(row) for row in songs[0].read()]
+    assert levels == pytest.approx([levels[0]] * 4, rel=0.01)  # alike, and turned down together where they would clip
+    assert levels[0] <= audio_levels.STEM_RMS * 1.001
+    loud = [corpus.replace(song, balance="loudness") for song in songs]
+    assert not loud[0].ready and corpus.build(loud, 1, progress=False) == 2
+    levels = [audio_levels.integrated_loudness(row) for row in loud[0].read()]
+    assert max(levels) - min(levels) < 0.1  # LUFS; all stems alike
+    assert np.abs(loud[0].read().sum(0)).max() <= 1
+    corpus._stems.cache_clear()
+
+
+def test_the_sound_of_other_notes_is_not_its_sound(tmp_path, monkeypatch):
+    """Band songs can be composed anew, under the same names."""
+    monkeypatch.setenv("MSDM_LITE_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(corpus.Song, "midi", lambda self: tmp_path / f"{self.name}.mid")
+    played = []
+    monkeypatch.setattr(render, "render", lambda path, variation: played.append(path) or np.zeros((4, 9), np.float32))
+    song = corpus.songs("val", "band")[0]
+    song.midi().write_bytes(b"some notes")
+    for notes, times in ((b"some notes", 1), (b"some notes", 1), (b"other notes", 2)):
+        song.midi().write_bytes(notes)
+        corpus._notes.cache_clear()
+        assert song.ready == (len(played) == times)
+        corpus._render(song)
+        assert len(played) == times and song.ready
+    song._mark().unlink()  # of an earlier version, which marked nothing
+    assert song.ready
+    corpus._notes.cache_clear()
+
+
+def test_building_without_room_or_soundfont_says_so_first(tmp_path, monkeypatch):
+    monkeypatch.setenv("MSDM_LITE_CACHE", str(tmp_path / "cache"))
+    songs = corpus.songs("val", "band")[:2]
+
+    def missing(name):
+        raise MachineError("there is no soundfont")
+
+    monkeypatch.setattr(render, "soundfont", missing)
+    with pytest.raises(MachineError, match="there is no soundfont"):
+        corpus.build(songs, 1, progress=False)
+    monkeypatch.setattr(render, "soundfont", lambda name: None)
+    monkeypatch.setattr(corpus.shutil, "disk_usage", lambda place: type("Usage", (), {"free": 1000}))
+    with pytest.raises(InputError, match=r"the songs need .* GB in .*\$MSDM_LITE_CACHE names another place"):
+        corpus.build(songs, 1, progress=False)

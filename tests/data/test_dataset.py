@@ -1,0 +1,110 @@
+import numpy as np
+import pytest
+import torch
+from torch.utils.data import DataLoader
+
+from msdm_lite.audio import io as audio_io
+from msdm_lite.data import corpus
+from msdm_lite.data.dataset import Augmentation, Crops
+from msdm_lite.data.example_clips import choose_window
+from msdm_lite.errors import InputError
+
+
+@pytest.fixture
+def rendered(tmp_path, monkeypatch):
+    """Three songs in a cache of their own: ramps that say where in the song a crop comes from."""
+    monkeypatch.setenv("MSDM_LITE_CACHE", str(tmp_path))
+    songs = [corpus.Song(f"song{i}", "band", "train", "x", "MIT") for i in range(3)]
+    for i, song in enumerate(songs):
+        song.audio().parent.mkdir(parents=True, exist_ok=True)
+        ramp = np.arange(1000 * (i + 1), dtype=np.int16)
+        np.save(song.audio(), np.stack([ramp + 5000 * k for k in range(4)]))
+    yield songs
+    corpus._stems.cache_clear()
+
+
+def stems_of(crops):
+    return torch.stack([crops[i]["stems"] for i in range(len(crops))])
+
+
+def test_crops_are_the_same_for_any_number_of_workers(rendered):
+    crops = Crops(rendered, 64, 12, seed=3)
+    runs = [[batch for batch in DataLoader(crops, 4, num_workers=n)] for n in (0, 2)]
+    a, b = (torch.cat([batch["stems"] for batch in run]) for run in runs)
+    assert torch.equal(a, b) and a.shape == (12, 4, 64) and a.dtype == torch.float32
+    assert not torch.equal(a[0], a[1])
+    assert ((a * 32767).round().diff(dim=-1) == 1).all()  # whole pieces of songs, and stems stay aligned
+    for batch in runs[1]:  # what it says about a crop is true
+        for name, start, stems in zip(batch["name"], batch["start"], batch["stems"], strict=True):
+            song = next(s for s in rendered if s.name == name)
+            assert np.array_equal(song.read(int(start), 64), stems.numpy())
+
+
+def test_crops_longer_than_the_song_are_padded(rendered):
+    crop = Crops(rendered[:1], 1500, 1)[0]["stems"]
+    assert crop.shape == (4, 1500) and not crop[:, 1000:].any() and crop[1, :1000].all()
+
+
+def test_silence_and_gain_are_what_was_asked_for(rendered):
+    mute = stems_of(Crops(rendered, 64, 400, augmentation=Augmentation(silence=0.25)))
+    share = (mute[:, 1:].abs().amax(2) == 0).float().mean().item()
+    assert abs(share - 0.25) < 0.05  # 1200 draws: standard error 0.0125
+    plain, loud = (stems_of(Crops(rendered, 64, 400, augmentation=Augmentation(gain_db=g))) for g in (0.0, 3.0))
+    ratio = 20 * torch.log10(loud[:, 1:, 5] / plain[:, 1:, 5])
+    assert abs(ratio.std().item() - 3) < 0.25 and abs(ratio.mean().item()) < 0.35
+
+
+def test_detuned_crops_are_one_tone_at_another_pitch():
+    """Half the crops, up to so many cents, all stems alike, as long as the others."""
+
+    class Tone:
+        name, source, split, samples = "tone", "test", "train", 200_000
+
+        def read(self, start, count):
+            wave = 0.1 * np.sin(2 * np.pi * 0.01 * np.arange(start, start + count))
+            return np.tile(wave.astype(np.float32), (4, 1))
+
+    cents = []
+    for crop in stems_of(Crops([Tone()], 8192, 80, augmentation=Augmentation(detune=50.0))):
+        assert crop.shape == (4, 8192) and torch.equal(crop[0], crop[3])
+        assert 0.09 < crop[0, 500:-500].abs().amax() < 0.11
+        spectrum = np.abs(np.fft.rfft(crop[0].double().numpy() * np.hanning(8192), 2**20))
+        cents.append(1200 * np.log2(spectrum.argmax() / 2**20 / 0.01))
+    moved = np.abs(cents) > 0.5  # the spectrum's grid is 0.2 cents wide here
+    assert 0.3 < moved.mean() < 0.7 and 40 < np.abs(cents).max() < 51  # 80 draws: standard error 0.056
+    assert min(cents) < -20 and max(cents) > 20
+
+
+def test_remixed_crops_take_their_stems_from_several_songs(rendered):
+    crops = stems_of(Crops(rendered, 64, 50, augmentation=Augmentation(remix=1.0)))
+    places = (crops[:, :, 0] * 32767).round() - 5000 * torch.arange(4)
+    assert (places.std(1) > 0).float().mean() > 0.9
+    together = stems_of(Crops(rendered, 64, 50))
+    assert torch.allclose((together[:, :, 0] * 32767).round() - 5000 * torch.arange(4),
+                          (together[:, :1, 0] * 32767).round(), atol=1)
+
+
+def test_songs_that_are_not_there(rendered):
+    with pytest.raises(InputError, match="no songs"):
+        Crops([], 64, 1)
+    missing = corpus.Song("missing", "band", "train", "x", "MIT")
+    with pytest.raises(InputError, match="not rendered"):
+        Crops([missing], 64, 1)
+    with pytest.raises(IndexError):
+        Crops(rendered, 64, 2)[2]
+    test = corpus.replace(rendered[0], split="test")
+    with pytest.raises(InputError, match="test songs"):
+        Crops([test], 64, 1, augmentation=Augmentation(gain_db=1.0))
+    assert Crops([test], 64, 1)[0]["name"] == "song0"
+
+
+def test_a_window_is_where_all_stems_sound(tmp_path, monkeypatch):
+    monkeypatch.setenv("MSDM_LITE_CACHE", str(tmp_path))
+    song = corpus.Song("late", "band", "test", "x", "MIT")
+    song.audio().parent.mkdir(parents=True)
+    stems = np.full((4, 20 * audio_io.SAMPLE_RATE), 2000, np.int16)
+    stems[2, : 12 * audio_io.SAMPLE_RATE] = 0
+    stems[3] = 0  # never plays: not asked of it
+    np.save(song.audio(), stems)
+    start = choose_window(song, 4.0)
+    assert start == choose_window(song, 4.0) and start > 9 * audio_io.SAMPLE_RATE

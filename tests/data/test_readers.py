@@ -1,0 +1,256 @@
+import os
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+from msdm_lite.data import readers
+from msdm_lite.errors import InputError
+from tests.sounds import SPOILERS, band, sound
+
+
+def names(tracks):
+    return [(track.name, track.split) for track in tracks]
+
+
+# What is found
+
+
+@pytest.mark.parametrize("ending", [".wav", ".flac", ".aiff", ".ogg", ".mp3"])
+def test_a_folder_of_songs(tmp_path, ending):
+    band(tmp_path / "b", ending)
+    band(tmp_path / "a", ending)
+    tracks = readers.folder(tmp_path)
+    assert names(tracks) == [("a", None), ("b", None)]
+    assert tracks == readers.find(tmp_path) and {track.source for track in tracks} == {"folder"}
+    got = tracks[0].read()
+    assert got.dtype == np.float32 and got.shape == (4, tracks[0].samples) and got.flags.writeable
+    assert got[:, 2205] == pytest.approx([0.1, 0.2, 0.3, 0.4], abs=0.02)
+
+
+def test_one_song_given_directly(tmp_path, monkeypatch):
+    monkeypatch.chdir(band(tmp_path / "song"))
+    assert names(readers.find(tmp_path / "song")) == names(readers.find(".")) == [("song", None)]
+
+
+def test_files_side_by_side_and_capital_letters(tmp_path, said):
+    for name in ("One_Bass.WAV", "One-drums.wav", "One.PIANO.wav", "Two - guitar.flac", "a-b_bass.wav"):
+        sound(tmp_path / name)
+    (tmp_path / "a folder_piano.wav").mkdir()
+    found = {track.name: list(track.files) for track in readers.find(tmp_path)}
+    assert found == {"One": ["bass", "drums", "piano"], "Two": ["guitar"], "a-b": ["bass"]} and not said()
+
+
+def test_splits_above_songs_and_above_files(tmp_path):
+    for number, split in enumerate(("train", "val", "validation", "VALID", "test")):
+        band(tmp_path / split / f"song{number}", stems=["bass"])
+    sound(tmp_path / "test" / "flat_bass.wav")
+    band(tmp_path / "outside", stems=["bass"])
+    assert names(readers.find(tmp_path)) == [("flat", "test"), ("outside", None), ("song0", "train"), ("song1", "val"),
+                                             ("song2", "val"), ("song3", "val"), ("song4", "test")]
+
+
+def test_other_files_are_counted_in_one_warning(tmp_path, said):
+    for song in "ab":
+        band(tmp_path / song)
+        for other in ("vocals.wav", "mixture.wav", "other.wav", "slap bass.wav", "notes.txt", "._bass.wav", ".x.wav"):
+            (tmp_path / song / other).touch()
+    assert len(readers.find(tmp_path)) == 2
+    (line,) = said()
+    assert line.startswith("8 other sound files are left out") and "mixture.wav" in line
+
+
+def test_a_missing_stem_is_silence(tmp_path, said):
+    band(tmp_path / "s", stems=["drums"])
+    (track,) = readers.find(tmp_path)
+    assert track.files == {"drums": (tmp_path / "s" / "drums.wav",)} and not said()
+    assert track.read().any(1).tolist() == [False, True, False, False]
+
+
+def test_the_better_of_two_files_of_one_stem(tmp_path, said):
+    band(tmp_path / "s", ".mp3", ["bass"])
+    band(tmp_path / "s", ".wav", ["bass"])
+    (track,) = readers.find(tmp_path)
+    assert track.files["bass"][0].name == "bass.wav" and "same stem" in said()[0] and len(said()) == 1
+
+
+def test_scanning_decodes_nothing(tmp_path, monkeypatch):
+    for ending in (".wav", ".flac", ".ogg", ".mp3"):
+        band(tmp_path / ending[1:], ending)
+    monkeypatch.setattr(soundfile.SoundFile, "read", None)
+    assert len(readers.find(tmp_path)) == 4
+
+
+# Slakh2100
+
+HEAD = """UUID: 1a81ae092884234f3264e2f45927f00a
+audio_dir: Track00001/stems
+lmd_midi_dir: lmd_matched/O/O/H/TROOHTB128F931F9DF/1a81ae092884234f3264e2f45927f00a.mid
+midi_dir: Track00001/MIDI
+normalization_factor: -13.0
+normalized: true
+overall_gain: 0.18270259567062658
+stems:
+"""
+STEM = """  S{:02d}:
+    audio_rendered: {}
+    inst_class: {}
+    integrated_loudness: -12.82074180245363
+    is_drum: {}
+    midi_program_name: Acoustic Grand Piano
+    midi_saved: true
+    plugin_name: None
+    program_num: {}
+"""
+KINDS = [("Guitar", 30), ("Drums", 128), ("Piano", 1), ("Bass", 33), ("Strings (continued)", 52), ("Organ", 17),
+         ("Sound Effects", 103), ("Guitar", 26), ("Guitar", 30), ("Organ", 22)]  # the example's
+
+
+def metadata(kinds=KINDS, unrendered=(6,)):
+    stems = (STEM.format(n, str(n not in unrendered).lower(), kind, str(kind == "Drums").lower(), program)
+             for n, (kind, program) in enumerate(kinds))
+    return HEAD + "".join(stems) + "target_peak: -1.0\n"
+
+
+def slakh_track(folder, ending=".flac", kinds=KINDS, unrendered=(6,)):
+    for number in range(len(kinds)):
+        if number not in unrendered:
+            sound(folder / "stems" / f"S{number:02d}{ending}", rate=44100, value=0.05 * (number + 1))
+    sound(folder / f"mix{ending}")
+    (folder / "metadata.yaml").write_text(metadata(kinds, unrendered))
+    return folder
+
+
+@pytest.mark.parametrize("ending", [".flac", ".wav"])
+def test_slakh_sums_by_class(tmp_path, ending, said):
+    slakh_track(tmp_path / "Track00001", ending)
+    (track,) = readers.slakh(tmp_path)
+    assert {stem: [path.stem for path in paths] for stem, paths in track.files.items()} == {
+        "bass": ["S03"], "drums": ["S01"], "guitar": ["S00", "S07", "S08"], "piano": ["S02"]}
+    assert track.read()[:, 2205] == pytest.approx([0.2, 0.1, 0.05 + 0.4 + 0.45, 0.15], abs=1e-3)
+    assert not said() and readers.find(tmp_path) == [track] == readers.find(tmp_path / "Track00001")
+
+
+def test_slakh_splits(tmp_path):
+    for number, split in enumerate(("train", "validation", "test", "omitted")):
+        slakh_track(tmp_path / split / f"Track0000{number}", kinds=KINDS[:2])
+    tracks = readers.find(tmp_path)
+    assert [track.split for track in tracks] == ["train", "val", "test", None]
+    assert {track.source for track in tracks} == {"slakh"} and tracks[0].name == "Track00000"
+
+
+def test_slakh_stems_that_were_not_rendered_or_are_gone(tmp_path, said):
+    slakh_track(tmp_path / "Track00001", unrendered=(0, 7, 8, 6))
+    (tmp_path / "Track00001" / "stems" / "S03.flac").unlink()
+    slakh_track(tmp_path / "Track00002", kinds=[("Organ", 17)])
+    (track,) = readers.find(tmp_path)
+    assert list(track.files) == ["drums", "piano"]
+    assert "names the stem S03, and there is no such file" in said()[0] and "Track00002 has no bass" in said()[1]
+
+
+@pytest.mark.parametrize("text", ["", "stems: 3", "[1]", "stems: {S00: 3}", "stems: {S00: {program_num: 3}}", "x: [",
+                                  "!!python/object:os.system {}", "\x00", "stems: 2020-99-99", "[" * 3000,
+                                  "stems: {S00: {inst_class: 5}}"])
+def test_slakh_metadata_that_is_broken(tmp_path, text, said):
+    slakh_track(tmp_path / "Track00001", kinds=KINDS[:2])
+    slakh_track(tmp_path / "Track00002", kinds=KINDS[:2])
+    (tmp_path / "Track00002" / "metadata.yaml").write_text(text)
+    assert names(readers.find(tmp_path)) == [("Track00001", None)]
+    (line,) = said()
+    assert str(tmp_path / "Track00002" / "metadata.yaml") in line and "Track00002 is left out" in line
+
+
+def test_slakh_needs_pyyaml(tmp_path, monkeypatch):
+    slakh_track(tmp_path / "Track00001", kinds=KINDS[:2])
+    monkeypatch.setitem(sys.modules, "yaml", None)
+    with pytest.raises(InputError, match="pip install pyyaml"):
+        readers.find(tmp_path)
+
+
+def test_slakh_as_the_papers_code_expects_it(tmp_path, said):
+    for number, split in enumerate(("train", "validation", "test")):
+        band(tmp_path / split / f"Track0000{number}")
+        (tmp_path / split / f"Track0000{number}" / "metadata.yaml").write_text(metadata())  # left by who converted
+    sound(tmp_path / "train" / "song_bass.wav")
+    tracks = readers.slakh_msdm(tmp_path)
+    assert names(tracks) == [("Track00000", "train"), ("Track00001", "val"), ("Track00002", "test")]
+    assert readers.find(tmp_path) == tracks and {track.source for track in tracks} == {"slakh_msdm"} and not said()
+
+
+# What goes wrong
+
+
+@pytest.mark.parametrize("spoil", SPOILERS, ids=lambda spoil: spoil.__name__)
+def test_a_bad_file_is_named_and_its_song_left_out(tmp_path, said, spoil):
+    band(tmp_path / "good")
+    spoil(band(tmp_path / "bad") / "guitar.wav")
+    assert names(readers.find(tmp_path)) == [("good", None)]
+    (line,) = said()
+    assert str(tmp_path / "bad" / "guitar.wav") in line and "the song bad is left out" in line
+    with pytest.raises(InputError, match="none of the 1 songs"):
+        readers.find(tmp_path / "bad")
+
+
+def test_links_that_lead_in_circles(tmp_path):
+    band(tmp_path / "song")
+    band(tmp_path / "test" / "held")
+    (tmp_path / "train").symlink_to(tmp_path)
+    (tmp_path / "loop").symlink_to(tmp_path / "loop")
+    (tmp_path / "again").symlink_to(tmp_path / "test" / "held")
+    (tmp_path / "song" / "up").symlink_to(tmp_path)
+    assert names(readers.find(tmp_path)) == [("held", "test"), ("song", None)]
+
+
+def refuse(monkeypatch, owner, method, name):
+    """As the system does who may not look into `name`; tests may run as root, who may."""
+    real = getattr(owner, method)
+
+    def asked(path, *args, **kwargs):
+        if Path(path).name == name:
+            raise PermissionError(13, "Permission denied", str(path))
+        return real(path, *args, **kwargs)
+
+    monkeypatch.setattr(owner, method, asked)
+
+
+def test_files_and_folders_that_may_not_be_read(tmp_path, monkeypatch, said):
+    for song in ("good", "shut", "half"):
+        band(tmp_path / song)
+    refuse(monkeypatch, Path, "iterdir", "shut")
+    (tmp_path / "half" / "piano.wav").rename(tmp_path / "half" / "Piano.wav")
+    refuse(monkeypatch, Path, "open", "Piano.wav")
+    assert names(readers.find(tmp_path)) == [("good", None)]
+    assert len(said()) == 2 and all("Permission denied" in line for line in said())
+    refuse(monkeypatch, os, "listdir", tmp_path.name)
+    with pytest.raises(InputError, match="Permission denied"):
+        readers.find(tmp_path)
+
+
+@pytest.mark.parametrize("layout", ["auto", "folder", "slakh", "slakh_msdm"])
+def test_nothing_to_be_found(tmp_path, layout):
+    with pytest.raises(InputError, match="holds nothing"):
+        readers.find(tmp_path, layout)
+    (tmp_path / "notes.txt").touch()
+    sound(tmp_path / "vocals.wav")
+    with pytest.raises(InputError, match=r"holds notes.txt, vocals.wav; .*song_bass.wav.*metadata.yaml.*TrackXXXXX/b"):
+        readers.find(tmp_path, layout)
+    with pytest.raises(InputError, match="none: no such folder"):
+        readers.find(tmp_path / "none", layout)
+    with pytest.raises(InputError, match="is a file"):
+        readers.find(str(tmp_path / "notes.txt"), layout)
+
+
+def test_a_layout_that_there_is_not(tmp_path):
+    with pytest.raises(InputError, match="layout is auto, folder, slakh, slakh_msdm, not 'musdb'"):
+        readers.find(tmp_path, "musdb")
+
+
+@pytest.mark.parametrize("songs, tty, shown", [(60, True, True), (60, False, False), (3, True, False)])
+def test_a_bar_for_many_songs_on_a_terminal(tmp_path, monkeypatch, capsys, songs, tty, shown):
+    for number in range(songs):
+        sound(tmp_path / f"{number}_bass.wav", 0.01)
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: tty, raising=False)
+    assert len(readers.find(tmp_path)) == songs
+    assert ("looking at stems" in capsys.readouterr().err) is shown

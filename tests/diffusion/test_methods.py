@@ -1,0 +1,154 @@
+"""Every method by name on every task, in the space of the oracle: what is known comes back, and errors come first."""
+
+import pytest
+import torch
+
+from msdm_lite.diffusion import methods, sampling
+from msdm_lite.diffusion.methods import GENERATIONS, IMPUTATIONS, METHODS, by_name, conditional
+from msdm_lite.diffusion.oracle import gaussian
+from msdm_lite.errors import InputError
+
+VARIANCE = torch.tensor([1.0, 0.25, 0.5]).double()
+POINT = torch.tensor([[0.9, -0.4, 0.6], [0.1, 0.2, -0.3]]).double()
+
+
+@pytest.fixture
+def oracle():
+    return gaussian(torch.zeros(3).double(), torch.diag(VARIANCE))
+
+
+def run(oracle, method, **task):
+    states = conditional(oracle.denoise, (2, 3), method, variance=VARIANCE,
+                         generator=torch.Generator().manual_seed(0), **task)
+    return sampling.final_state(states).x
+
+
+@pytest.mark.parametrize("name", sorted(set(METHODS) - {"guided"}))
+@pytest.mark.parametrize("stems", [(), (1,), (0, 2)])
+def test_what_is_known_comes_back(oracle, name, stems):
+    method = by_name(name, steps=30, sigma_max=3.0)
+    if name == "projdiff" and stems:
+        with pytest.raises(InputError, match="ProjDiff separates"):
+            run(oracle, method, y=POINT.sum(1), given=POINT, stems=stems)
+        return
+    given = {"given": POINT, "stems": stems} if stems else {}
+    x = run(oracle, method, y=POINT.sum(1), **given)
+    assert torch.equal(x[:, list(stems)], POINT[:, list(stems)])
+    gap = (x.sum(1) - POINT.sum(1)).abs().max()
+    assert gap < (1.0 if name == "gaussian" else 0.1 if name == "pigdm" else 1e-9)
+    assert x[:, 1 if 1 not in stems else 0].abs().max() > 0.01
+
+
+@pytest.mark.parametrize("name", IMPUTATIONS)
+def test_imputation_leaves_the_given_stems_and_finds_the_others(oracle, name):
+    x = run(oracle, by_name(name, IMPUTATIONS, steps=20), given=POINT, stems=(1,))
+    assert torch.equal(x[:, 1], POINT[:, 1]) and x[:, 0].abs().min() > 0
+
+
+def test_a_span_of_time_is_imputed(oracle):
+    """Two frames of one stem are given, and nothing else."""
+
+    def denoise(x, sigma):
+        return x / (1 + sigma[:, None, None] ** 2)
+
+    given, mask = torch.randn(1, 3, 5), torch.zeros(3, 5, dtype=torch.bool)
+    mask[1, 2:4] = True
+    x = sampling.final_state(conditional(denoise, (1, 3, 5), by_name("replacement", IMPUTATIONS, steps=9), given=given,
+                                  mask=mask)).x
+    assert torch.equal(x[0][mask], given[0][mask]) and not torch.isclose(x[0][~mask], given[0][~mask]).any()
+    with pytest.raises(InputError, match="span of time"):
+        conditional(denoise, (1, 3, 5), by_name("stems-given", IMPUTATIONS), given=given, mask=mask)
+    with pytest.raises(InputError, match="no mixture goes with a mask"):
+        conditional(denoise, (1, 3, 5), METHODS["dirac"], y=given.sum(1), given=given, mask=mask)
+
+
+def test_total_generation_is_the_prior(oracle):
+    for name in GENERATIONS:
+        states = conditional(oracle.denoise, (3000, 3), by_name(name, GENERATIONS),
+                             generator=torch.Generator().manual_seed(0))
+        x = sampling.final_state(states).x
+        assert x.var(0) == pytest.approx(VARIANCE, rel=0.2)
+
+
+def test_guided_is_told_the_mixture(oracle):
+    seen = []
+
+    def denoise(x, sigma, mixture=None):
+        seen.append(mixture is not None)
+        return oracle.denoise(x, sigma)
+
+    for weight, expected in ((1.0, [True]), (2.0, [True, False])):
+        seen.clear()
+        method = by_name("guided", steps=1, weight=weight)
+        sampling.final_state(conditional(denoise, (2, 3), method, y=POINT.sum(1)))
+        assert seen == expected and method.nfe == len(expected)
+
+
+@pytest.mark.parametrize("settings, says", [({"magic": 1}, "no setting 'magic'"), ({"sampler": "magic"}, "no sampler"),
+                                            ({"schedule": "magic"}, "no schedule"), ({"summary": ""}, "no setting")])
+def test_settings_that_do_not_exist(settings, says):
+    with pytest.raises(InputError, match=says):
+        by_name("dirac", **settings)
+
+
+def test_settings_of_none_change_nothing():
+    assert by_name("dirac", steps=None, churn=None) == METHODS["dirac"]
+    with pytest.raises(InputError, match="no method 'magic'"):
+        by_name("magic")
+
+
+@pytest.mark.parametrize("task, says", [
+    ({"y": POINT.sum(1), "given": POINT, "stems": (0, 1, 2)}, "left to find"),
+    ({"y": POINT.sum(1), "given": POINT, "stems": (3,)}, "left to find"),
+    ({"y": POINT.sum(1), "stems": (0,)}, "need their sound"), ({"y": POINT.sum(1), "given": POINT}, "need their sound"),
+    ({}, "no mixture to meet")])
+def test_tasks_that_cannot_be(oracle, task, says):
+    with pytest.raises(InputError, match=says):
+        run(oracle, METHODS["dirac"], **task)
+
+
+def test_variance_is_asked_for(oracle):
+    for name in ("wiener", "pigdm"):
+        with pytest.raises(InputError, match="needs the variance"):
+            conditional(oracle.denoise, (2, 3), METHODS[name], y=POINT.sum(1))
+    with pytest.raises(InputError, match="method of separation"):
+        conditional(oracle.denoise, (2, 3), GENERATIONS["ode"], y=POINT.sum(1))
+
+
+def test_evaluations_are_counted(oracle):
+    for method in (*METHODS.values(), *IMPUTATIONS.values()):
+        method = method.replace(steps=3)
+        calls = []
+
+        def denoise(x, sigma, conditioning=None, mixture=None, calls=calls):
+            calls.append(1)
+            return oracle.denoise(x, sigma, conditioning)
+
+        task = {"given": POINT, "stems": (0,)} if method in [m.replace(steps=3) for m in IMPUTATIONS.values()] else {
+            "y": POINT.sum(1)}
+        sampling.final_state(methods.conditional(denoise, (2, 3), method, variance=VARIANCE, **task))
+        assert len(calls) == method.nfe, method
+    assert METHODS["dirac"].nfe == 300  # the paper's
+
+
+def test_guided_with_a_given_stem_is_told_the_whole_mixture(oracle):
+    """What the model is told is what all stems sum to, the given one among them; and that comes back as it was."""
+    seen = []
+
+    def denoise(x, sigma, mixture=None):
+        seen.append(mixture)
+        return oracle.denoise(x, sigma)
+
+    y = POINT.sum(1)
+    states = conditional(denoise, (len(POINT), 3), by_name("guided", steps=3), y=y, given=POINT, stems=(1,))
+    end = sampling.final_x(states)
+    assert len(seen) == 3 and all(torch.equal(one, y) for one in seen)
+    assert torch.equal(end[:, 1], POINT[:, 1])
+
+
+@pytest.mark.parametrize("name, settings", [("projdiff", {"churn": 3.0}), ("projdiff", {"sampler": "heun"}),
+                                            ("dirac", {"weight": 2.0}), ("gaussian", {"constrained_stem": 1}),
+                                            ("wiener", {"gradient_clip": 2.0}), ("mixture-constrained", {"c": 2.0})])
+def test_settings_that_a_guidance_does_not_read_are_refused(oracle, name, settings):
+    with pytest.raises(InputError, match=f"makes no use of {next(iter(settings))}"):
+        run(oracle, by_name(name, **settings), y=POINT.sum(1))

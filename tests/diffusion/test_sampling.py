@@ -1,0 +1,363 @@
+import math
+from itertools import pairwise
+
+import pytest
+import scipy.integrate
+import torch
+
+from msdm_lite.diffusion import guidance, sampling
+from msdm_lite.diffusion.imputation import Replacement
+from msdm_lite.diffusion.noise import Conditioning, project
+from msdm_lite.diffusion.oracle import GaussianMixture
+from msdm_lite.diffusion.sampling import (
+    SAMPLERS,
+    SCHEDULES,
+    dpm_solver,
+    euler,
+    exponential,
+    final_state,
+    final_x,
+    heun,
+    karras,
+    linear,
+)
+from msdm_lite.errors import InputError
+
+
+@pytest.fixture
+def correlated() -> GaussianMixture:
+    return GaussianMixture(torch.ones(1, dtype=torch.float64), torch.tensor([[0.5, -0.5]], dtype=torch.float64),
+                           torch.tensor([[[1.0, 0.6], [0.6, 0.5]]], dtype=torch.float64))
+
+
+def test_karras_is_equation_5():
+    levels = karras(5, 0.1, 10.0, rho=7)
+    expected = [(10 ** (1 / 7) + i / 4 * (0.1 ** (1 / 7) - 10 ** (1 / 7))) ** 7 for i in range(5)] + [0.0]
+    assert levels == pytest.approx(expected)
+    assert karras(1, 0.1, 10.0) == pytest.approx([10.0, 0.0])
+
+
+@pytest.mark.parametrize("steps, sigma_min, sigma_max",
+                         [(0, 0.1, 1), (5, 0, 1), (5, 2, 1), (5, -1, 1), (5, 0.1, float("inf"))])
+def test_schedules_without_meaning_are_refused(steps, sigma_min, sigma_max):
+    with pytest.raises(InputError, match="no schedule"):
+        karras(steps, sigma_min, sigma_max)
+
+
+def test_other_schedules():
+    assert exponential(4, 0.01, 10.0) == pytest.approx([10, 1, 0.1, 0.01, 0])
+    assert linear(4, 1.0, 4.0) == pytest.approx([4, 3, 2, 1, 0])
+    for schedule in (exponential, linear):
+        with pytest.raises(InputError, match="no schedule"):
+            schedule(5, 0.0, 1.0)
+    with pytest.raises(InputError, match="rho"):
+        karras(5, 0.1, 1.0, rho=0.0)
+
+
+@pytest.mark.parametrize("sampler", [euler, heun, dpm_solver])
+def test_samplers_solve_the_ode(correlated, sampler):
+    """Against scipy's adaptive Runge-Kutta solution of dx/dsigma = (x - D(x, sigma)) / sigma."""
+    x = 5 * torch.randn(4, 2, dtype=torch.float64)
+
+    def slope(sigma, flat):
+        at = torch.from_numpy(flat).reshape(4, 2)
+        return ((at - correlated.denoise(at, torch.full((4,), sigma, dtype=at.dtype))) / sigma).flatten().numpy()
+
+    exact = scipy.integrate.solve_ivp(slope, (5.0, 0.01), x.flatten().numpy(), rtol=1e-9, atol=1e-9).y[:, -1]
+    got = final_state(sampler(x, exponential(400, 0.01, 5.0)[:-1], guidance.unconditional(), correlated.denoise)).x
+    assert (got.flatten() - torch.from_numpy(exact)).abs().max() < (0.02 if sampler is euler else 1e-3)
+
+
+def test_churn_and_corrections_keep_heuns_samples_right(correlated):
+    g = torch.Generator().manual_seed(0)
+    x = 20 * torch.randn(5000, 2, generator=g, dtype=torch.float64)
+    got = final_state(heun(x, karras(60, 1e-3, 20), guidance.unconditional(), correlated.denoise, 10.0, 2,
+                           generator=g)).x
+    assert (got.mean(0) - correlated.means[0]).abs().max() < 0.06
+    assert (got.T.cov() - correlated.covariances[0]).abs().max() < 0.1
+
+
+def test_heun_costs_two_evaluations_and_the_others_one(correlated):
+    for sampler, expected in ((euler, 6), (heun, 11), (dpm_solver, 6)):
+        calls = []
+        final_state(sampler(torch.ones(1, 2).double(), karras(6, 0.1, 1.0), guidance.unconditional(),
+                     lambda x, s, calls=calls: calls.append(1) or correlated.denoise(x, s)))
+        assert len(calls) == expected
+
+
+def test_replacement_of_the_paper_step_by_step(correlated):
+    """Imputation as published, written out, against ours: same noise, same states."""
+    given, mask = torch.tensor([[0.7, 0.0]]).double().expand(3, 2), torch.tensor([True, False])
+    steps, churn, R = 20, 4.0, 3
+    sigmas = karras(steps, 1e-2, 5.0)
+    start = 5 * torch.randn(3, 2, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    noise = torch.Generator().manual_seed(2)
+    x, g = start.clone(), min(churn / steps, 2**0.5 - 1)
+    ours = euler(start, sigmas, guidance.unconditional(), correlated.denoise, churn, R,
+                 constraint=Replacement(given, mask), generator=torch.Generator().manual_seed(2))
+    for s, following, state in zip(sigmas, sigmas[1:], ours, strict=False):
+        conditioning = given + s * torch.randn(x.shape, generator=noise, dtype=x.dtype)
+        for r in range(R):
+            x = conditioning * mask + x * ~mask
+            raised = s * (1 + g)
+            x = x + torch.randn(x.shape, generator=noise, dtype=x.dtype) * (raised**2 - s**2) ** 0.5
+            d = (x - correlated.denoise(x, torch.full((3,), raised, dtype=x.dtype))) / raised
+            x = x + d * (following - raised)
+            if r < R - 1:
+                x = x + torch.randn(x.shape, generator=noise, dtype=x.dtype) * (s**2 - following**2) ** 0.5
+        assert torch.allclose(state.x[:, 1], x[:, 1])
+    assert torch.equal(state.x[:, 0], given[:, 0])
+
+
+@pytest.mark.parametrize("name", SAMPLERS)
+def test_what_is_held_comes_back_untouched(correlated, name):
+    x, constraint = torch.randn(3, 2).double(), Replacement(torch.full((3, 2), 0.3).double(),
+                                                            torch.tensor([False, True]))
+    before = constraint.given.clone(), x.clone()
+    end = final_state(SAMPLERS[name](x, karras(8, 0.1, 3.0), guidance.unconditional(), correlated.denoise,
+                                     constraint=constraint)).x
+    assert torch.equal(end[:, 1], constraint.given[:, 1]) and end[:, 0].std() > 0
+    assert torch.equal(before[0], constraint.given) and torch.equal(before[1], x)
+
+
+@pytest.mark.parametrize("name", SAMPLERS)
+def test_given_stems_alone_do_as_whole_ones(correlated, name):
+    """What is held needs no room for the stems that are not given: the states are the same."""
+    x, given = torch.randn(3, 2).double(), torch.randn(3, 2).double()
+    whole = Replacement(given, torch.tensor([False, True]))
+    alone = Replacement(given[:, 1:], torch.tensor([True]), stems=[1])
+    a, b = (final_state(SAMPLERS[name](x, karras(8, 0.1, 3.0), guidance.unconditional(), correlated.denoise,
+                                       constraint=constraint,
+                                generator=torch.Generator().manual_seed(2))).x for constraint in (whole, alone))
+    assert torch.equal(a, b) and torch.equal(a[:, 1], given[:, 1])
+
+
+def test_heun_points_at_clean_stems_by_its_second_drift(correlated):
+    """x0 of the state is where the last drift, from the state at the end of a plain step, leads."""
+    x, sigma, following = torch.randn(3, 2).double(), 3.0, 1.0
+    level = torch.full((3,), following, dtype=torch.float64)
+    state = next(heun(x, [sigma, following, 0.0], guidance.unconditional(), correlated.denoise))
+    d = (x - correlated.denoise(x, level * sigma)) / sigma
+    assert torch.allclose(state.x0, correlated.denoise(x + (following - sigma) * d, level))
+
+
+def test_dpm_solver_takes_no_churn(correlated):
+    for settings in ({"churn": 1.0}, {"corrections": 2}):
+        with pytest.raises(InputError, match="no churn"):
+            next(dpm_solver(torch.zeros(1, 2), [1.0, 0.0], guidance.unconditional(), correlated.denoise, **settings))
+
+
+def test_levels_that_rise_are_refused(correlated):
+    x = torch.zeros(1, 2, dtype=torch.float64)
+    for sampler in SAMPLERS.values():
+        for levels in ([1.0, 2.0], [1.0], [1.0, 1.0, 0.0], [1.0, -1.0], [float("nan"), 0.0], [float("inf"), 0.0]):
+            with pytest.raises(InputError, match="must fall"):
+                next(sampler(x, levels, guidance.unconditional(), correlated.denoise))
+    with pytest.raises(InputError, match="churn must be"):
+        euler(x, [1.0, 0.0], guidance.unconditional(), correlated.denoise, churn=-1.0)  # said before the first step
+    with pytest.raises(InputError, match="R must be"):
+        next(euler(x, [1.0, 0.0], guidance.unconditional(), correlated.denoise, corrections=0))
+
+
+@pytest.mark.parametrize("churn, corrections", [(0.0, 1), (20.0, 1), (20.0, 2)])
+def test_prior_is_recovered(correlated, churn, corrections):
+    """Mean and covariance of unconditional samples are the oracle's, with and without churn and corrections."""
+    g = torch.Generator().manual_seed(0)
+    x = 20 * torch.randn(5000, 2, generator=g, dtype=torch.float64)
+    got = final_state(euler(x, karras(150, 1e-3, 20), guidance.unconditional(), correlated.denoise, churn, corrections,
+                     generator=g)).x
+    # standard errors 0.014 and 0.02; the rest is Euler's error at 150 steps, up to 0.09 where R = 2 (it halves at 300)
+    assert (got.mean(0) - correlated.means[0]).abs().max() < 0.06
+    assert (got.T.cov() - correlated.covariances[0]).abs().max() < 0.15
+
+
+def test_eulers_error_halves_with_the_steps(correlated):
+    """First order: against a run with very many steps, from the same start."""
+    x = 20 * torch.randn(100, 2, dtype=torch.float64)
+    ends = {n: final_state(euler(x, karras(n, 1e-3, 20), guidance.unconditional(), correlated.denoise)).x
+            for n in (50, 100, 1600)}
+    coarse, fine = ((ends[n] - ends[1600]).abs().mean().item() for n in (50, 100))
+    assert 1.7 < coarse / fine < 2.5
+
+
+def test_every_state_is_yielded_with_its_estimate(correlated):
+    x = torch.randn(3, 2, dtype=torch.float64)
+    states = list(euler(x, [1.0, 0.5, 0.0], guidance.unconditional(), correlated.denoise))
+    assert [s.sigma for s in states] == [0.5, 0.0]
+    assert torch.allclose(states[0].x0, correlated.denoise(x, torch.ones(3, dtype=torch.float64)))
+    assert torch.allclose(states[-1].x, states[-1].x0)  # at zero noise the state is the estimate
+
+
+def test_the_mixture_never_leaves_the_state(correlated):
+    x = project(torch.randn(3, 2, dtype=torch.float64), Conditioning.on_mixture(torch.zeros(3, 2))) + 0.5
+    states = euler(x, karras(10, 0.01, 1.0), guidance.mixture_constrained(), correlated.denoise, churn=5.0,
+                   conditioning=Conditioning.on_mixture(x))
+    assert all(torch.allclose(s.x.sum(1), torch.ones(3, dtype=torch.float64)) for s in states)
+
+
+def test_same_generator_same_states(correlated):
+    runs = [final_state(euler(torch.ones(2, 2, dtype=torch.float64), karras(5, 0.1, 1.0), guidance.unconditional(),
+                       correlated.denoise, churn=2.0, generator=torch.Generator().manual_seed(seed))).x
+            for seed in (3, 3, 4)]
+    assert torch.equal(runs[0], runs[1]) and not torch.equal(runs[0], runs[2])
+
+
+def test_the_end_is_that_of_the_last_state(correlated):
+    def run():
+        return euler(torch.ones(2, 2).double(), karras(5, 0.1, 1.0), guidance.unconditional(), correlated.denoise,
+                     churn=2.0, generator=torch.Generator().manual_seed(3))
+
+    assert torch.equal(final_x(run()), final_state(run()).x)
+    with pytest.raises(InputError, match="no step"):
+        final_x(iter(()))
+
+
+@pytest.mark.parametrize("sampler", [euler, heun, dpm_solver])
+def test_nan_from_the_denoiser_stops_and_names_the_level(sampler):
+    def broken(x, sigma):
+        return x * (torch.nan if sigma[0] < 0.6 else 1.0)
+
+    with pytest.raises(FloatingPointError, match=r"sigma = 0\.5"):
+        final_state(sampler(torch.zeros(1, 2), [1.0, 0.5, 0.0], guidance.unconditional(), broken))
+
+
+@pytest.mark.parametrize("schedule", sorted(SCHEDULES))
+@pytest.mark.parametrize("steps, sigma_min, sigma_max", [(5, 0.1, -1.0), (5, -0.1, 1.0), (0, 0.1, 1.0), (5, 1.0, 0.1)])
+def test_levels_that_make_no_schedule_are_refused_by_all(schedule, steps, sigma_min, sigma_max):
+    with pytest.raises(InputError, match="no schedule"):
+        SCHEDULES[schedule](steps, sigma_min, sigma_max)
+
+
+def halved(x, sigma):
+    return 0.5 * x
+
+
+def still(x, sigma, denoise):
+    """A guidance that moves nothing."""
+    return torch.zeros_like(x)
+
+
+def listening():
+    """A guidance that moves nothing, and the list of the states and levels that it was shown."""
+    seen = []
+
+    def drift(x, sigma, denoise):
+        seen.append((x, sigma))
+        return torch.zeros_like(x)
+
+    return drift, seen
+
+
+def test_karras_has_the_exponent_of_the_paper_and_takes_others():
+    assert karras(5, 0.1, 10.0) == karras(5, 0.1, 10.0, rho=7.0)
+    assert karras(4, 1.0, 4.0, rho=1.0) == pytest.approx([4, 3, 2, 1, 0])  # 1 is linear
+
+
+@pytest.mark.parametrize("schedule", sorted(SCHEDULES))
+def test_one_level_or_two_make_a_schedule_in_double_precision(schedule):
+    make = SCHEDULES[schedule]
+    # single precision knows 0.3 to 4e-8, double to 4e-17, times seven for the powers of karras
+    assert make(1, 0.3, 0.3) == pytest.approx([0.3, 0], rel=1e-12)  # one level needs no distance
+    assert make(2, 0.1, 0.3) == pytest.approx([0.3, 0.1, 0], rel=1e-12)
+    with pytest.raises(InputError, match="no schedule"):
+        make(2, 0.3, 0.3)
+
+
+def test_levels_are_looked_at_to_the_last():
+    for levels in ([1.0, 0.5, -1.0], []):
+        with pytest.raises(InputError, match="must fall"):
+            sampling.check_levels(levels)
+    sampling.check_levels([1.0, 0.5, 0.0], ode=True)  # neither churn nor corrections unless asked for
+
+
+@pytest.mark.parametrize("sampler", [euler, heun])
+def test_churn_that_is_no_number_from_0_is_refused(sampler):
+    for churn in (-1.0, float("inf"), float("nan")):
+        with pytest.raises(InputError, match="churn must be"):
+            sampler(torch.zeros(1, 2), [1.0, 0.0], still, halved, churn=churn)
+
+
+def test_churn_raises_a_level_by_the_root_of_two_at_most():
+    """EDM, algorithm 2: min(S_churn / N, sqrt(2) - 1)."""
+    listen, seen = listening()
+    final_state(euler(torch.zeros(1, 2).double(), [1.0, 0.5, 0.0], listen, halved, churn=1000.0))
+    assert [sigma[0].item() for _, sigma in seen] == pytest.approx([2**0.5, 0.5 * 2**0.5])
+
+
+@pytest.mark.parametrize("name", SAMPLERS)
+def test_every_item_is_told_the_level_in_the_precision_of_its_state(name):
+    listen, seen = listening()
+    next(SAMPLERS[name](torch.zeros(3, 2).double(), [0.3, 0.1], listen, halved))
+    _, sigma = seen[0]
+    assert sigma.dtype == torch.float64 and sigma.tolist() == [0.3] * 3
+
+
+def test_the_level_lies_where_the_state_lies():
+    x, seen = torch.empty(3, 2, device="meta"), []
+
+    def listen(x, sigma, denoise):
+        seen.append(sigma.device)
+        return torch.zeros(3, 2)  # looked at, so it must hold numbers
+
+    sampling._derivative(listen, x, 0.5, halved)
+    assert seen == [x.device]
+
+
+@pytest.mark.parametrize("sampler", [euler, heun])
+def test_no_noise_that_is_added_moves_a_known_mixture(sampler):
+    """Churn and corrections are all that moves here, in steps of about one; the sum is off by their rounding."""
+    x = torch.full((3, 2), 0.5, dtype=torch.float64)
+    states = list(sampler(x, karras(6, 0.1, 1.0), still, halved, 2.0, 3, Conditioning.on_mixture(x),
+                          generator=torch.Generator().manual_seed(0)))
+    assert all((state.x.sum(1) - 1).abs().max() < 1e-12 for state in states)
+    assert (states[-1].x - x).abs().max() > 0.1
+
+
+@pytest.mark.parametrize("name", SAMPLERS)
+def test_what_is_held_is_put_back_with_noise_of_the_level_and_shape(name):
+    x, given = torch.zeros(3, 2).double(), torch.full((3, 2), 0.3).double()
+    for conditioning in (None, Conditioning.on_mixture(x)):
+        listen, seen = listening()
+        next(SAMPLERS[name](x, [2.0, 1.0], listen, halved, conditioning=conditioning,
+                            constraint=Replacement(given, torch.tensor([False, True])),
+                            generator=torch.Generator().manual_seed(4)))
+        n = torch.randn(3, 2, generator=torch.Generator().manual_seed(4), dtype=torch.float64)
+        shown, _ = seen[0]
+        assert torch.allclose(shown[:, 1], 0.3 + 2.0 * project(n, conditioning)[:, 1])
+        assert not shown[:, 0].any()  # the rest stays
+
+
+@pytest.mark.parametrize("name", SAMPLERS)
+def test_an_ode_draws_no_noise(name):
+    generator = torch.Generator().manual_seed(0)
+    before = generator.get_state()
+    final_state(SAMPLERS[name](torch.ones(1, 2).double(), [1.0, 0.5, 0.0], guidance.unconditional(), halved,
+                        generator=generator))
+    assert torch.equal(generator.get_state(), before)
+
+
+def test_dpm_solver_of_the_paper_step_by_step(correlated):
+    """Lu et al., 2211.01095, algorithm 2, with alpha = 1 and lambda = -ln sigma, on uneven steps: state by state."""
+    sigmas, x = karras(6, 0.05, 4.0), 4 * torch.randn(2, 2).double()
+    before = last_step = None
+    states = dpm_solver(x, sigmas, guidance.unconditional(), correlated.denoise)
+    for (sigma, following), state in zip(pairwise(sigmas), states, strict=True):
+        x0 = correlated.denoise(x, torch.full((2,), sigma, dtype=torch.float64))
+        if following == 0:
+            x = x0
+        else:
+            step = math.log(sigma) - math.log(following)
+            ahead = x0
+            if before is not None:
+                r = last_step / step
+                ahead = (1 + 1 / (2 * r)) * x0 - 1 / (2 * r) * before
+            x = following / sigma * x - math.expm1(-step) * ahead
+            before, last_step = x0, step
+        assert state.sigma == following
+        assert torch.allclose(state.x, x, rtol=1e-9, atol=1e-12)  # rounding alone
+        assert torch.allclose(state.x0, x0, rtol=1e-9, atol=1e-12)
+
+
+def test_a_sampler_without_a_step_has_no_last_state():
+    with pytest.raises(InputError, match="no step"):
+        final_state(iter(()))

@@ -1,0 +1,146 @@
+import subprocess
+import sys
+from itertools import pairwise
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+
+import msdm_lite
+from msdm_lite.data import example_clips
+from msdm_lite.diffusion import methods, sampling
+from msdm_lite.diffusion.noise import Conditioning
+from msdm_lite.errors import InputError
+from msdm_lite.inference.encoding import encode
+from msdm_lite.inference.windows import Windowed
+
+
+@pytest.mark.parametrize("steps", [1, 4])
+def test_seams_are_not_heard(steps):
+    """The error within 50 ms of where a window begins or ends is at most 0.5 dB above what it is elsewhere.
+
+    Music's own ups and downs are far larger than that. So the windows are shifted over the song, and every frame is
+    compared with itself: when a seam is near, and when none is.
+    """
+    model = msdm_lite.load("lite", "cpu")
+    stems = torch.cat([example_clips.clip(entry["name"]) for entry in example_clips.clips("band")[:3]], 1)
+    windowed, N = Windowed(model), model.config.bins
+    hop = windowed.span - windowed.shared
+    frames = stems.shape[1] // N
+    error, near = torch.zeros(8, frames), torch.zeros(8, frames, dtype=torch.bool)
+    for turn in range(8):
+        shift = turn * hop // 8
+        clean = encode(F.pad(stems, (shift * N, 0)), model)[None]  # (1, S, bins, L)
+        states = methods.conditional(windowed, clean.shape, methods.by_name("mixture-constrained", steps=steps),
+                                     clean.sum(1),
+                                     generator=torch.Generator().manual_seed(0))
+        with torch.no_grad():
+            found = sampling.final_state(states).x
+        error[turn] = (found - clean).square().sum((0, 1, 2))[1 + shift :][:frames]
+        for start in windowed.starts(clean.shape[-1])[1:]:
+            for edge in (start, start + windowed.shared):  # a frame is 46 ms, and overlaps with the next
+                near[turn, max(0, edge - 2 - shift) : max(0, edge + 1 - shift)] = True
+    both = near.any(0) & ~near.all(0)
+    seam = ((error * near).sum(0) / near.sum(0))[both].sum()
+    other = ((error * ~near).sum(0) / (~near).sum(0))[both].sum()
+    assert both.sum() > 0.1 * frames and 10 * torch.log10(seam / other) < 0.5
+
+
+def test_gradients_through_windows_are_those_of_the_whole(tiny):
+    """PiGDM asks for the Jacobian; windows give it with the memory of one batch."""
+    windowed = Windowed(tiny, batch=2)
+    x, sigma = 0.05 * torch.randn(1, 4, 1024, 110), torch.tensor([0.5])
+    one, other = x.clone().requires_grad_(), x.clone().requires_grad_()
+    n = torch.randn_like(x)
+    (windowed(one, sigma) * n).sum().backward()
+    total, weight = 0, torch.zeros(110)
+    for start in windowed.starts(110):
+        fade = windowed.fade(x, 48)
+        guess = tiny.denoise(other[..., start : start + 48], sigma) * fade
+        total = total + torch.nn.functional.pad(guess, (start, 110 - start - 48))
+        weight[start : start + 48] += fade
+    (total / weight * n).sum().backward()
+    assert torch.allclose(one.grad, other.grad, atol=1e-5)
+
+
+def test_windows_cut_other_pictures_alike(tiny):
+    class Told:
+        config = tiny.config
+
+        @staticmethod
+        def denoise(x, sigma, conditioning=None, mixture=None):
+            return x + mixture[:, None]
+
+    x, y = torch.randn(2, 4, 8, 130), torch.randn(2, 8, 130)
+    assert torch.allclose(Windowed(Told)(x, torch.ones(2), mixture=y), x + y[:, None], atol=1e-6)
+
+
+def test_windows_agree_with_the_whole_where_they_can(tiny):
+    """A denoiser that looks at single coefficients gives the same with windows and without."""
+
+    class Local:
+        config = tiny.config
+
+        @staticmethod
+        def denoise(x, sigma, conditioning):
+            return x / (1 + sigma[:, None, None, None] ** 2) * conditioning.flags()[:, :1, None, None]
+
+    x, sigma = torch.randn(2, 4, 8, 161), torch.tensor([0.5, 2.0])
+    conditioning = Conditioning(torch.tensor([True, True]), torch.zeros(2, 4).bool())
+    ticks = []
+    windowed = Windowed(Local, batch=3, tick=lambda: ticks.append(1))
+    assert torch.allclose(windowed(x, sigma, conditioning), Local.denoise(x, sigma, conditioning), atol=1e-6)
+    assert len(ticks) == windowed.batch_count(2, 161)
+
+
+@pytest.mark.parametrize("frames", [1, 47, 48, 49, 100, 1000])
+def test_windows_cover_every_frame(tiny, frames):
+    windowed = Windowed(tiny)
+    covered = np.zeros(frames)
+    for start in windowed.starts(frames):
+        covered[start : start + windowed.span] += 1
+    assert (covered >= 1).all() and windowed.starts(frames)[-1] + min(48, frames) == frames
+
+
+@pytest.mark.parametrize("overlap", [0.0, 0.999])
+def test_windows_go_on_however_much_they_overlap(tiny, overlap):
+    starts = Windowed(tiny, overlap).starts(60)
+    assert starts[0] == 0 and starts[-1] == 60 - 48 and all(a < b for a, b in pairwise(starts))
+    with pytest.raises(InputError, match="overlap by a share"):
+        Windowed(tiny, 1.0)
+
+
+LONG = """
+import re, torch, msdm_lite
+from msdm_lite.models.config import preset
+from msdm_lite.models.joint import Model
+model = Model(preset("tiny")).eval().requires_grad_(False)
+stems = msdm_lite.separate(0.1 * torch.randn(600 * 22050), model)
+assert stems.shape == (4, 600 * 22050)
+# Not ru_maxrss: a child begins with that of the process that started it
+print(re.search(r"VmHWM:\\s+(\\d+) kB", open("/proc/self/status").read())[1])
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="counts memory as Linux does")
+def test_ten_minutes_within_two_gigabytes():
+    done = subprocess.run([sys.executable, "-c", LONG], capture_output=True, text=True, check=True)
+    assert int(done.stdout) * 1024 < 2 * 2**30
+
+
+def test_the_networks_memory_does_not_depend_on_the_length(tiny):
+    """Whatever the length, the network never sees more than a batch of its own span."""
+    seen = []
+
+    class Spy:
+        config = tiny.config
+
+        @staticmethod
+        def denoise(x, sigma, conditioning=None):
+            seen.append(tuple(x.shape))
+            return x
+
+    for frames in (100, 1000):
+        Windowed(Spy, batch=3)(torch.zeros(1, 4, 8, frames), torch.ones(1))
+    assert max(shape[0] for shape in seen) == 3 and {shape[-1] for shape in seen} == {48}

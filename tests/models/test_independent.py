@@ -1,0 +1,56 @@
+from dataclasses import replace
+
+import pytest
+import torch
+
+from msdm_lite.diffusion.noise import Conditioning
+from msdm_lite.errors import InputError
+from msdm_lite.models import weights
+from msdm_lite.models.config import preset
+from msdm_lite.models.independent import IndependentModels
+from msdm_lite.models.joint import Model
+
+
+def single(name: str, seed: int = 0, **changes) -> Model:
+    torch.manual_seed(seed)
+    model = Model(replace(preset("tiny"), stems=(name,), **changes), 0.01 + 0.05 * torch.rand(1, 1024))
+    for layer in model.denoiser.net.space_to_depth.project_out:
+        torch.nn.init.normal_(layer.weight, std=0.05)
+    return model.eval().requires_grad_(False)
+
+
+def test_every_stem_is_denoised_by_its_own_model_alone():
+    models = [single("drums", 1), single("bass", 2)]
+    bundle = IndependentModels(models)
+    assert bundle.stems == ("drums", "bass") and bundle.variance.shape == (2, 1024, 1)
+    x, sigma = 0.05 * torch.randn(2, 2, 1024, 8), torch.tensor([0.1, 1.0])
+    got = bundle.denoise(x, sigma, Conditioning.none(x))
+    for n, model in enumerate(models):
+        assert torch.equal(got[:, n : n + 1], model.denoise(x[:, n : n + 1], sigma))
+    other = x.clone()
+    other[:, 1] += 1
+    assert torch.equal(bundle.denoise(other, sigma)[:, 0], got[:, 0])
+
+
+def test_a_folder_of_models_is_a_bundle(tmp_path):
+    for n, name in enumerate(("piano", "bass", "guitar", "drums")):
+        weights.save(single(name, n), tmp_path / f"{name}.safetensors", {"steps": n})
+    bundle = weights.load(tmp_path)
+    assert bundle.stems == ("bass", "drums", "guitar", "piano")
+    assert bundle.record["models"]["piano"] == {"steps": 0} and bundle.record["steps"] == 0 + 1 + 2 + 3
+    assert bundle.segment == single("bass").segment
+
+
+def test_what_makes_no_bundle(tmp_path):
+    for models, says in (([], "at least one"), ([single("bass"), single("bass")], "one model for each stem"),
+                         ([single("bass"), single("drums", frames=24)], "one front end")):
+        with pytest.raises(InputError, match=says):
+            IndependentModels(models)
+    with pytest.raises(InputError, match="there is no model"):
+        weights.load(tmp_path)
+
+
+def test_a_bundle_cannot_be_told():
+    x = torch.zeros(1, 1, 1024, 4)
+    with pytest.raises(InputError, match="noise on every stem"):
+        IndependentModels([single("bass")]).denoise(x, torch.ones(1), Conditioning.on_mixture(x))

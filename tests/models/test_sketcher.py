@@ -1,0 +1,53 @@
+import copy
+from dataclasses import replace
+
+import pytest
+import torch
+
+from msdm_lite.audio import beats
+from msdm_lite.diffusion.noise import Conditioning
+from msdm_lite.errors import InputError
+from msdm_lite.inference import cascade
+from msdm_lite.models.config import PRESETS
+from msdm_lite.models.weights import build
+
+
+def test_an_untrained_sketcher_is_a_wiener_filter_and_keeps_what_is_known(sketcher):
+    x, sigma = torch.randn(2, 4, 96, 30), torch.tensor([0.5, 2.0])
+    s2 = sigma.square()[:, None, None, None]
+    torch.testing.assert_close(sketcher.denoise(x, sigma), x / (1 + s2))
+    conditioning = Conditioning.on_stems(x, [1, 3])
+    got = sketcher.denoise(x, sigma, conditioning)
+    assert torch.equal(got[:, [1, 3]], x[:, [1, 3]])
+    torch.testing.assert_close(got[:, [0, 2]], (x / (1 + s2))[:, [0, 2]])
+
+
+def test_its_loss_is_one_for_white_sketches(sketcher):
+    """A filter of white data of variance one leaves what it says it leaves: 4 * 96 * 120 numbers, to 2 %."""
+    torch.manual_seed(0)
+    x = torch.randn(4, 4, 96, 120)
+    conditioning = Conditioning.on_stems(x, [0])
+    for k in (Conditioning.none(x), conditioning):
+        value = sketcher.loss(x, torch.full((4,), 0.7), k, torch.randn_like(x)).mean().item()
+        assert abs(value - 1) < 0.02
+
+
+def test_the_click_reaches_a_sketch(sketcher):
+    """An untrained model ignores it; with weights that are not zero it changes the answer, and silence is nobody's."""
+    x, sigma = torch.randn(2, 4, 96, 30), torch.tensor([0.5, 2.0])
+    count = beats.steady(30, 0.05, 120)[None].expand(2, -1, -1)
+    torch.testing.assert_close(sketcher.denoise(x, sigma, beat_phase=count), sketcher.denoise(x, sigma))
+    moved = copy.deepcopy(sketcher)
+    torch.manual_seed(1)
+    for layer in moved.denoiser.net.space_to_depth.project_out:
+        layer.weight.data.add_(0.05 * torch.randn_like(layer.weight))
+    nobody = moved.denoise(x, sigma)
+    assert (moved.denoise(x, sigma, beat_phase=count) - nobody).abs().max() > 1e-3
+    torch.testing.assert_close(moved.denoise(x, sigma, beat_phase=beats.silent(x)), nobody)
+
+
+def test_a_model_without_a_click_refuses_one():
+    deaf = build(replace(PRESETS["lite-sketch"], widths=(16, 24), blocks=(1, 1), embedding_width=16, beat_phase=False))
+    assert not deaf.takes_beat_phase and cascade.beat_conditioning(deaf, 10, torch.Generator()) is None
+    with pytest.raises(InputError, match="hear a click"):
+        deaf.denoise(torch.zeros(1, 4, 96, 8), torch.ones(1), beat_phase=torch.zeros(1, 4, 8))

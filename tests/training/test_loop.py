@@ -1,0 +1,266 @@
+import json
+import multiprocessing
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from msdm_lite.errors import InputError
+from msdm_lite.models import config, weights
+from msdm_lite.models.config import preset
+from msdm_lite.models.joint import Model
+from msdm_lite.training import batches as training_batches
+from msdm_lite.training import loop, validation
+from msdm_lite.utils import files
+from tests.conftest import lines, losses
+
+COMMAND = [sys.executable, str(Path(__file__).with_name("quick_command.py")), "train", "--preset", "tiny",
+           "--log-every",
+           "1", "--device", "cpu"]
+
+
+def test_training_learns_logs_and_ships(recipe, tmp_path):
+    path = loop.train(replace(recipe, steps=60, lr=3e-3), tmp_path / "run", progress=False)
+    model = weights.load(path)
+    assert model.record["steps"] == 60 and model.record["songs"] == 3 and model.record["command"].endswith("--steps 60")
+    assert model.record["recipe"]["sigma_free"] == [-1.2, 1.4]  # what was left open is said
+    found = losses(tmp_path / "run")
+    assert list(found) == list(range(1, 61)) and np.isfinite(list(found.values())).all()
+    # clicks and hiss have one long-term spectrum: the Wiener filter cannot tell them apart, 60 steps of training can
+    start = Model(preset("tiny"), model.denoiser.std)
+    last = lines(tmp_path / "run")[-1]
+    assert last["val_known_1.0"] < 0.9 * validation.Validation(start, recipe.data)(start)["known_1.0"]
+    assert last["raw_known_1.0"] != last["val_known_1.0"]  # the last weights, and their average
+    assert list((tmp_path / "run" / "tensorboard").glob("events*"))
+
+
+def test_every_checkpoint_comes_with_the_weights_so_far(recipe, tmp_path, monkeypatch):
+    kept = []
+    monkeypatch.setattr(weights, "save", lambda model, path, record: kept.append(record["steps"]))
+    loop.train(recipe, tmp_path / "run", progress=False, checkpoint_minutes=0)
+    assert kept == [1, 2, 3, 4, 5, 6]
+
+
+def test_models_of_one_stem_each_are_a_bundle(recipe, tmp_path):
+    for name in ("bass", "drums"):
+        path = loop.train(replace(recipe, stems=(name,), steps=2), tmp_path / name, progress=False)
+        assert path.name == f"{name}.safetensors"
+        path.rename(tmp_path / path.name)
+        assert "val_free_1.0" in (last := lines(tmp_path / name)[-1])
+        assert not {"val_known_1.0", "val_si_sdr_improvement"} & set(last)  # one stem alone separates nothing
+    bundle = weights.load(tmp_path)
+    assert bundle.stems == ("bass", "drums")
+    assert bundle.record["models"]["bass"]["recipe"]["shapes"] == [1, 0, 0, 0]
+    assert bundle.record["models"]["bass"]["command"].startswith("msdm-lite train --preset tiny --data")
+    assert "--stems bass" in bundle.record["models"]["bass"]["command"]
+
+
+@pytest.mark.parametrize("task, shapes, measured", [("separate", [0, 1, 0, 0], {"known"}),
+                                                    ("guided", [0.3, 0.7, 0, 0], {"known", "free"})])
+def test_other_tasks_are_trained_by_the_same_loop(recipe, tmp_path, monkeypatch, task, shapes, measured):
+    monkeypatch.setitem(config.PRESETS, "other", replace(config.PRESETS["tiny"], preset="other", task=task))
+    path = loop.train(replace(recipe, preset="other", steps=30, lr=3e-3), tmp_path / "run", progress=False)
+    made = weights.load(path)
+    assert made.config.task == task and made.record["recipe"]["shapes"] == shapes
+    last = lines(tmp_path / "run")[-1]
+    assert {key.split("_")[1] for key in last if key.startswith("val_") and key[-1].isdigit()} == measured
+    start = weights.build(made.config)
+    start.denoiser.std.copy_(made.denoiser.std)
+    assert last["val_known_1.0"] < 0.95 * validation.Validation(start, recipe.data)(start)["known_1.0"]
+
+
+def test_the_board_has_what_the_log_has(recipe, tmp_path):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    loop.train(replace(recipe, steps=3), tmp_path / "run", progress=False)
+    board = EventAccumulator(str(tmp_path / "run" / "tensorboard")).Reload()
+    assert [e.value for e in board.Scalars("loss")] == pytest.approx(list(losses(tmp_path / "run").values()), rel=1e-5)
+    assert "val/si_sdr_improvement" in board.Tags()["scalars"] and "raw/known_1.0" in board.Tags()["scalars"]
+
+
+def launch(args, folder, processes=1):
+    """The command as a user gives it, with one thread a process."""
+    command = COMMAND if processes == 1 else [sys.executable, "-m", "torch.distributed.run", "--standalone",
+                                              "--nproc_per_node", str(processes), *COMMAND[1:]]
+    return subprocess.Popen([*command, *map(str, args), "--out", str(folder)], stdout=subprocess.PIPE,
+                            stderr=subprocess.PIPE, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
+
+
+def test_after_kill_9_a_run_goes_on_as_if_it_had_never_stopped(stems, tmp_path):
+    args = ["--data", stems, "--steps", "12", "--batch", "2"]
+    whole = launch(args, tmp_path / "whole")
+    cut = launch([*args, "--checkpoint-minutes", "0"], tmp_path / "cut")
+    deadline = time.time() + 120
+    while time.time() < deadline and (not (tmp_path / "cut" / "checkpoint.pt").exists()
+                                      or len(losses(tmp_path / "cut")) < 4):
+        time.sleep(0.05)
+    os.kill(cut.pid, signal.SIGKILL)
+    cut.wait()
+    assert whole.wait() == 0 and cut.returncode == -signal.SIGKILL
+    done = torch.load(tmp_path / "cut" / "checkpoint.pt", weights_only=True)["step"]
+    assert 0 < done < 12
+    again = launch([*args, "--resume"], tmp_path / "cut")
+    assert again.wait() == 0, again.stderr.read()
+    assert losses(tmp_path / "cut") == pytest.approx(losses(tmp_path / "whole"), rel=1e-5)  # every step, none twice
+    assert sum("loss" in line for line in lines(tmp_path / "cut")) == 12
+    a, b = (weights.load(tmp_path / run / "tiny.safetensors").state_dict() for run in ("whole", "cut"))
+    assert all(torch.allclose(a[key], b[key], atol=1e-3) for key in a)  # half precision
+
+
+def test_two_processes_one_process_and_accumulation_are_the_same_training(stems, tmp_path):
+    args = ["--data", stems, "--steps", "5", "--lr", "0.05"]  # warm-up keeps five steps small
+    runs = {"one": launch([*args, "--batch", "4"], tmp_path / "one"),
+            "accumulated": launch([*args, "--batch", "2", "--accumulate", "2"], tmp_path / "accumulated"),
+            "two": launch([*args, "--batch", "2"], tmp_path / "two", processes=2),
+            # the control: what two without exchange would do
+            "half": launch([*args, "--batch", "2"], tmp_path / "half")}
+    for name, run in runs.items():
+        out, err = run.communicate()
+        assert run.returncode == 0, err
+        assert out.split() == [str(tmp_path / name / "tiny.safetensors")]  # said once
+    one = losses(tmp_path / "one")
+    # bf16, where a processor has it, rounds a batch of two otherwise than one of four
+    assert losses(tmp_path / "accumulated") == pytest.approx(one, rel=1e-3)
+    assert losses(tmp_path / "two") == pytest.approx(one, rel=1e-3)
+    assert json.loads((tmp_path / "two" / "tiny.json").read_text())["processes"] == 2
+    states = {name: torch.load(tmp_path / name / "checkpoint.pt", weights_only=True)["model"] for name in runs}
+
+    def apart(name: str) -> float:
+        """Distance of a run's weights from those of the first run."""
+        return sum(float((value - states[name][key]).square().sum()) for key, value in states["one"].items()) ** 0.5
+
+    assert apart("half") > 0.01
+    assert max(apart("two"), apart("accumulated")) < 0.05 * apart("half")
+
+
+def test_ctrl_c_leaves_a_checkpoint_of_the_step_it_came_in(stems, tmp_path):
+    run = launch(["--data", stems, "--steps", "500", "--batch", "2"], tmp_path / "run")
+    deadline = time.time() + 120
+    while time.time() < deadline and not (
+            (tmp_path / "run" / "log.jsonl").exists() and len(losses(tmp_path / "run")) > 2):
+        time.sleep(0.05)
+    run.send_signal(signal.SIGINT)
+    _, err = run.communicate(timeout=60)
+    assert run.returncode == 130 and "interrupted" in err and "Traceback" not in err
+    step = torch.load(tmp_path / "run" / "checkpoint.pt", weights_only=True)["step"]
+    assert step == max(losses(tmp_path / "run"))
+
+
+def test_a_loss_that_is_not_finite_stops_with_step_and_batch_named(recipe, tmp_path, monkeypatch):
+    monkeypatch.setattr(Model, "loss", lambda self, x, *a: self.denoiser.net.parameters().__next__().sum()
+                        * torch.full((len(x),), torch.nan))
+    with pytest.raises(FloatingPointError, match=r"step 0 is nan; .*song[123] at \d+.*sigma"):
+        loop.train(recipe, tmp_path / "run", progress=False)
+
+
+def test_songs_for_validation_are_missed_before_the_work(recipe, tmp_path):
+    place = tmp_path / "songs" / "train" / "one"
+    place.mkdir(parents=True)
+    for source in (Path(recipe.data) / "song0").iterdir():
+        (place / source.name).write_bytes(source.read_bytes())
+    with pytest.raises(InputError, match="no songs of the split 'val'"):
+        loop.train(replace(recipe, data=str(tmp_path / "songs")), tmp_path / "run", progress=False)
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_song_that_breaks_meanwhile_is_said_in_one_line():
+    """A loader's worker hands its error on with the whole traceback in it, as torch words it."""
+    class Broken(torch.utils.data.Dataset):
+        def __len__(self):
+            return 4
+
+        def __getitem__(self, index):
+            raise InputError("song1/bass.wav: damaged")
+
+    for workers in (0, 1) if multiprocessing.get_start_method() == "fork" else (0,):
+        batches = iter(torch.utils.data.DataLoader(Broken(), 2, num_workers=workers))
+        with pytest.raises(InputError, match=r"^song1/bass\.wav: damaged$"):
+            loop._next(batches)
+
+
+def test_songs_that_are_not_rendered(recipe, tmp_path, monkeypatch):
+    monkeypatch.setenv("MSDM_LITE_CACHE", str(tmp_path / "cache"))
+    with pytest.raises(InputError, match="data build"):
+        loop.train(replace(recipe, data="band"), tmp_path / "run", progress=False)
+
+
+def test_two_runs_do_not_share_a_folder(recipe, tmp_path):
+    with files.claimed(tmp_path / "run"), pytest.raises(InputError, match="another run is writing"):
+        loop.train(recipe, tmp_path / "run", progress=False)
+    assert not (tmp_path / "run" / "log.jsonl").exists()
+
+
+def test_ctrl_c_in_the_last_step_ends_what_comes_after_too(recipe, tmp_path, monkeypatch):
+    """The run itself is whole."""
+    real = loop._step
+
+    def pressing(run, batches, accelerator, objective, optimizer, pressed):
+        if run.step == 5:
+            pressed.append(True)
+        return real(run, batches, accelerator, objective, optimizer, pressed)
+
+    monkeypatch.setattr(loop, "_step", pressing)
+    with pytest.raises(KeyboardInterrupt):
+        loop.train(recipe, tmp_path / "run", progress=False)
+    assert weights.load(tmp_path / "run" / "tiny.safetensors").record["steps"] == 6
+
+
+def test_ctrl_c_ends_the_run_with_the_step_it_came_in(recipe, tmp_path, monkeypatch):
+    real = training_batches.training_noise
+
+    def pressing(items, x, recipe):
+        if items[0] == 2 * recipe.batch:
+            signal.raise_signal(signal.SIGINT)
+        return real(items, x, recipe)
+
+    monkeypatch.setattr(loop, "training_noise", pressing)
+    with pytest.raises(KeyboardInterrupt):
+        loop.train(recipe, tmp_path / "run", progress=False)
+    assert torch.load(tmp_path / "run" / "checkpoint.pt", weights_only=True)["step"] == 3
+
+
+def test_a_run_is_not_overwritten(recipe, tmp_path):
+    loop.train(replace(recipe, steps=1), tmp_path / "run", progress=False)
+    with pytest.raises(InputError, match="--resume"):
+        loop.train(recipe, tmp_path / "run", progress=False)
+    with pytest.raises(InputError, match="is of a run with --preset tiny, not lite"):
+        loop.train(replace(recipe, preset="lite"), tmp_path / "run", resume=True, progress=False)
+
+
+def test_weights_without_their_checkpoint_are_not_overwritten(recipe, tmp_path):
+    (tmp_path / "run").mkdir()
+    left = tmp_path / "run" / "tiny.safetensors"
+    left.write_text("of a finished run")
+    with pytest.raises(InputError, match="exists, and no checkpoint to go on from: choose another"):
+        loop.train(recipe, tmp_path / "run", progress=False)
+    assert left.read_text() == "of a finished run"
+
+
+def test_a_run_killed_before_its_first_checkpoint_is_begun_again(recipe, tmp_path):
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "log.jsonl").write_text('{"step": 3, "minutes": 0.1, "loss": 9.0}\n{"st')
+    loop.train(replace(recipe, steps=2), tmp_path / "run", progress=False)
+    assert set(losses(tmp_path / "run")) == {1, 2}
+
+
+def test_validation_is_never_compiled(recipe, tmp_path, monkeypatch):
+    """Other batches than those of training would be compiled anew, which takes longer than they do."""
+    compiled = []
+
+    def counted(graph, inputs):  # a backend that compiles nothing and notes for which sizes it was asked
+        compiled.append([tuple(x.shape) for x in inputs if hasattr(x, "shape")])
+        return graph.forward
+
+    real = torch.nn.Module.compile
+    monkeypatch.setattr(torch.nn.Module, "compile", lambda self: real(self, backend=counted))
+    loop.train(replace(recipe, steps=2, batch=2), tmp_path / "run", progress=False, compiled=True)
+    assert "raw_free_0.1" in lines(tmp_path / "run")[-1]  # the compiled model was validated
+    sizes = {shape[0] for shapes in compiled for shape in shapes if len(shape) == 4 and shape[1] == 4}
+    assert compiled and sizes == {2}

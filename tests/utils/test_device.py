@@ -1,0 +1,65 @@
+import ctypes
+import platform
+import sys
+
+import pytest
+import torch
+
+from msdm_lite.errors import InputError
+from msdm_lite.utils import device
+
+linux = pytest.mark.skipif(sys.platform != "linux" or platform.libc_ver()[0] != "glibc", reason="tunes glibc")
+
+
+def resident() -> float:
+    """Memory that the process holds, in MB."""
+    with open("/proc/self/statm") as file:
+        return int(file.read().split()[1]) * 4096 / 1e6
+
+
+@linux
+def test_large_blocks_go_back_to_the_system(monkeypatch):
+    monkeypatch.delenv("MSDM_LITE_MALLOC", raising=False)
+    assert device.tune_allocator()
+    with device.large_blocks_returned():
+        before = resident()
+        x = torch.ones(50_000_000)  # 200 MB
+        assert resident() > before + 150
+        del x
+        assert resident() < before + 50
+    x = torch.ones(50_000_000)
+    before = resident()
+    keep = torch.ones(1000)  # above it in the heap
+    del x
+    assert resident() > before - 50 and keep.sum() == 1000  # kept again, for the next tensor
+    ctypes.CDLL(None).malloc_trim(0)
+
+
+def test_the_allocator_is_left_alone_on_request(monkeypatch):
+    monkeypatch.setenv("MSDM_LITE_MALLOC", "0")
+    assert not device.tune_allocator()
+    with device.large_blocks_returned():
+        assert torch.ones(10).sum() == 10
+
+
+def test_devices_by_name():
+    assert device.pick("cpu").type == "cpu" and device.pick().type in ("cpu", "cuda")
+    with pytest.raises(InputError, match="no device 'abacus'"):
+        device.pick("abacus")
+
+
+def test_records_name_the_gpu_where_it_did_the_work(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda: "A GPU")
+    device.processor.cache_clear()
+    assert device.processor("cuda") == "A GPU" and device.processor() == device.processor("cpu") != "A GPU"
+    device.processor.cache_clear()
+
+
+@pytest.mark.parametrize("capability, allowed, says", [
+    ((9, 0), True, "float32, convolutions in TF32"), ((9, 0), False, "float32"), ((7, 5), True, "float32")])
+def test_records_name_the_precision_of_a_gpu(monkeypatch, capability, allowed, says):
+    monkeypatch.setattr("torch.cuda.get_device_capability", lambda: capability)
+    monkeypatch.setattr("torch.version.hip", None)
+    monkeypatch.setattr("torch.backends.cudnn.allow_tf32", allowed)
+    assert device.precision("cuda") == says
+    assert device.precision("cpu") == "float32"
