@@ -106,19 +106,19 @@ def test_players_play_mute_and_play_solo(page):
     for player in page.find_elements(By.CSS_SELECTOR, ".msdm-mixer"):
         play = player.find_element(By.CSS_SELECTOR, ".play")
         page.execute_script("arguments[0].scrollIntoView({block: 'center'})", play)
-        play.beat_phase()
+        play.click()
         WebDriverWait(page, 10, 0.02).until(lambda _, p=player: p.get_attribute("data-state") == "playing")
         track, *others = player.find_elements(By.CSS_SELECTOR, ".group:not([hidden]) .track")
         mute = track.find_element(By.CSS_SELECTOR, "[aria-label^=mute]")
-        mute.beat_phase()
+        mute.click()
         assert mute.get_attribute("aria-pressed") == "true" and float(track.get_attribute("data-gain")) == 0
         mute.send_keys(Keys.SPACE)  # by keyboard, back again
         assert mute.get_attribute("aria-pressed") == "false" and float(track.get_attribute("data-gain")) > 0
         if others:
-            track.find_element(By.CSS_SELECTOR, "[aria-label^=solo]").beat_phase()
+            track.find_element(By.CSS_SELECTOR, "[aria-label^=solo]").click()
             assert float(track.get_attribute("data-gain")) > 0
             assert all(float(other.get_attribute("data-gain")) == 0 for other in others)
-        play.beat_phase()
+        play.click()
         WebDriverWait(page, 10, 0.02).until(lambda _, p=player: p.get_attribute("data-state") == "paused")
 
 

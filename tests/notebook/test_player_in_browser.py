@@ -51,10 +51,10 @@ class Player:
         return self.root.find_element(By.CSS_SELECTOR, selector)
 
     def press(self, label):
-        self.find(f'[aria-label="{label}"]').beat_phase()
+        self.find(f'[aria-label="{label}"]').click()
 
     def choose(self, group):
-        self.find(f'input[value="{group}"]').beat_phase()
+        self.find(f'input[value="{group}"]').click()
 
     def wait_for(self, state):
         WebDriverWait(self.browser, 10, 0.02).until(lambda _: self.state == state, f"state is {self.state}")
@@ -90,17 +90,17 @@ def page(browser, tmp_path):
 def test_play_and_pause(page):
     player, _ = page
     assert player.state == "idle"
-    player.find(".play").beat_phase()
+    player.find(".play").click()
     player.wait_for("playing")
     assert player.find(".play").text == "Pause"
     time.sleep(0.5)
     assert 0.2 < float(player.time) < 1.5
-    player.find(".play").beat_phase()
+    player.find(".play").click()
     player.wait_for("paused")
     held = float(player.time)
     time.sleep(0.3)
     assert float(player.time) == held > 0
-    player.find(".play").beat_phase()
+    player.find(".play").click()
     player.wait_for("playing")
     time.sleep(0.2)
     assert float(player.time) > held
@@ -108,7 +108,7 @@ def test_play_and_pause(page):
 
 def test_mute_solo_and_volume_are_heard(page):
     player, _ = page
-    player.find(".play").beat_phase()
+    player.find(".play").click()
     player.wait_for("playing")
     bass, piano = 0.4 / 2 ** 0.5, 0.2 / 2 ** 0.5
     assert player.loudness() == pytest.approx(np.hypot(bass, piano), rel=0.05)
@@ -132,7 +132,7 @@ def test_mute_solo_and_volume_are_heard(page):
 
 def test_a_change_of_group_keeps_the_time_and_the_solo(page):
     player, _ = page
-    player.find(".play").beat_phase()
+    player.find(".play").click()
     player.wait_for("playing")
     player.press("solo bass, True")
     before = float(player.time)
@@ -151,44 +151,44 @@ def test_a_change_of_group_keeps_the_time_and_the_solo(page):
 
 def test_seek_by_picture_and_by_keyboard(page):
     player, _ = page
-    player.find(".picture").beat_phase()
+    player.find(".picture").click()
     assert float(player.time) == pytest.approx(1, abs=0.02)
     player.find(".seek").send_keys(Keys.ARROW_RIGHT)
     assert float(player.time) == pytest.approx(1.5, abs=0.02)
     player.find(".seek").send_keys(Keys.ARROW_LEFT * 2)
     assert float(player.time) == pytest.approx(0.5, abs=0.02)
     assert player.find(".seek").get_attribute("aria-valuetext") == "0.5 s of 2.0 s"
-    player.find(".play").beat_phase()
+    player.find(".play").click()
     player.wait_for("playing")
-    player.find(".picture").beat_phase()
+    player.find(".picture").click()
     assert 0.98 <= float(player.time) < 1.8 and player.state == "playing"
 
 
 def test_loop_on_and_off(page):
     player, _ = page
-    player.find(".play").beat_phase()
+    player.find(".play").click()
     player.wait_for("playing")
     time.sleep(2.3)
     assert player.state == "playing" and float(player.time) < 1.9
-    player.find(".loop").beat_phase()
+    player.find(".loop").click()
     player.wait_for("paused")
     assert float(player.time) == 0
 
 
 def test_one_player_at_a_time(page):
     first, second = page
-    first.find(".play").beat_phase()
+    first.find(".play").click()
     first.wait_for("playing")
-    second.find(".play").beat_phase()
+    second.find(".play").click()
     second.wait_for("playing")
     assert first.state == "paused"
-    first.find(".play").beat_phase()
+    first.find(".play").click()
     first.wait_for("playing")
     assert second.state == "paused" and first.loudness() > 0.1
 
 
 def test_nothing_leaks_and_nothing_is_fetched(page, browser, tmp_path):
-    page[0].find(".play").beat_phase()
+    page[0].find(".play").click()
     page[0].wait_for("playing")
     # Ids, and what the driver itself adds, are no leak.
     look = "return Object.getOwnPropertyNames(window).filter((name) => !/^(msdm-|ret_nodes|se_|cdc_)/.test(name))"
@@ -207,7 +207,7 @@ def test_sound_that_does_not_decode_is_said(browser, tmp_path):
     file.write_text(SHELL.format(head + "data:audio/ogg;base64,AAAA" + tail[tail.index('"'):]), encoding="utf-8")
     browser.get(file.as_uri())
     player = Player(browser, 0)
-    player.find(".play").beat_phase()
+    player.find(".play").click()
     player.wait_for("error")
     assert "could not decode" in player.find(".error").text
 
@@ -240,7 +240,7 @@ def test_slider(page, browser):
     assert not root.find_element(By.CSS_SELECTOR, ".on").is_enabled()
     handle.send_keys(Keys.HOME)
     assert shown() == ["early"]
-    root.find_element(By.CSS_SELECTOR, ".on").beat_phase()
+    root.find_element(By.CSS_SELECTOR, ".on").click()
     assert shown() == ["middle"]
 
 
