@@ -2,10 +2,10 @@
 
 Names of the package's functions in the prose become links to their API entry, without markup that Colab would show:
 `msdm_lite.separate`, `sampling.State` and `denoise(x, sigma)` in backticks are looked up as they stand, under the
-package, and by their last part where that names one thing alone. And Thebe's scripts are left out: nothing here uses
-it, it is loaded from another site, and it is declared twice, which is an error in every page. Long names (files,
-signatures) may break anywhere, or a narrow phone would have to scroll sideways. A link to another chapter that a cell
-printed names the notebook, as it must in Jupyter; in the page it leads to the other page.
+package, under their room, and by their last part where that names one thing alone. And Thebe's scripts are left out:
+nothing here uses it, it is loaded from another site, and it is declared twice, which is an error in every page. Long
+names (files, signatures) may break anywhere, or a narrow phone would have to scroll sideways. A link to another chapter
+that a cell printed names the notebook, as it must in Jupyter; in the page it leads to the other page.
 """
 
 import re
@@ -20,6 +20,8 @@ def entries(env) -> dict:
     for name, entry in env.get_domain("py").objects.items():
         place = entry.docname, entry.node_id
         found[name] = found[name.removeprefix("msdm_lite.")] = place
+        if name.count(".") > 2:  # package, room, module and what it holds
+            found.setdefault(name.split(".", 2)[2], place)
         if entry.objtype in ("function", "class", "exception"):
             last.setdefault(name.rsplit(".", 1)[-1], set()).add(place)
     return {name: places.copy().pop() for name, places in last.items() if len(places) == 1} | found

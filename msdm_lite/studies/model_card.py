@@ -78,7 +78,7 @@ def results(name: str) -> list[str]:
     """Lines of a table: every result on record that scores this model with a mean and an interval."""
     found = []
     for path in sorted(paths.data("results").glob("*.json")):
-        result = json.loads(path.read_text())
+        result = records.read(path.stem)
         if result.get("model") == name and {"mean", "n", "command"} <= result.keys() and result.get("low") is not None:
             found.append(f"| {result['method']} | {result['mean']:.2f} [{result['low']:.2f}, {result['high']:.2f}] | "
                          f"{result['n']} | `{result['command']}` |")
