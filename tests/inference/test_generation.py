@@ -118,7 +118,7 @@ def test_a_sketch_comes_first_and_the_model_paints_it(decoder, sketcher, given_c
 
 
 def test_pairs_that_cannot_work(tiny, decoder, sketcher):
-    with pytest.raises(InputError, match="not trained to paint"):
+    with pytest.raises(InputError, match="not trained to decode"):
         msdm_lite.generate(tiny, 0.5, sketcher=sketcher)
     with pytest.raises(InputError, match="no sketcher"):
         msdm_lite.accompany({"bass": torch.ones(22050)}, decoder, sketcher=tiny)
