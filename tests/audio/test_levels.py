@@ -7,13 +7,13 @@ from msdm_lite.audio.io import SAMPLE_RATE
 
 
 def test_rests_do_not_count():
-    """A tone for half the time is as loud as one that never stops: what is 60 dB below the loudest window is left out."""
+    """A tone for half the time is as loud as one that never stops: what is 60 dB softer is left out."""
     tone = 0.1 * np.sin(2 * np.pi * 440 * np.arange(4 * SAMPLE_RATE) / SAMPLE_RATE).astype(np.float32)
     half = tone.copy()
     half[2 * SAMPLE_RATE :] *= 1e-3
-    for wave in (tone, half):  # the window in which the tone ends holds a part of it: 5 %
-        assert levels.active_rms(wave) == pytest.approx(0.1 / 2**0.5, rel=0.05)
-        assert levels.mixture_rms(torch.from_numpy(wave), SAMPLE_RATE // 4) == pytest.approx(0.1 / 2**0.5, rel=0.05)
+    for wave in (tone, half):  # the window in which the tone ends holds a part of it
+        assert levels.active_rms(wave) == pytest.approx(0.1 / 2**0.5, rel=0.1)
+        assert levels.mixture_rms(torch.from_numpy(wave), SAMPLE_RATE // 4) == pytest.approx(0.1 / 2**0.5, rel=0.1)
 
 
 def test_equal_levels_do_not_clip():
