@@ -1,1 +1,1 @@
-"""The mathematics: noise, denoisers, samplers, guidances and the exact oracle. It looks at the stem axis alone."""
+"""Noise, denoisers, samplers, guidances and analytic distributions. Nothing here depends on more than the stem axis."""

@@ -18,9 +18,7 @@ from msdm_lite.errors import InputError
 
 
 class NoiseEmbedding(nn.Module):
-    """The conditioning vector of the network: the noise level (B,) and flags of what is known (B, 1 + S), as one vector
-    (B, width).
-    """
+    """The noise level (B,) and the flags of what is known (B, flags) as one vector (B, width)."""
 
     frequencies: Tensor
 
@@ -36,17 +34,17 @@ class NoiseEmbedding(nn.Module):
 
 
 class Denoiser(nn.Module):
-    """A U-Net made into the conditional mean of the clean stems, for every shape of noise.
+    """A U-Net with the preconditioning that makes it the conditional mean of the clean stems, for every conditioning.
 
-    The net gives three numbers for each coefficient. `g` corrects the Wiener gain m = v / (v + sigma^2), v the
-    variance of that stem and bin; `a` is added, in units of the remaining uncertainty; `w` corrects the shares by
-    which the stems divide what the known mixture says is missing. With a zero net the result is the exact posterior
-    mean of independent Gaussians with variances v, for every shape of noise.
+    The net has three outputs for each coefficient. `g` corrects the Wiener gain v / (v + sigma^2), v the variance of
+    that stem and bin; `a` is added, in units of the posterior standard deviation; `w` corrects the shares in which the
+    difference between the known mixture and the sum is added to the stems. If all outputs are zero, the result is the
+    exact posterior mean of independent Gaussians with variances v, for every conditioning.
 
     Args:
         net: (B, inputs, F, L), (B, embedding_width) -> (B, 3 S, F, L), `inputs` as `inputs_for(S)`.
-        deviation: standard deviation of each stem and bin, (S, F).
-        sketched: it can also be conditioned on a sketch; the net then has S more inputs.
+        std: standard deviation of each stem and bin, (S, F).
+        sketched: the model can be conditioned on a sketch (a coarse spectrogram); the net then has S more inputs.
     """
 
     std: Tensor
@@ -59,18 +57,18 @@ class Denoiser(nn.Module):
 
     @staticmethod
     def inputs_for(stems: int, sketched: bool = False) -> int:
-        """Channels the net sees for each coefficient: every stem and the mixture, and the log energy of each.
-
-        And the sketch of every stem, if it can be conditioned on one.
-        """
+        """Input channels of the net: stems and mixture, the log energy of each, and the sketches if `sketched`."""
         return 2 * (stems + 1) + stems * sketched
 
     def forward(self, x: Tensor, sigma: Tensor, conditioning: Conditioning | None = None, mixture: Tensor | None = None,
                 sketch: Tensor | None = None, sketch_given: Tensor | None = None) -> Tensor:
-        """Denoised stems (B, S, F, L) from noisy ones at level sigma (B,). Known stems come back as they went in.
+        """Denoised stems (B, S, F, L) from noisy ones at noise level sigma (B,). Known stems are returned unchanged.
 
-        Where the mixture is known the noise sums to zero, and the sum of x is the mixture; otherwise `mixture` (B, F,
-        L) gives it. A sketch is as large as x; `sketch_given` (B,) says which items have theirs, all if None.
+        Args:
+            conditioning: what is known; nothing if None.
+            mixture: (B, F, L), for items whose mixture is known; if None it is the sum of x, as with zero-sum noise.
+            sketch: sketches of the stems, with the shape of x.
+            sketch_given: (B,), which items have a sketch; if None all, or none without `sketch`.
         """
         conditioning = Conditioning.none(x) if conditioning is None else conditioning
         S = x.shape[1]
@@ -79,12 +77,12 @@ class Denoiser(nn.Module):
         free = conditioning.unknown(x)  # (B, S, 1, 1)
         fixed = conditioning.mixture[:, None, None, None]  # (B, 1, 1, 1)
 
-        said = x.sum(1, keepdim=True)  # (B, 1, F, L)
-        mixture = said if mixture is None else torch.where(fixed, mixture[:, None], said)
+        total = x.sum(1, keepdim=True)  # (B, 1, F, L)
+        mixture = total if mixture is None else torch.where(fixed, mixture[:, None], total)
         mixture_noise = s2 * free.sum(1, keepdim=True) * ~fixed
-        seen = torch.cat([x / (v + s2 * free).sqrt(), mixture / (v.sum(0) + mixture_noise).sqrt()], 1)
-        loud = (pseudo_energy(seen) + 1e-4).log() / 4
-        inputs, flags = [seen, loud], conditioning.flags()
+        scaled = torch.cat([x / (v + s2 * free).sqrt(), mixture / (v.sum(0) + mixture_noise).sqrt()], 1)
+        log_energy = (pseudo_energy(scaled) + 1e-4).log() / 4
+        inputs, flags = [scaled, log_energy], conditioning.flags()
         if self.sketched:
             if sketch_given is None:
                 sketch_given = torch.full_like(conditioning.mixture, sketch is not None)
@@ -93,7 +91,7 @@ class Denoiser(nn.Module):
         out = self.net(torch.cat(inputs, 1), self.embed(sigma, flags)).float()
         a, g, w = out.split(S, 1)
 
-        left = v * s2 / (v + s2)  # what stays uncertain of each coefficient
+        left = v * s2 / (v + s2)  # posterior variance of each coefficient
         x0 = torch.sigmoid((v / s2).log() + g) * x + left.sqrt() * a
         x0 = torch.where(free > 0, x0, x)
         shares = (left.log() + w).masked_fill(free == 0, -torch.inf).softmax(1).nan_to_num()
@@ -101,13 +99,14 @@ class Denoiser(nn.Module):
 
 
 def error(guess: Tensor, x: Tensor, sigma: Tensor, std: Tensor, tilt: float = 0.5) -> Tensor:
-    """Squared error of a guess at clean x (B, S, F, L), in units of what a Wiener filter leaves, one an item: (B,).
+    """Weighted squared error of an estimate of clean x (B, S, F, L) for each item: (B,). A Wiener filter has about 1.
 
-    Each coefficient's is divided by v sigma^2 / (v + sigma^2), its uncertainty under that filter (EDM's weight, per
-    bin), and weighted by deviation ** (2 * tilt): 0 treats all bins alike, 1 counts energy.
+    The error of each coefficient is divided by v sigma^2 / (v + sigma^2), its posterior variance under that filter
+    (EDM's weight, per bin), and multiplied by std ** (2 * tilt).
 
     Args:
-        deviation: of each stem and bin, (S, F); v is its square.
+        std: standard deviation of each stem and bin, (S, F); v is its square.
+        tilt: 0 weights all bins equally, 1 by their energy.
     """
     v = std.square()[:, :, None]
     s2 = sigma.square()[:, None, None, None]
@@ -116,12 +115,12 @@ def error(guess: Tensor, x: Tensor, sigma: Tensor, std: Tensor, tilt: float = 0.
 
 
 def loss(denoiser: Denoiser, x: Tensor, sigma: Tensor, conditioning: Conditioning,
-         generator: torch.Generator | None = None,
-         tilt: float = 0.5, n: Tensor | None = None, **conditions: Tensor | None) -> Tensor:
-    """Weighted denoising score matching, one value an item: (B,). About one for a net that knows variances alone.
+         generator: torch.Generator | None = None, tilt: float = 0.5, n: Tensor | None = None,
+         **conditions: Tensor | None) -> Tensor:
+    """Weighted denoising score matching for each item of clean x (B, S, F, L): (B,). About 1 for an untrained net.
 
-    The `error` of the denoiser, with its own deviations, for each stem that is unknown: a known one has none. The
-    white noise n is drawn from the generator if not given. Further `conditions` go to the denoiser as they are.
+    It is the `error` of the denoiser, with its own std, as a mean over the unknown stems: known stems have no error.
+    The white noise n is drawn from the generator if not given. `conditions` are passed to the denoiser.
     """
     guess = denoiser(add_noise(x, sigma, conditioning, generator, n), sigma, conditioning, **conditions)
     open_share = (~conditioning.stems).float().mean(1)  # of the stems
@@ -129,14 +128,14 @@ def loss(denoiser: Denoiser, x: Tensor, sigma: Tensor, conditioning: Conditionin
 
 
 class Denoiser1d(nn.Module):
-    """The U-Net made into the conditional mean of the clean stems: `denoise(x, sigma, known) -> x0`.
+    """A U-Net on waveforms with EDM's preconditioning: `denoise(x, sigma, conditioning) -> x0`.
 
-    D(x, s) = c_skip x + c_out F(c_in x, ln(s) / 4), clamped to [-1, 1]. A net that says nothing leaves the Wiener
-    filter of white sound of deviation sigma_data. Source: arXiv 2302.02257 and 2206.00364.
+    D(x, s) = c_skip x + c_out F(c_in x, ln(s) / 4), clamped to [-1, 1]. If the net's output is zero, D is the Wiener
+    filter of white noise of standard deviation sigma_data. Source: arXiv 2302.02257 and 2206.00364 (table 1).
 
     Args:
         sigma_data: standard deviation of the stems, full scale being 1.
-        clamp: waveforms lie in [-1, 1], so the guess does too, also in the loss.
+        clamp: clamp the estimate to [-1, 1], the range of waveforms, also in the loss.
     """
 
     def __init__(self, net: nn.Module, sigma_data: float = 0.2, clamp: bool = True):
@@ -144,10 +143,10 @@ class Denoiser1d(nn.Module):
         self.net, self.sigma_data, self.clamp = net, sigma_data, clamp
 
     def forward(self, x: Tensor, sigma: Tensor, conditioning: Conditioning | None = None) -> Tensor:
-        """Denoised stems (B, S, T) from noisy ones at level sigma (B,).
+        """Denoised stems (B, S, T) from noisy ones at noise level sigma (B,).
 
         Raises:
-            InputError: something is known, or the network cannot take that shape.
+            InputError: anything is known, or the shape of x does not fit the network.
         """
         if conditioning is not None and conditioning.any_known():
             raise InputError("this model was trained on noise on all stems only: it cannot be conditioned on what is "
@@ -163,10 +162,10 @@ class Denoiser1d(nn.Module):
 
 def edm_loss(denoiser: Denoiser1d, x: Tensor, sigma: Tensor, generator: torch.Generator | None = None,
              n: Tensor | None = None) -> Tensor:
-    """The paper's loss, one value an item: (B,). x is clean stems (B, S, T), sigma (B,) the level of the noise n.
+    """The paper's loss for each item of clean stems x (B, S, T): (B,). sigma (B,) is the level of the white noise n.
 
-    The mean squared error, times (sigma^2 + sigma_data^2) / (sigma sigma_data)^2: the net's own error, about one for
-    a net that says nothing. Source: arXiv 2302.02257, 2206.00364.
+    The mean squared error times (sigma^2 + sigma_data^2) / (sigma sigma_data)^2, which is that of the net's output;
+    about 1 if the output is zero. Source: arXiv 2302.02257, 2206.00364 (table 1).
     """
     error = (denoiser(add_noise(x, sigma, None, generator, n), sigma) - x).square().mean((1, 2))
     return error * (sigma.square() + denoiser.sigma_data**2) / (sigma * denoiser.sigma_data).square()

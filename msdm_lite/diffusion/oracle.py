@@ -20,14 +20,14 @@ from msdm_lite.errors import InputError
 
 
 class Source(ABC):
-    """What every source of exact answers can say."""
+    """Base class of the analytic distributions: exact denoiser and score."""
 
     @abstractmethod
     def denoise(self, x: Tensor, sigma: Tensor, conditioning: Conditioning | None = None) -> Tensor:
-        """The exact conditional mean of the clean sources: noisy x (B, S, ...), levels (B,) -> (B, S, ...)."""
+        """The exact conditional mean of the clean sources: noisy x (B, S, ...), noise levels (B,) -> (B, S, ...)."""
 
     def score(self, x: Tensor, sigma: Tensor, conditioning: Conditioning | None = None) -> Tensor:
-        """Gradient of the log density of noisy x (B, S, ...) at levels sigma (B,), inside what is unknown (Tweedie)."""
+        """Gradient of the log density of noisy x (B, S, ...) at levels sigma (B,), on unknown sources (Tweedie)."""
         return (self.denoise(x, sigma, conditioning) - x) / sigma.reshape(-1, *[1] * (x.ndim - 1)) ** 2
 
 
@@ -42,9 +42,9 @@ def _noise(x: Tensor, sigma: Tensor, conditioning: Conditioning | None) -> Tenso
 
 
 def _rows(conditioning: Conditioning, S: int) -> Tensor:
-    """What is observed of S sources, as orthogonal rows (R, S): those known, and the others' sum if the mixture is."""
+    """What is known of S sources as orthogonal rows (R, S): known sources, and the others' sum given the mixture."""
     if conditioning.stems.shape != (1, S):
-        raise InputError(f"flags of one item of {S} stems say what is known, not a batch of "
+        raise InputError(f"the conditioning is of one item of {S} stems, not of a batch of "
                          f"{' of '.join(map(str, conditioning.stems.shape))}")
     stems = conditioning.stems[0]
     rows = torch.eye(S, dtype=torch.float64, device=stems.device)[stems]
@@ -55,8 +55,8 @@ def _rows(conditioning: Conditioning, S: int) -> Tensor:
 def _solve(total: Tensor, off: Tensor, scale: Tensor | None = None) -> tuple[Tensor, Tensor]:
     """Inverse of covariances (..., S, S), applied to off (..., S, n), and the logarithm of det(2 pi total): (...).
 
-    Where nothing varies nothing is learned: such directions are left out of both. Nothing is what rounding leaves of
-    the variances `scale` (..., S), the diagonal if not given.
+    Directions without variance are left out of both: an observation along them has no information. A variance counts
+    as zero if it is within rounding of the variances `scale` (..., S), the diagonal if not given.
     """
     root, failed = torch.linalg.cholesky_ex(total)
     pivots = root.diagonal(dim1=-2, dim2=-1).square()
@@ -71,17 +71,17 @@ def _solve(total: Tensor, off: Tensor, scale: Tensor | None = None) -> tuple[Ten
 
 
 def _condition(C: Tensor, A: Tensor, off: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Sources of covariances C (..., S, S), once A x is known to be off (..., R, n) above its mean.
+    """Sources of covariances C (..., S, S), given that A x deviates from its mean by off (..., R, n).
 
-    A is (R, S), of orthogonal rows. Returns the mean's change (..., S, n), the covariances that are left, and the log
-    density of A x, (...).
+    A is (R, S), with orthogonal rows. Returns the change of the mean (..., S, n), the posterior covariances, and the
+    log density of A x, (...).
     """
     cross = C @ A.T  # (..., S, R)
-    scale = C.diagonal(dim1=-2, dim2=-1) @ A.T.square()  # of A x, were the sources independent
+    scale = C.diagonal(dim1=-2, dim2=-1) @ A.T.square()  # variances of A x for independent sources
     solved, size = _solve(A @ cross, torch.cat([off, cross.mT], -1), scale)
     solved, gain = solved.split([off.shape[-1], C.shape[-1]], -1)  # (..., R, n), (..., R, S)
     free = torch.eye(A.shape[1]).to(A) - A.T / A.square().sum(1) @ A  # projection on what is unknown
-    left = free @ (C - cross @ gain) @ free  # what is known varies by nothing at all, not by rounding
+    left = free @ (C - cross @ gain) @ free  # exactly zero for what is known
     return cross @ solved, left, -0.5 * ((off * solved).sum((-1, -2)) + size)
 
 
@@ -93,7 +93,7 @@ def _check_symmetric(C: Tensor) -> None:
 def _root(covariances: Tensor) -> Tensor:
     """Square roots (..., S, S) of covariances that may be singular, as those of posteriors are."""
     root, failed = torch.linalg.cholesky_ex(covariances)
-    if not failed.any():  # a tenth of the time
+    if not failed.any():  # ten times as fast
         return root
     values, vectors = torch.linalg.eigh(covariances)
     return vectors * values.clamp(min=0).sqrt()[..., None, :]
@@ -150,13 +150,13 @@ class GaussianMixture(Source):
         return (log.softmax(1)[..., None] * means).sum(1).to(x.dtype)
 
     def given(self, x: Tensor, conditioning: Conditioning) -> "GaussianMixture":
-        """The exact density of all sources, once what is known of one point x (S,) is: its covariances are singular.
+        """The exact density of all sources given what is known of one point x (S,): its covariances are singular.
 
-        The answer is in double precision. If this density is singular itself, then so must all components be, alike.
+        The result is in double precision. If this density is singular, all components have to be so in the same way.
 
         Args:
-            x: its sum is the mixture; its entries are the known sources. The others do not matter.
-            known: a batch of one.
+            x: its sum is the mixture; its entries are the known sources. The other entries are not used.
+            conditioning: a batch of one.
         """
         weights, means, C = self.weights.double(), self.means.double(), self.covariances.double()
         if x.shape != means.shape[1:]:
@@ -165,7 +165,7 @@ class GaussianMixture(Source):
         if not len(A):
             return self
         change, left, log = _condition(C, A, ((x.double() - means) @ A.T)[..., None])
-        # A component's new weight is its old one times the density that it gave to what was observed
+        # The posterior weight of a component is its weight times its density of the observation
         return GaussianMixture((weights.log() + log).softmax(0), means + change[..., 0], left)
 
     def posterior(self, y: float) -> "GaussianMixture":
@@ -178,29 +178,29 @@ class GaussianMixture(Source):
 
 
 def gaussian(mean: Tensor, covariance: Tensor) -> GaussianMixture:
-    """One Gaussian over S sources: mean (S,), covariance (S, S). Off the diagonal stands what they share: context."""
+    """One Gaussian over S sources: mean (S,), covariance (S, S), whose off-diagonal elements are the context."""
     return GaussianMixture(mean.new_ones(1), mean[None], covariance[None])
 
 
-def _numbers(samples: int) -> Tensor:
-    """How many numbers a frequency of the DFT of real samples has, cosine and sine or one: (T // 2 + 1,)."""
-    numbers = torch.full((samples // 2 + 1,), 2.0, dtype=torch.float64)
-    numbers[0] = 1  # the constant, and the highest of an even number of samples
+def _degrees_of_freedom(samples: int) -> Tensor:
+    """Real degrees of freedom of each frequency of the DFT of real samples, 1 or 2: (T // 2 + 1,)."""
+    count = torch.full((samples // 2 + 1,), 2.0, dtype=torch.float64)
+    count[0] = 1  # the constant, and the highest frequency of an even number of samples
     if samples % 2 == 0:
-        numbers[-1] = 1
-    return numbers
+        count[-1] = 1
+    return count
 
 
 @dataclass(frozen=True)
 class SpectralGaussian(Source):
-    """S stationary sounds of T samples, on a loop: Gaussian, and independent from frequency to frequency.
+    """S stationary periodic Gaussian sounds of T samples, independent between frequencies.
 
-    At each frequency of the orthonormal DFT the sources have a covariance (S, S) of their own, so every answer is
-    exact however long the sound is. Sources in and out are (B, S, T), full scale being 1, as is the unit of sigma.
+    At each frequency of the orthonormal DFT the sources have their own covariance (S, S), so every result is exact for
+    any T. Sources in and out are (B, S, T); full scale is 1, also for sigma.
 
     Args:
-        covariances: (T // 2 + 1, S, S), power at each frequency; the unit matrix is white noise of deviation 1.
-            Real: sources share phases or oppose them, and none comes later than another.
+        covariances: (T // 2 + 1, S, S), power at each frequency; the unit matrix is white noise of standard deviation
+            1. They are real: sources are in phase or in antiphase, without delay between them.
         samples: T.
         mean: (S, T); zeros if not given.
 
@@ -222,8 +222,8 @@ class SpectralGaussian(Source):
         _check_symmetric(C)
 
     def _spectrum(self, x: Tensor) -> Tensor:
-        """What x (..., S, T) has over the mean, at each frequency, as real pairs: (..., F, S, 2)."""
-        if x.shape[-2:] != (self.covariances.shape[1], self.samples):  # a length one off may have as many frequencies
+        """The DFT of x (..., S, T) minus the mean, as real pairs: (..., F, S, 2)."""
+        if x.shape[-2:] != (self.covariances.shape[1], self.samples):  # T and T + 1 can have equal F
             raise InputError(f"sounds of {self.samples} samples do not fit {tuple(x.shape)}, or the sources do not")
         x = x.double() if self.mean is None else x.double() - self.mean.double()
         return torch.view_as_real(torch.fft.rfft(x, norm="ortho").mT.resolve_conj().contiguous())
@@ -245,7 +245,7 @@ class SpectralGaussian(Source):
         total = self.covariances.double() + sigma**2 * torch.eye(x.shape[1]).to(x.device, torch.float64)  # (F, S, S)
         solved, size = _solve(total.expand(len(x), -1, -1, -1), off)
         quadratic = (off * solved).sum((-1, -2))  # (B, F)
-        return -0.5 * (_numbers(self.samples) * (quadratic + size)).sum(1)
+        return -0.5 * (_degrees_of_freedom(self.samples) * (quadratic + size)).sum(1)
 
     def denoise(self, x: Tensor, sigma: Tensor, conditioning: Conditioning | None = None) -> Tensor:
         """The exact conditional mean of the clean sources, a Wiener filter: (B, S, T), (B,) -> (B, S, T)."""
@@ -254,7 +254,7 @@ class SpectralGaussian(Source):
         return self._wave(C @ _solve(total, off)[0], x)
 
     def given(self, x: Tensor, conditioning: Conditioning) -> "SpectralGaussian":
-        """The exact density of all sources, once what is known of x (S, T) is; like `GaussianMixture.given`."""
+        """The exact density of all sources given what is known of x (S, T); like `GaussianMixture.given`."""
         C, off = self.covariances.double(), self._spectrum(x)
         A = _rows(conditioning, len(x))
         if not len(A):
@@ -264,10 +264,10 @@ class SpectralGaussian(Source):
 
 
 def band(samples: int, context: float = 0.3, sample_rate: int = SAMPLE_RATE) -> SpectralGaussian:
-    """Bass, drums, guitar and piano as stationary Gaussian sounds: their spectra, and nothing else of music.
+    """Bass, drums, guitar and piano as stationary Gaussian sounds: their spectra, without any course in time.
 
-    A stationary texture, a hum with four colours, each at the active RMS of the corpus (0.06). Bass, guitar and piano
-    are combs of a chord on A, drums are broad with a low thump.
+    Each stem has the active RMS of the corpus (0.06). Bass, guitar and piano have line spectra of a chord on A; drums
+    have a broad spectrum with a peak at 60 Hz.
 
     Args:
         samples: length T.
@@ -284,7 +284,7 @@ def band(samples: int, context: float = 0.3, sample_rate: int = SAMPLE_RATE) -> 
     if sample_rate < 1000:
         raise InputError(f"the notes need a sample rate of at least 1000 Hz, not {sample_rate}")
     hertz = torch.arange(samples // 2 + 1, dtype=torch.float64) * sample_rate / samples
-    least = sample_rate / samples / 2  # a line is as wide as the frequencies are apart, or it could fall between them
+    least = sample_rate / samples / 2  # width of a line: at least the spacing of frequencies, so that none is missed
 
     def comb(notes: list[float], fall: float) -> Tensor:
         partials = [(note * h, h**-fall) for note in notes for h in range(1, 40) if note * h < sample_rate / 2]
@@ -293,8 +293,8 @@ def band(samples: int, context: float = 0.3, sample_rate: int = SAMPLE_RATE) -> 
 
     drums = 1 / (1 + (hertz / 3000) ** 2) + 30 * torch.exp(-((hertz - 60) ** 2) / (2 * 20**2))
     spectra = torch.stack([comb([55.0], 2.5), drums, comb([164.8, 220.0, 277.2], 1.5), comb([220.0, 329.6, 440.0], 2)])
-    spectra = spectra + 1e-4 * spectra.amax(1, keepdim=True)  # nothing is ever quite silent
-    whole = spectra @ _numbers(samples)
-    root = (spectra * (STEM_RMS**2 * samples / whole)[:, None]).sqrt().T  # (F, S)
+    spectra = spectra + 1e-4 * spectra.amax(1, keepdim=True)  # a floor, so that no covariance is singular
+    energy = spectra @ _degrees_of_freedom(samples)
+    root = (spectra * (STEM_RMS**2 * samples / energy)[:, None]).sqrt().T  # (F, S)
     shared = (1 - context) * torch.eye(4).double() + context
     return SpectralGaussian(root[:, :, None] * shared * root[:, None], samples)

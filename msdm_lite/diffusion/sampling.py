@@ -1,8 +1,8 @@
 """Noise schedules as data, and the samplers as generators. Chapter: `book/03-noise-and-sampling.ipynb`.
 
-A sampler yields every state, so that a caller can draw it, animate it, count it or stop, and returns the last x. It
-knows a guidance and a denoiser, and nothing of audio. Sources: Karras et al. (EDM, arXiv 2206.00364), algorithm 2, and
-the correction steps of Mariani et al. (arXiv 2302.02257); Lu et al. (DPM-Solver++, arXiv 2211.01095).
+A sampler yields every state, so that a caller can plot it, count it or stop, and returns the last x. It calls a
+guidance and a denoiser, and does not depend on audio. Sources: Karras et al. (EDM, arXiv 2206.00364), algorithm 2, and
+the corrector steps of Mariani et al. (arXiv 2302.02257); Lu et al. (DPM-Solver++, arXiv 2211.01095).
 """
 
 import math
@@ -23,7 +23,7 @@ from msdm_lite.errors import InputError
 
 @dataclass(frozen=True)
 class State:
-    """One step of sampling: the state x at level sigma, and the estimate of the clean stems, or what computes it."""
+    """The state x (B, S, ...) at noise level sigma, and the estimate of the clean stems, or a function returning it."""
 
     x: Tensor
     sigma: float
@@ -31,15 +31,15 @@ class State:
 
     @property
     def x0(self) -> Tensor:
-        """The clean stems that the guided drift pointed at; computed when asked for, since a song's takes a while."""
+        """The estimate of the clean stems, x - sigma d; computed on access, since that of a song takes a while."""
         return self.estimate() if callable(self.estimate) else self.estimate
 
 
 def karras(steps: int, sigma_min: float, sigma_max: float, rho: float = 7.0) -> list[float]:
-    """`steps` noise levels from high to low, dense at the low end, and a final 0 (EDM, equation 5).
+    """`steps` decreasing noise levels, dense at the low end, and a final 0 (EDM, equation 5).
 
     Raises:
-        InputError: levels or steps that make no schedule.
+        InputError: no steps, rho not above 0, or not 0 < sigma_min <= sigma_max.
     """
     if rho <= 0:
         raise InputError(f"the exponent rho must be above 0, not {rho}")
@@ -49,7 +49,7 @@ def karras(steps: int, sigma_min: float, sigma_max: float, rho: float = 7.0) -> 
 
 
 def exponential(steps: int, sigma_min: float, sigma_max: float) -> list[float]:
-    """`steps` noise levels from high to low, each the same share of the one before, and a final 0.
+    """`steps` noise levels with a constant ratio below 1, and a final 0.
 
     Raises as `karras`.
     """
@@ -59,7 +59,7 @@ def exponential(steps: int, sigma_min: float, sigma_max: float) -> list[float]:
 
 
 def linear(steps: int, sigma_min: float, sigma_max: float) -> list[float]:
-    """`steps` noise levels from high to low, each the same distance below the one before, and a final 0.
+    """`steps` decreasing noise levels at equal distances, and a final 0.
 
     Raises as `karras`.
     """
@@ -70,28 +70,28 @@ SCHEDULES = {"karras": karras, "exponential": exponential, "linear": linear}
 
 
 def _ramp(steps: int, sigma_min: float, sigma_max: float) -> Tensor:
-    """0 to 1 in that many steps, once it is sure that they make a schedule."""
+    """0 to 1 in that many steps, (steps,), after a check of the schedule. Raises InputError as `karras`."""
     if steps < 1 or not 0 < sigma_min <= sigma_max < float("inf") or (steps > 1 and sigma_min == sigma_max):
-        raise InputError(f"{steps} levels from {sigma_max} down to {sigma_min} make no schedule")
+        raise InputError(f"{steps} noise levels from {sigma_max} down to {sigma_min} make no schedule")
     return torch.linspace(0, 1, steps, dtype=torch.float64) if steps > 1 else torch.zeros(1, dtype=torch.float64)
 
 
 def euler(x: Tensor, sigmas: list[float], guidance: Guidance, denoise: Denoise, churn: float = 0.0,
           corrections: int = 1, conditioning: Conditioning | None = None, constraint: Replacement | None = None,
           generator: Noise = None) -> Generator[State, None, Tensor]:
-    """Euler steps with churn and correction steps, as the paper samples; yields the state after each noise level.
+    """Euler steps with churn and corrector steps, the paper's sampler; yields the state after each noise level.
 
     Args:
         x: the first state, (B, S, ...), at level sigmas[0].
-        sigmas: falling noise levels; the last is usually 0.
-        churn: S_churn of EDM: fresh noise added in every step, in all about this share of it; 0 is an ODE.
-        corrections: R, how often each level is sampled again (1: once).
-        known: the shape of the noise that is added.
-        hold: what is put back before every evaluation.
+        sigmas: decreasing noise levels; the last is usually 0.
+        churn: S_churn of EDM (stochastic sampling): how much noise is added in all steps together; 0 is the ODE.
+        corrections: R, the number of times that each noise level is sampled (1: no corrector steps).
+        conditioning: what is known; added noise lies in the subspace of what is unknown.
+        constraint: imposed on the state before every evaluation.
 
     Raises:
-        InputError: levels that do not fall, churn below 0, or R < 1.
-        FloatingPointError: the denoiser returned something not finite; the message names the level.
+        InputError: levels that do not decrease, churn below 0, or R < 1.
+        FloatingPointError: the denoiser returned values that are not finite; the message has the noise level.
     """
     check_levels(sigmas, corrections, churn)
     return _stochastic(1, x, sigmas, guidance, denoise, churn, corrections, conditioning, constraint, generator)
@@ -100,17 +100,17 @@ def euler(x: Tensor, sigmas: list[float], guidance: Guidance, denoise: Denoise, 
 def heun(x: Tensor, sigmas: list[float], guidance: Guidance, denoise: Denoise, churn: float = 0.0,
          corrections: int = 1, conditioning: Conditioning | None = None, constraint: Replacement | None = None,
          generator: Noise = None) -> Generator[State, None, Tensor]:
-    """As `euler`, with a second evaluation at the end of each step, whose drift is averaged in: second order."""
+    """As `euler`, with the mean of the derivatives at both ends of each step: second order, two evaluations a step."""
     check_levels(sigmas, corrections, churn)
     return _stochastic(2, x, sigmas, guidance, denoise, churn, corrections, conditioning, constraint, generator)
 
 
 def _stochastic(order: int, x: Tensor, sigmas: list[float], guidance: Guidance, denoise: Denoise, churn: float,
-             corrections: int, conditioning: Conditioning | None, constraint: Replacement | None,
-             generator: Noise) -> Generator[State, None, Tensor]:
+                corrections: int, conditioning: Conditioning | None, constraint: Replacement | None,
+                generator: Noise) -> Generator[State, None, Tensor]:
     gamma = min(churn / (len(sigmas) - 1), 2**0.5 - 1)
     for sigma, following in pairwise(sigmas):
-        # the same for all corrections
+        # The constraint's noise is the same for all corrector steps
         n = constraint.among(_churn_noise(x, conditioning, generator)) if constraint else None
         for again in reversed(range(corrections)):
             if constraint:
@@ -150,9 +150,10 @@ def _stochastic(order: int, x: Tensor, sigmas: list[float], guidance: Guidance, 
 def dpm_solver(x: Tensor, sigmas: list[float], guidance: Guidance, denoise: Denoise, churn: float = 0.0,
                corrections: int = 1, conditioning: Conditioning | None = None, constraint: Replacement | None = None,
                generator: Noise = None) -> Generator[State, None, Tensor]:
-    """DPM-Solver++(2M): second order with one evaluation a step, since it remembers the last estimate. For few steps.
+    """DPM-Solver++(2M): second order with one evaluation a step, as it uses the last estimate too. For few steps.
 
-    Arguments and errors as `euler`. It solves the ODE: there is no churn, and corrections would break its memory.
+    Arguments and errors as `euler`, and InputError for any churn or R > 1: it solves the ODE, and is a multistep
+    method, which corrector steps would interrupt.
     """
     check_levels(sigmas, corrections, churn, ode=True)
     before, last_step = None, 0.0
@@ -166,7 +167,7 @@ def dpm_solver(x: Tensor, sigmas: list[float], guidance: Guidance, denoise: Deno
             step = math.log(sigma / following)
             ahead = x0 if before is None else torch.lerp(before, x0, 1 + step / (2 * last_step))
             before, last_step = x0, step
-            x = torch.lerp(ahead, x, following / sigma)  # what is known stays to the last bit
+            x = torch.lerp(ahead, x, following / sigma)  # exact for what is known
             del ahead
         yield State(x, following, x0)
     return x
@@ -176,13 +177,13 @@ SAMPLERS = {"euler": euler, "heun": heun, "dpm-solver": dpm_solver}
 
 
 def check_levels(sigmas: list[float], corrections: int = 1, churn: float = 0.0, ode: bool = False) -> None:
-    """Refuse, before anything is computed, what no sampler can follow, or none that solves the ODE alone.
+    """Check the noise levels and settings of a sampler before anything is computed; `ode`: of one without noise.
 
     Raises:
-        InputError: levels that do not fall, R < 1, or churn below 0; of the ODE, any churn or R > 1.
+        InputError: levels that do not decrease, R < 1, or churn below 0; with `ode`, any churn or R > 1.
     """
     if len(sigmas) < 2 or not all(a > b for a, b in pairwise(sigmas)) or not 0 <= sigmas[-1] < sigmas[0] < float("inf"):
-        raise InputError("noise levels must fall, from the first to the last, which is 0 or more")
+        raise InputError("noise levels must decrease from the first to the last, which is 0 or more")
     if corrections < 1:
         raise InputError(f"R must be at least 1, not {corrections}")
     if not 0 <= churn < float("inf"):
@@ -192,12 +193,16 @@ def check_levels(sigmas: list[float], corrections: int = 1, churn: float = 0.0, 
 
 
 def _churn_noise(x: Tensor, conditioning: Conditioning | None, generator: Noise) -> Tensor:
-    """White noise like x, in the shape of what is unknown."""
+    """White noise like x, projected on what is unknown."""
     return project(white(x, generator), conditioning)
 
 
 def _derivative(guidance: Guidance, x: Tensor, sigma: float, denoise: Denoise) -> Tensor:
-    """The guided drift at one level for the whole batch, finite."""
+    """The guided ODE derivative d of the batch x at one noise level, like x.
+
+    Raises:
+        FloatingPointError: it is not finite.
+    """
     d = guidance(x, torch.full((len(x),), sigma, dtype=x.dtype, device=x.device), denoise)
     if not all(bound.isfinite() for bound in d.aminmax()):  # as isfinite(), without its copies
         raise FloatingPointError(f"the denoiser returned values that are not finite at sigma = {sigma:.4g}")
@@ -205,10 +210,10 @@ def _derivative(guidance: Guidance, x: Tensor, sigma: float, denoise: Denoise) -
 
 
 def final_state(states: Iterator[State]) -> State:
-    """Run a sampler to its end: its last state.
+    """The last state of a sampler.
 
     Raises:
-        InputError: it made no step.
+        InputError: the sampler yielded no state.
     """
     kept = deque(states, maxlen=1)
     if not kept:
@@ -217,10 +222,10 @@ def final_state(states: Iterator[State]) -> State:
 
 
 def final_x(states: Generator[State, None, Tensor]) -> Tensor:
-    """Run a sampler to its end, (B, S, ...), and hold none of the states on the way: songs are long.
+    """The last x (B, S, ...) of a sampler. No earlier state is kept, since that of a long song is large.
 
     Raises:
-        InputError: what was given is no sampler: it made no step, or returned no state.
+        InputError: the sampler returned no state.
     """
     while True:
         try:

@@ -1,1 +1,1 @@
-"""Networks, their configurations and their files. Nothing here knows data sets."""
+"""Networks, their configurations and their files. Nothing here depends on data sets."""

@@ -13,14 +13,14 @@ from msdm_lite.models.unet1d import UNet1dConfig
 
 @dataclass(frozen=True)
 class WaveConfig:
-    """Everything that decides a model's shape; stored with its weights."""
+    """Everything that determines the shape of a `WaveModel`; stored with its weights."""
 
     preset: str
     stems: tuple[str, ...] = STEMS
     sample_rate: int = SAMPLE_RATE
     net: UNet1dConfig = field(default_factory=UNet1dConfig)
-    sigma_data: float = 0.2  # the paper's, and
-    levels: tuple[float, float] = (-3.0, 1.0)  # mean and deviation of ln sigma in training
+    sigma_data: float = 0.2  # standard deviation of the stems; the paper's
+    levels: tuple[float, float] = (-3.0, 1.0)  # mean and standard deviation of ln sigma in training; the paper's
 
     @property
     def bins(self) -> int:
@@ -33,12 +33,12 @@ class WaveConfig:
         return self.net.segment // self.net.downsampling
 
     def to_dict(self) -> dict:
-        """As JSON can hold it."""
+        """As types of JSON."""
         return {"front": "wave", **asdict(self)}
 
     @classmethod
     def from_dict(cls, values: dict) -> "WaveConfig":
-        """What `to_dict` gave, back from JSON."""
+        """The inverse of `to_dict`."""
         rest = {key: value for key, value in values.items() if key != "front"}
         lists = {key: tuple(rest[key]) for key in ("stems", "levels") if key in rest}
         return cls(**rest | lists | {"net": UNet1dConfig(**rest["net"])})
@@ -51,31 +51,31 @@ WAVE_PRESETS["tiny-wave"] = WaveConfig("tiny-wave", net=NETS["tiny-wave"], sigma
 
 @dataclass(frozen=True)
 class Config:
-    """Everything that decides a model's shape; stored with its weights."""
+    """Everything that determines the shape of a model of MDCT spectrograms or sketches; stored with its weights."""
 
     preset: str
     stems: tuple[str, ...] = STEMS
     sample_rate: int = SAMPLE_RATE
-    bins: int = 1024  # of the MDCT; also its hop
+    bins: int = 1024  # of the MDCT, and its hop in samples
     frames: int = 72  # of one segment
-    bands: tuple[tuple[int, int], ...] = ((256, 8), (256, 16), (512, 32))  # (bins, how many make a row), low to high
+    bands: tuple[tuple[int, int], ...] = ((256, 8), (256, 16), (512, 32))  # (bins, bins in a row), low to high
     widths: tuple[int, ...] = (64, 96, 128, 192)
     blocks: tuple[int, ...] = (1, 2, 2, 2)
     embedding_width: int = 256
     heads: int = 4
     task: str = "denoise"  # or "separate" (supervised), "guided" (can be conditioned on the mixture), "sketch"
-    # (bins, how many make a band) of the sketches that it is conditioned on, or generates
+    # (bins, bins in a band) of the sketches that it is conditioned on, or generates
     sketch: tuple[tuple[int, int], ...] = ()
-    frames_per_column: int = 1  # how many frames make a column of the net
-    beat_phase: bool = False  # a sketcher that can hear one
+    frames_per_column: int = 1  # frames in a column of the net
+    beat_phase: bool = False  # of a sketcher: with beat conditioning
 
     def to_dict(self) -> dict:
-        """As JSON can hold it."""
+        """As types of JSON."""
         return asdict(self)
 
     @classmethod
     def from_dict(cls, values: dict) -> "Config":
-        """What `to_dict` gave, back from JSON."""
+        """The inverse of `to_dict`."""
         lists = {key: tuple(map(tuple, v)) if key in ("bands", "sketch") else tuple(v) for key, v in values.items()
                  if isinstance(v, list)}
         return cls(**(values | lists))
@@ -83,15 +83,15 @@ class Config:
 
 PRESETS = {
     "lite": Config("lite", sketch=GROUPS),
-    # lite, twice as wide: for a GPU
+    # lite with twice the width, for a GPU
     "large": Config("large", widths=(128, 192, 256, 384), embedding_width=512, sketch=GROUPS),
     "lite-sketch": Config("lite-sketch", frames=128, bands=((96, 2),), widths=(64, 128, 192), blocks=(2, 2, 2),
                           task="sketch", sketch=GROUPS, frames_per_column=4, beat_phase=True),
-    # four of these are as large as one lite
+    # four of these have the size of one lite
     "lite-single": Config("lite-single", widths=(32, 48, 64, 96), embedding_width=128),
-    # of all stems, as large as one of them
+    # of all stems, with the size of one lite-single
     "lite-small": Config("lite-small", widths=(32, 48, 64, 96), embedding_width=128),
-    "lite-mix": Config("lite-mix", stems=(MIX,)),  # one channel, the sum: what a joint model is held to
+    "lite-mix": Config("lite-mix", stems=(MIX,)),  # one channel, the mixture: to compare with joint models
     "lite-supervised": Config("lite-supervised", task="separate"),
     "lite-guided": Config("lite-guided", task="guided"),
     "tiny": Config("tiny", widths=(32, 48, 64), blocks=(1, 1, 1), embedding_width=64, frames=48),
@@ -102,19 +102,19 @@ def preset(name: str, stems: Sequence[str] | None = None) -> Config | WaveConfig
     """The configuration of that name, for all stems or for these alone.
 
     Raises:
-        InputError: no such preset, a stem that is none or is named twice, or stems of a model of mixes.
+        InputError: no such preset, unknown or repeated stems, or stems for a model of mixtures.
     """
-    known = PRESETS | WAVE_PRESETS
-    if name not in known:
-        raise InputError(f"there is no preset {name!r}; there are {', '.join(known)}")
-    config = known[name]
+    presets = PRESETS | WAVE_PRESETS
+    if name not in presets:
+        raise InputError(f"there is no preset {name!r}; there are {', '.join(presets)}")
+    config = presets[name]
     if config.stems == (MIX,):
         if stems is not None:
-            raise InputError(f"{name} learns what all stems sum to: it has none to choose from")
+            raise InputError(f"{name} is a model of the mixture of all stems: it takes no stems")
         return config
     stems = STEMS if stems is None else tuple(stems)
     if not stems or not set(stems) <= set(STEMS) or len(set(stems)) < len(stems):
-        raise InputError(f"stems are some of {', '.join(STEMS)}, each once, and not {', '.join(stems) or 'none'}")
+        raise InputError(f"stems are some of {', '.join(STEMS)}, each once, not {', '.join(stems) or 'none'}")
     stems = tuple(stem for stem in STEMS if stem in stems)
     if isinstance(config, WaveConfig):
         return replace(config, stems=stems, net=replace(config.net, stems=len(stems)))

@@ -1,7 +1,7 @@
 """Independent models, one a stem, behind the interface of one model: the paper's weakly supervised setting (ISDM).
 
-Each stem is denoised by its own model, which never hears the others. So every sampler and guidance runs unchanged, at
-the cost of as many networks, and without context. Source: arXiv 2302.02257, section 4.
+Each stem is denoised by its own model, which has no access to the others. So every sampler and guidance runs unchanged,
+at the cost of one network per stem, and without context. Source: arXiv 2302.02257, section 4.
 Chapter: `book/09-does-context-matter.ipynb`.
 """
 
@@ -18,26 +18,26 @@ from msdm_lite.models.base import StemModel
 
 
 class IndependentModels(StemModel):
-    """Single-stem models side by side.
+    """Single-stem models with the interface of one model.
 
     Args:
-        models: one a stem, in the order of the stems, all with one front end.
+        models: one for each stem, in the order of the stems, all with the same front end.
 
     Raises:
-        InputError: no model, one of several stems, a stem twice, or models of different front ends.
+        InputError: no model, a model of several stems, a repeated stem, or different front ends.
     """
 
     takes_conditioning = False
 
     def __init__(self, models: Sequence[StemModel]):
         if not models:
-            raise InputError("a bundle needs at least one model")
+            raise InputError("independent models: at least one is needed")
         names = [name for model in models for name in model.stems]
         if len(names) != len(models) or len(set(names)) != len(names):
-            raise InputError(f"a bundle has one model for each stem, and not {', '.join(names)}")
+            raise InputError(f"independent models are of one stem each, not {', '.join(names)}")
         front = {(type(m.transform), m.config.bins, m.config.frames, m.sample_rate) for m in models}
         if len(front) > 1:
-            raise InputError(f"the models of {', '.join(names)} do not work behind one front end")
+            raise InputError(f"the models of {', '.join(names)} have different front ends")
         super().__init__(replace(models[0].config, stems=tuple(names)), nn.Identity(), models[0].transform)
         del self.denoiser
         self.models: Any = nn.ModuleList(models)
@@ -51,16 +51,16 @@ class IndependentModels(StemModel):
         return torch.cat([model.variance for model in self.models])
 
     def denoise(self, x: Tensor, sigma: Tensor, conditioning: Conditioning | None = None) -> Tensor:
-        """The denoiser contract, (B, S, bins, L) at level sigma (B,).
+        """The denoiser contract, (B, S, bins, L) at noise level sigma (B,).
 
         Raises:
-            InputError: something is known; a model of one stem alone has no use for it.
+            InputError: anything is known; these models take no conditioning.
         """
         if conditioning is not None and conditioning.any_known():
-            raise InputError("independent models know noise on every stem only")
+            raise InputError("independent models were trained with noise on all stems only: they take no conditioning")
         return torch.cat([model.denoise(x[:, n : n + 1], sigma) for n, model in enumerate(self.models)], 1)
 
     def loss(self, x: Tensor, sigma: Tensor, conditioning: Conditioning, noise: Tensor,
              sketched: Tensor | None = None) -> Tensor:
-        """Not trained together: train each alone."""
-        raise InputError("the models of a bundle are trained one by one")
+        """Always raises InputError: each model is trained alone."""
+        raise InputError("independent models are trained one by one")

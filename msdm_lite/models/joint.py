@@ -25,10 +25,14 @@ from msdm_lite.models.unet2d import UNet2d
 
 
 class Model(StemModel):
-    """A model of MDCT pictures."""
+    """The joint model of MDCT spectrograms, (B, S, bins, L).
+
+    Args:
+        std: standard deviation of each stem and bin, (S, bins); 0.05 if None.
+    """
 
     takes_conditioning = True
-    shares = (0.4, 0.3, 0.2, 0.1)
+    shares = (0.4, 0.3, 0.2, 0.1)  # of training crops, see `StemModel`
 
     def __init__(self, config: Config, std: Tensor | None = None):
         S, sketched = len(config.stems), bool(config.sketch)
@@ -41,8 +45,7 @@ class Model(StemModel):
 
     def denoise(self, x: Tensor, sigma: Tensor, conditioning: Conditioning | None = None,
                 sketch: Tensor | None = None) -> Tensor:
-        """The denoiser contract, (B, S, bins, L) at level sigma (B,), optionally conditioned on a sketch (B, S, bands,
-        L).
+        """The denoiser contract, (B, S, bins, L) at noise level sigma (B,); `sketch` is (B, S, bands, L).
 
         Raises:
             InputError: a sketch is given, and the model cannot be conditioned on one.
@@ -55,82 +58,85 @@ class Model(StemModel):
 
     def loss(self, x: Tensor, sigma: Tensor, conditioning: Conditioning, noise: Tensor,
              sketched: Tensor | None = None) -> Tensor:
-        """The training loss of clean (B, S, bins, L) and white noise of that shape, one value an item: (B,).
+        """The training loss for each item of clean x (B, S, bins, L) and white noise of that shape: (B,).
 
-        `sketched` (B,) says which items come with their sketch; none if not given.
+        `sketched` (B,) says which items are conditioned on their sketch; none if not given.
         """
-        drawn = None
+        own_sketch = None
         if sketched is not None and self.denoiser.sketched and sketched.any():
-            drawn = spread(sketch(x, self.config.sketch), self.config.sketch)
-        return loss(self.denoiser, x, sigma, conditioning, n=noise, sketch=drawn,
-                    sketch_given=sketched if drawn is not None else None)
+            own_sketch = spread(sketch(x, self.config.sketch), self.config.sketch)
+        return loss(self.denoiser, x, sigma, conditioning, n=noise, sketch=own_sketch,
+                    sketch_given=sketched if own_sketch is not None else None)
 
 
 class Guided(Model):
-    """A model of MDCT pictures with the clean mixture as a further input that may be missing."""
+    """A model of MDCT spectrograms with the clean mixture as a further input that may be missing."""
 
     takes_conditioning = False
     takes_mixture = True
-    shares = (0.3, 0.7, 0.0, 0.0)  # of the crops: without the mixture, with it
+    shares = (0.3, 0.7, 0.0, 0.0)  # of training crops without the mixture, and with it
 
     def denoise(self, x: Tensor, sigma: Tensor, conditioning: Conditioning | None = None,
                 mixture: Tensor | None = None) -> Tensor:
-        """The denoiser contract, (B, S, bins, L) at level sigma (B,), with the clean mixture (B, bins, L) or without.
+        """The denoiser contract, (B, S, bins, L) at noise level sigma (B,); `mixture` is clean, (B, bins, L).
 
         Raises:
-            InputError: noise of another shape than on all stems; the network was not trained on that.
+            InputError: anything is known of the state; the network was trained with noise on all stems only.
         """
         if conditioning is not None and conditioning.any_known():
-            raise InputError("this model knows noise on all stems only: tell it the mixture with method guided")
+            raise InputError("this model was trained with noise on all stems only: condition it on the mixture by the "
+                             "method guided")
         flags = Conditioning.none(x) if mixture is None else Conditioning.on_mixture(x)
         return self.denoiser(x, sigma, flags, mixture)
 
     def loss(self, x: Tensor, sigma: Tensor, conditioning: Conditioning, noise: Tensor,
              sketched: Tensor | None = None) -> Tensor:
-        """The training loss, one value an item: (B,). `conditioning.mixture` says which items have the mixture; all
-        stems are noisy.
-        """
-        guess = self.denoiser(add_noise(x, sigma, n=noise), sigma,
-                              Conditioning(conditioning.mixture, conditioning.stems & False), x.sum(1))
-        return error(guess, x, sigma, self.denoiser.std)
+        """The training loss for each item of clean x (B, S, bins, L) and white noise of that shape: (B,).
 
-LEVEL = 10.0  # the noise level given to the network: high enough that the stems in it carry no information
+        `conditioning.mixture` says which items are conditioned on the mixture; all stems are noisy.
+        """
+        x0 = self.denoiser(add_noise(x, sigma, n=noise), sigma,
+                           Conditioning(conditioning.mixture, conditioning.stems & False), x.sum(1))
+        return error(x0, x, sigma, self.denoiser.std)
+
+
+LEVEL = 10.0  # noise level for the network of `Supervised`: so high that noisy stems carry no information
 
 
 class Supervised(Model):
-    """A model of MDCT pictures that sees the mixture alone."""
+    """A model of MDCT spectrograms whose only input is the mixture."""
 
     shares = (0.0, 1.0, 0.0, 0.0)
 
     def trained_for(self, mixture: bool = False, stems: bool = False) -> bool:
-        """It learned to separate, with no stem given."""
+        """Only for separation without given stems."""
         return mixture and not stems
 
     def denoise(self, x: Tensor, sigma: Tensor, conditioning: Conditioning | None = None,
                 sketch: Tensor | None = None) -> Tensor:
-        """Stems (B, S, bins, L) that sum to the sum of x, whatever else is in x and at whatever level.
+        """Stems (B, S, bins, L) that sum to the sum of x; neither the rest of x nor sigma is used.
 
         Raises:
-            InputError: the mixture is not known, some stems are, or a sketch is given; it was not trained on that.
+            InputError: the mixture is unknown, some stems are known, or a sketch is given.
         """
         if sketch is not None:
             raise InputError("this model cannot be conditioned on a sketch")
         if conditioning is None or not conditioning.mixture.all() or conditioning.stems.any():
-            raise InputError("a supervised model separates a mixture and does nothing else: method mixture-constrained,"
-                             " without given stems")
+            raise InputError("a supervised model only separates mixtures: use the method mixture-constrained, without "
+                             "given stems")
         even = x.mean(1, keepdim=True).expand_as(x)
         return self.denoiser(even, torch.full_like(sigma, LEVEL), conditioning)
 
     def loss(self, x: Tensor, sigma: Tensor, conditioning: Conditioning, noise: Tensor,
              sketched: Tensor | None = None) -> Tensor:
-        """Error of the stems found in the sum of clean x (B, S, bins, L), one value an item: (B,). No noise enters."""
+        """The error of separating the sum of clean x (B, S, bins, L), for each item: (B,). No noise is used."""
         del conditioning, noise, sketched
         level = torch.full_like(sigma, LEVEL)
         return error(self.denoise(x, level, Conditioning.on_mixture(x)), x, level, self.denoiser.std)
 
 
 class WaveModel(StemModel):
-    """A model of waveforms. It knows noise on all stems only: separate by Dirac or Gaussian."""
+    """A model of waveforms, trained with noise on all stems only; it separates by `dirac` or `gaussian`."""
 
     takes_conditioning = False
 
@@ -143,16 +149,16 @@ class WaveModel(StemModel):
         return torch.full((len(self.stems), 1, 1), self.config.sigma_data**2, device=self.device)
 
     def denoise(self, x: Tensor, sigma: Tensor, conditioning: Conditioning | None = None) -> Tensor:
-        """The denoiser contract, (B, S, bins, L) at level sigma (B,).
+        """The denoiser contract, (B, S, bins, L) at noise level sigma (B,).
 
         Raises:
-            InputError: something is known; the network was not trained on that.
+            InputError: anything is known; the network was not trained with conditioning.
         """
         wave = self.transform.inverse(x)
         return self.transform.forward(self.denoiser(wave, sigma, conditioning))
 
     def loss(self, x: Tensor, sigma: Tensor, conditioning: Conditioning, noise: Tensor,
              sketched: Tensor | None = None) -> Tensor:
-        """The paper's loss of clean (B, S, bins, L) and white noise of that shape, one value an item: (B,)."""
-        del conditioning, sketched  # nothing ever is
+        """The paper's loss for each item of clean x (B, S, bins, L) and white noise of that shape: (B,)."""
+        del conditioning, sketched  # never used by this model
         return edm_loss(self.denoiser, self.transform.inverse(x), sigma, n=self.transform.inverse(noise))

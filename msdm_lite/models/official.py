@@ -1,7 +1,7 @@
-"""The authors' published checkpoints: a .ckpt of the official code (arXiv 2302.02257) becomes a network of ours.
+"""Reader of the authors' published checkpoints: a .ckpt of the official code (arXiv 2302.02257) becomes a `UNet1d`.
 
-The weights come under the names of audio-diffusion-pytorch 0.0.43; `official_names` says what each is called here.
-`msdm_lite.models.unpickle` reads the file, and runs nothing of it. Chapter: `book/13-scaling-up.ipynb`.
+The weights have the names of audio-diffusion-pytorch 0.0.43; `official_names` maps them to the names of `UNet1d`.
+`msdm_lite.models.unpickle` reads the file without running anything in it. Chapter: `book/13-scaling-up.ipynb`.
 """
 
 import math
@@ -17,9 +17,9 @@ from msdm_lite.errors import InputError
 from msdm_lite.models.unet1d import ResBlock, UNet1d, UNet1dConfig
 from msdm_lite.models.unpickle import Archive, one_line
 
-PREFIXES = ("model.unet.", "model.diffusion.net.")  # the same tensors twice: the first that is there is read
+PREFIXES = ("model.unet.", "model.diffusion.net.")  # files have the same tensors under both; the first is read
 
-# What our parameters are called in the old library. Those that are one here and several there follow below.
+# Names of our parameters in the old library. For those that join several of its tensors see `official_names`.
 RULES = [(re.compile(pattern), name) for pattern, name in (
     (r"^time\.frequencies$", "to_time.0.0.weights"),
     (r"^time\.layers\.0\.", "to_time.0.1."),
@@ -46,10 +46,10 @@ RULES = [(re.compile(pattern), name) for pattern, name in (
 
 
 def official_names(net: UNet1d) -> dict[str, list[tuple[str, tuple[int, ...]]]]:
-    """For each parameter of the net, the (name, shape) of the old library's tensors that joined along axis 0 make it.
+    """For each parameter of the net, (name, shape) of the old library's tensors that it joins along axis 0.
 
     Raises:
-        InputError: the old library has no such network.
+        InputError: the network has a learned patch layer, which the old library does not have.
     """
     if net.config.learned_patch:
         raise InputError("the official network has no learned patch layer")
@@ -78,17 +78,17 @@ def official_names(net: UNet1d) -> dict[str, list[tuple[str, tuple[int, ...]]]]:
 
 
 def translate(tensors: dict[str, Tensor], net: UNet1d) -> dict[str, Tensor]:
-    """A state dict for the net from tensors under the old library's names, all there and of the right shape."""
+    """A state dict for the net from all its tensors under the old library's names, with the right shapes."""
     own = net.state_dict()
     return {name: torch.cat([tensors[old] for old, _ in parts]).reshape(own[name].shape)
             for name, parts in official_names(net).items()}
 
 
 def infer(found: dict[str, tuple[int, ...]], heads: int = 8, groups: int = 8) -> UNet1dConfig:
-    """The configuration of a network with tensors of these (old) names and shapes; heads and groups leave no trace.
+    """The configuration of a network with tensors of these (old) names and shapes; no shape depends on heads, groups.
 
     Raises:
-        InputError: no network of the paper has such tensors.
+        InputError: no network of the paper's kind has such tensors.
     """
     down: list[tuple[int, ...]] = []
     while (key := f"downsamples.{len(down)}.downsample.weight") in found:
@@ -101,7 +101,7 @@ def infer(found: dict[str, tuple[int, ...]], heads: int = 8, groups: int = 8) ->
                  if (key := f"downsamples.{level}.transformer.feed_forward.1.weight") in found]
         attended = found["bottleneck.attention.fn.to_q.weight"][0]
         if attended % heads:
-            raise InputError(f"attention is {attended} wide, which cannot be cut into {heads} heads")
+            raise InputError(f"attention of width {attended} cannot be divided into {heads} heads")
         return UNet1dConfig(
             stems=stems, channels=channels, patch=channels // full_rate,
             multipliers=(1, *(width // channels for width, *_ in down)),
@@ -116,18 +116,18 @@ def infer(found: dict[str, tuple[int, ...]], heads: int = 8, groups: int = 8) ->
     except KeyError as missing:
         raise InputError(f"the checkpoint lacks the tensor {missing.args[0]}") from None
     except (ValueError, IndexError, ZeroDivisionError) as problem:  # an InputError is a ValueError
-        raise InputError(f"the checkpoint's tensors make no network of the paper ({problem})") from None
+        raise InputError(f"the checkpoint's tensors fit no network of the paper ({problem})") from None
 
 
 def compare(found: dict[str, tuple[int, ...]], net: UNet1d) -> None:
-    """Are these (old) names and shapes all that the net needs, and nothing else?
+    """Check that these (old) names and shapes are exactly those that the net needs.
 
     Raises:
-        InputError: it says what is missing, extra or of another shape.
+        InputError: tensors are missing, additional or of another shape; the message names one.
     """
     needed = dict(part for parts in official_names(net).values() for part in parts)
-    for what, names in (("lacks", needed.keys() - found.keys()), ("has, and the network has not,",
-                                                                  found.keys() - needed.keys())):
+    for what, names in (("lacks", needed.keys() - found.keys()),
+                        ("has, and the network has not,", found.keys() - needed.keys())):
         if names:
             raise InputError(f"the checkpoint {what} {len(names)} tensors, for example {min(names)}")
     for name, shape in needed.items():
@@ -136,16 +136,16 @@ def compare(found: dict[str, tuple[int, ...]], net: UNet1d) -> None:
 
 
 def load_official(path: str | Path, heads: int | None = None, groups: int | None = None) -> Denoiser1d:
-    """The denoiser of a checkpoint of the official code (arXiv 2302.02257), on the CPU. Runs nothing of the file.
+    """The denoiser of a checkpoint of the official code (arXiv 2302.02257), on the CPU. Nothing in the file is run.
 
     The published network takes (B, 4, T): bass, drums, guitar, piano, at 22 050 Hz, in [-1, 1]; T a multiple of 8192.
 
     Args:
-        heads: attention heads, which no tensor's shape tells. Default: what the file's hyper-parameters say, or 8.
+        heads: attention heads, on which no tensor's shape depends. Default: from the file's hyper-parameters, or 8.
         groups: of the GroupNorms, likewise.
 
     Raises:
-        InputError: no such file, not such a checkpoint, damaged, or it asks for something a file of weights need not.
+        InputError: no such file, no such checkpoint, a damaged one, or one that refers to code.
     """
     path = Path(path)
     try:
@@ -153,8 +153,8 @@ def load_official(path: str | Path, heads: int | None = None, groups: int | None
             return load_archive(Archive(file, path.stat().st_size), heads, groups)
     except InputError as problem:
         # Names may come from the file
-        said = "".join(letter if letter.isprintable() else "?" for letter in str(problem))
-        raise InputError(f"{path}: {said[:300]}") from None
+        message = "".join(letter if letter.isprintable() else "?" for letter in str(problem))
+        raise InputError(f"{path}: {message[:300]}") from None
     except FileNotFoundError:
         raise InputError(f"{path}: there is no such file") from None
     except (zipfile.BadZipFile, OSError, EOFError, RuntimeError, NotImplementedError) as problem:
@@ -175,13 +175,13 @@ def load_archive(archive: Archive, heads: int | None, groups: int | None) -> Den
             raise InputError(f"the checkpoint has a tensor that the network has not: {name}")
     notes = {name.removeprefix(prefix): note for name, note in state.items() if name.startswith(prefix)}
     found = {name: archive.check(name, note) for name, note in notes.items()}
-    if sum(map(math.prod, found.values())) > archive.size // 2:  # two bytes a number, at the least
+    if sum(map(math.prod, found.values())) > archive.size // 2:  # at least two bytes for each value
         raise InputError("the checkpoint's tensors overlap: they are more than the file can hold")
 
-    said = content.get("hyper_parameters")
+    settings = content.get("hyper_parameters")
 
     def number(name: str, default: int | float) -> int | float:
-        value = said.get(name) if isinstance(said, dict) else None
+        value = settings.get(name) if isinstance(settings, dict) else None
         return value if type(value) is type(default) and value > 0 else default
 
     config = infer(found, heads or int(number("attention_heads", 8)), groups or int(number("resnet_groups", 8)))

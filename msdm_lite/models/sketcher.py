@@ -1,8 +1,8 @@
-"""A model that makes sketches: whole, or of the players that are missing from a band.
+"""A model that generates sketches (coarse spectrograms) of all stems, or of those that are not given.
 
-Structure is decided here, where it is small: an image of four stems by some hundred bands. The sound comes after, from
-a model conditioned on the sketch: a cascade (Ho et al., arXiv 2106.15282). The beat comes before, as a click that the
-model hears. Chapter: `book/06-total-generation.ipynb`.
+It is the first stage of a cascade (Ho et al., arXiv 2106.15282): a sketch is small, four stems by some hundred bands,
+and determines the structure; a model conditioned on it then generates the sound. The sketcher itself can be conditioned
+on the beat phase. Chapter: `book/06-total-generation.ipynb`.
 """
 
 import torch
@@ -18,11 +18,12 @@ from msdm_lite.models.unet2d import UNet2d
 
 
 class SketchDenoiser(nn.Module):
-    """A U-Net made into a denoiser of sketches by EDM's preconditioning (arXiv 2206.00364), with a variance per band.
+    """A U-Net with EDM's preconditioning (arXiv 2206.00364) and a variance per band: a denoiser of sketches.
 
     Args:
-        net: (B, S, F, L), (B, embedding_width) -> (B, S, F, L); its input has 4 more channels if it hears a click.
-        deviation: root mean square of each stem and band, (S, F).
+        net: (B, S, F, L), (B, embedding_width) -> (B, S, F, L); its input has 4 more channels with `beat_phase`.
+        std: root mean square of each stem and band, (S, F).
+        beat_phase: whether it can be conditioned on the beat phase.
     """
 
     std: Tensor
@@ -35,25 +36,25 @@ class SketchDenoiser(nn.Module):
 
     def forward(self, x: Tensor, sigma: Tensor, conditioning: Conditioning | None = None,
                 beat_phase: Tensor | None = None) -> Tensor:
-        """Denoised sketches (B, S, F, L) at level sigma (B,). Known stems come back as they went in.
+        """Denoised sketches (B, S, F, L) at noise level sigma (B,). Known stems are returned unchanged.
 
-        Conditioned on the beat phase (B, 4, L), or that nobody counts.
+        `beat_phase` is (B, 4, L); if None the network gets the value that stands for an unknown beat.
         """
         conditioning = Conditioning.none(x) if conditioning is None else conditioning
         s2 = sigma.square()[:, None, None, None]
         v = self.std.square()[:, :, None]
         free = conditioning.unknown(x)
-        seen = x / (v + s2 * free).sqrt()
+        scaled = x / (v + s2 * free).sqrt()
         if self.beat_phase:
-            count = beats.silent(x) if beat_phase is None else beat_phase
-            seen = torch.cat([seen, count[:, :, None].expand(-1, -1, x.shape[2], -1)], 1)
-        out = self.net(seen, self.embed(sigma, conditioning.flags())).float()
+            phase = beats.silent(x) if beat_phase is None else beat_phase
+            scaled = torch.cat([scaled, phase[:, :, None].expand(-1, -1, x.shape[2], -1)], 1)
+        out = self.net(scaled, self.embed(sigma, conditioning.flags())).float()
         x0 = v / (v + s2) * x + (v * s2 / (v + s2)).sqrt() * out
         return torch.where(free > 0, x0, x)
 
 
 class Sketcher(StemModel):
-    """A model of sketches (B, S, bands, L), one value a frame of the MDCT."""
+    """A model of sketches (B, S, bands, L), with the frames of the MDCT."""
 
     takes_conditioning = True
     makes_sound = False
@@ -63,26 +64,24 @@ class Sketcher(StemModel):
     def __init__(self, config):
         S, rows = len(config.stems), bands(config.sketch)
         net = UNet2d(list(config.bands), S + beats.ROWS * config.beat_phase, S, list(config.widths),
-                     list(config.blocks),
-                     config.embedding_width, config.heads, config.frames_per_column)
+                     list(config.blocks), config.embedding_width, config.heads, config.frames_per_column)
         super().__init__(config, SketchDenoiser(net, torch.ones(S, rows), config.embedding_width, config.beat_phase),
                          Sketching(config.bins, config.sketch))
         self.beat_share = 2 / 3 if config.beat_phase else 0.0
 
     def denoise(self, x: Tensor, sigma: Tensor, conditioning: Conditioning | None = None,
                 beat_phase: Tensor | None = None) -> Tensor:
-        """The denoiser contract, sketches (B, S, bands, L) at level sigma (B,), optionally conditioned on the beat
-        phase (B, 4, L).
+        """The denoiser contract, sketches (B, S, bands, L) at noise level sigma (B,); `beat_phase` is (B, 4, L).
 
         Raises:
-            InputError: a click is given that the model cannot hear.
+            InputError: a beat phase is given, and the model was trained without.
         """
         if beat_phase is not None and not self.denoiser.beat_phase:
-            raise InputError("this model was not trained to hear a click")
+            raise InputError("this model was not trained with beat conditioning")
         return self.denoiser(x, sigma, conditioning, beat_phase)
 
     def loss(self, x: Tensor, sigma: Tensor, conditioning: Conditioning, noise: Tensor, sketched: Tensor | None = None,
              beat_phase: Tensor | None = None) -> Tensor:
-        """The training loss of clean (B, S, bands, L) and white noise of that shape, one value an item: (B,)."""
-        guess = self.denoise(add_noise(x, sigma, conditioning, n=noise), sigma, conditioning, beat_phase)
-        return error(guess, x, sigma, self.denoiser.std, tilt=0) / (~conditioning.stems).float().mean(1)
+        """The training loss for each item of clean x (B, S, bands, L) and white noise of that shape: (B,)."""
+        x0 = self.denoise(add_noise(x, sigma, conditioning, n=noise), sigma, conditioning, beat_phase)
+        return error(x0, x, sigma, self.denoiser.std, tilt=0) / (~conditioning.stems).float().mean(1)

@@ -1,14 +1,14 @@
 """The paper's own network: a one-dimensional U-Net on waveforms, all stems as channels (arXiv 2302.02257).
 
-`UNet1d` is the architecture of the published checkpoints, written anew; `msdm_lite.models.official` reads those.
-`msdm_lite.diffusion.denoiser` turns it into the conditional mean of the clean stems.
-It computes what audio-diffusion-pytorch 0.0.43 computes, and faster, since
+`UNet1d` is an own implementation of the architecture of the published checkpoints, which `msdm_lite.models.official`
+reads. `msdm_lite.diffusion.denoiser.Denoiser1d` is its preconditioning. It computes the same as audio-diffusion-pytorch
+0.0.43, and is faster:
 
 - the FiLM scales and shifts of all blocks come from one matrix product, after one SiLU;
-- FiLM costs no pass over the signal: seen as (1, B C, T), each item has its own affine part of the GroupNorm;
+- FiLM needs no pass over the signal: reshaped to (1, B C, T), each item has its own affine part of the GroupNorm;
 - attention is PyTorch's fused kernel, with one projection for queries, keys and values;
-- a transformer keeps its signal as (B, T, C) throughout, where LayerNorm is one kernel and a 1x1 convolution a Linear;
-- residuals are added in place, and without gradients the activations are too.
+- a transformer has its signal as (B, T, C) throughout, so LayerNorm is one kernel and a 1x1 convolution a Linear;
+- residuals are added in place, and without gradients the activations are in place too.
 
 Chapter: `book/04-joint-unet.ipynb`.
 """
@@ -24,12 +24,12 @@ from torch import Tensor, nn
 
 from msdm_lite.errors import InputError
 
-SKIP_SCALE = 2**-0.5  # two signals of variance one make one of variance one again
+SKIP_SCALE = 2**-0.5  # keeps variance one in the sum of two signals of variance one
 
 
 @dataclass(frozen=True)
 class UNet1dConfig:
-    """Everything that decides the network's shape. The defaults are the paper's.
+    """Everything that determines the network's shape. The defaults are the paper's.
 
     Raises:
         InputError: the numbers do not fit together.
@@ -37,20 +37,20 @@ class UNet1dConfig:
 
     stems: int = 4
     channels: int = 256  # after the patch layer; the time embedding is four times as wide
-    patch: int = 16  # neighbouring samples that become one frame
+    patch: int = 16  # neighbouring samples in one frame
     multipliers: tuple[int, ...] = (1, 2, 4, 4, 4, 4, 4)  # of `channels`, before and after each level
-    factors: tuple[int, ...] = (4, 4, 4, 2, 2, 2)  # by which each level shortens
-    blocks: tuple[int, ...] = (2, 2, 2, 2, 2, 2)  # residual blocks a level, on the way down
-    attention: tuple[int, ...] = (0, 0, 0, 1, 1, 1)  # 1 where a level ends in a transformer
+    factors: tuple[int, ...] = (4, 4, 4, 2, 2, 2)  # of downsampling at each level of resolution
+    blocks: tuple[int, ...] = (2, 2, 2, 2, 2, 2)  # residual blocks of each level before the bottom
+    attention: tuple[int, ...] = (0, 0, 0, 1, 1, 1)  # 1 for levels that end in a transformer
     heads: int = 8
     head_width: int = 128
     feed_forward: int = 2
     groups: int = 8  # of the GroupNorms
-    learned_patch: bool = False  # one strided convolution for the paper's block at the full rate
-    segment: int = 262_144  # samples at 22 050 Hz, as trained
+    learned_patch: bool = False  # a strided convolution in place of the paper's block at the full rate
+    segment: int = 262_144  # of training, in samples at 22 050 Hz
 
     def __post_init__(self):
-        for field in fields(self):  # JSON knows only lists
+        for field in fields(self):  # JSON has no tuples
             if isinstance(value := getattr(self, field.name), list):
                 object.__setattr__(self, field.name, tuple(value))
         if not len(self.factors) == len(self.blocks) == len(self.attention) == len(self.multipliers) - 1:
@@ -63,11 +63,11 @@ class UNet1dConfig:
         width, groups = self.at_full_rate
         if self.patch % 2 if self.learned_patch else width * self.patch != self.channels or width % groups or (
                 self.stems % groups):
-            raise InputError(f"{self.channels} channels cannot be made of patches of {self.patch} samples")
+            raise InputError(f"{self.channels} channels do not fit patches of {self.patch} samples")
 
     @property
     def downsampling(self) -> int:
-        """Samples to one frame at the bottom; the length of the input must be a multiple. 8192 in base and paper."""
+        """Samples in one frame at the bottom; input lengths are multiples of it. 8192 in base and paper."""
         return self.patch * math.prod(self.factors)
 
     @property
@@ -78,23 +78,22 @@ class UNet1dConfig:
 
 PRESETS = {
     "paper": UNet1dConfig(),
-    # A quarter of the width, a sixteenth of the parameters, half the length. The paper's patch block would have only
-    # four channels here, at the full rate, where all is slow.
+    # A quarter of the width, a sixteenth of the parameters, half the length. The paper's patch block, at the full rate
+    # and so slow, would have only four channels here.
     "base": UNet1dConfig(channels=64, heads=4, head_width=64, learned_patch=True, segment=131_072),
-    # The twin of `tiny`: as long a segment, and a step of about the same cost
+    # To compare with `tiny`: segments of the same length, and steps of about the same cost
     "tiny-wave": UNet1dConfig(channels=32, patch=8, multipliers=(1, 2, 3, 4), factors=(4, 4, 4), blocks=(1, 1, 1),
                               attention=(0, 0, 1), heads=4, head_width=16, learned_patch=True, segment=49_152),
 }
 
 
 def silu(x: Tensor) -> Tensor:
-    """SiLU of a tensor that nobody else needs: in place where no gradient does."""
+    """SiLU of a tensor that is not used again: in place without gradients."""
     return F.silu(x, inplace=not torch.is_grad_enabled())
 
 
 class TimeEmbedding(nn.Module):
-    """ln(sigma) / 4, (B,), as sines and cosines of learned frequencies, and then a small network: (B, embedding_width).
-    """
+    """ln(sigma) / 4, (B,), as sines and cosines of learned frequencies, through a small network: (B, embedding)."""
 
     def __init__(self, frequencies: int, embedding: int):
         super().__init__()
@@ -110,7 +109,7 @@ class TimeEmbedding(nn.Module):
 
 
 class ResBlock(nn.Module):
-    """Norm, SiLU, convolution, twice; the second norm is scaled and shifted by the embedding (FiLM).
+    """Two times norm, SiLU, convolution; scale and shift of the second norm are inputs (FiLM).
 
     (B, inputs, T), (B, 2 width) -> (B, width, T)
     """
@@ -124,12 +123,12 @@ class ResBlock(nn.Module):
 
     def forward(self, x: Tensor, film: Tensor) -> Tensor:
         h = self.conv1(silu(self.norm1(x)))                         # (B, C, T)
-        h = self.conv2(silu(self.modulated_norm(h, film)))               # (B, C, T)
+        h = self.conv2(silu(self.modulated_norm(h, film)))          # (B, C, T)
         h += self.shortcut(x)
         return h
 
     def modulated_norm(self, h: Tensor, film: Tensor) -> Tensor:
-        """norm2(h) * (1 + scale) + shift in one pass: the items' channels lie side by side, each with its own gain."""
+        """norm2(h) * (1 + scale) + shift of h (B, C, T) in one pass: the batch is part of the channel axis."""
         B, C, T = h.shape
         scale, shift = film.chunk(2, 1)                             # (B, C) each
         gain = self.norm2.weight * (1 + scale)                      # (B, C)
@@ -139,7 +138,7 @@ class ResBlock(nn.Module):
 
 
 class Attention(nn.Module):
-    """Self-attention over time, (B, T, C) -> (B, T, C), with a norm before and one after. It knows no positions."""
+    """Self-attention over time, (B, T, C) -> (B, T, C), with a norm before and after, without positions."""
 
     def __init__(self, width: int, heads: int, head_width: int):
         super().__init__()
@@ -150,8 +149,8 @@ class Attention(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         B, T, _ = x.shape
         q, k, v = self.qkv(self.norm(x)).reshape(B, T, 3, self.heads, -1).permute(2, 0, 3, 1, 4)  # (B, heads, T, d)
-        found = F.scaled_dot_product_attention(q, k, v)             # (B, heads, T, d)
-        return self.out_norm(self.out(found.transpose(1, 2).reshape(B, T, -1)))
+        values = F.scaled_dot_product_attention(q, k, v)            # (B, heads, T, d)
+        return self.out_norm(self.out(values.transpose(1, 2).reshape(B, T, -1)))
 
 
 class Transformer(nn.Module):
@@ -173,7 +172,7 @@ class Transformer(nn.Module):
 
 
 class Down(nn.Module):
-    """(B, inputs, T) -> (B, width, T / factor). The output of every block and of the transformer goes to `skips`."""
+    """(B, inputs, T) -> (B, width, T / factor). The outputs of blocks and transformer are appended to `skips`."""
 
     def __init__(self, level: int, c: UNet1dConfig):
         super().__init__()
@@ -184,7 +183,7 @@ class Down(nn.Module):
         self.transformer = Transformer(width, c) if c.attention[level] else None
 
     def forward(self, x: Tensor, films: Iterator[Tensor], skips: list[Tensor]) -> Tensor:
-        x = self.downsample(x)                                          # (B, C, T)
+        x = self.downsample(x)                                      # (B, C, T)
         for block in self.blocks:
             x = block(x, next(films))                               # (B, C, T)
             skips.append(x)
@@ -195,7 +194,7 @@ class Down(nn.Module):
 
 
 class Up(nn.Module):
-    """(B, inputs, T) -> (B, width, T * factor). Each block takes one of the level's skips, the last pushed first."""
+    """(B, inputs, T) -> (B, width, T * factor). Each block takes the last of `skips` off the list."""
 
     def __init__(self, level: int, c: UNet1dConfig):
         super().__init__()
@@ -229,16 +228,16 @@ class UNet1d(nn.Module):
         self.config = c = config
         levels, bottom, (width, groups) = range(len(c.factors)), c.channels * c.multipliers[-1], c.at_full_rate
         self.time = TimeEmbedding(c.channels // 2, 4 * c.channels)
-        # In the order in which they run, for that is the order of the FiLM parts
-        window = (2 * c.patch, c.patch, c.patch // 2)  # of a learned patch: neighbours overlap by half
-        self.project_in = nn.Conv1d(c.stems, c.channels, *window) if c.learned_patch else ResBlock(c.stems, width,
-                                                                                                   groups)
+        # In order of execution, which is the order of the parts of the FiLM projection
+        window = (2 * c.patch, c.patch, c.patch // 2)  # of the learned patch: patches overlap by half
+        self.project_in = (nn.Conv1d(c.stems, c.channels, *window) if c.learned_patch
+                           else ResBlock(c.stems, width, groups))
         self.down = nn.ModuleList(Down(level, c) for level in levels)
         self.bottom = nn.ModuleList([ResBlock(bottom, bottom, c.groups), Attention(bottom, c.heads, c.head_width),
                                      ResBlock(bottom, bottom, c.groups)])
         self.up = nn.ModuleList(Up(level, c) for level in reversed(levels))
         self.project_out = (nn.ConvTranspose1d(c.channels, c.stems, *window) if c.learned_patch
-                      else ResBlock(width, c.stems, groups))
+                            else ResBlock(width, c.stems, groups))
         self.film_widths = [2 * block.width for block in self.modules() if isinstance(block, ResBlock)]
         self.film = nn.Linear(4 * c.channels, sum(self.film_widths))
 
@@ -248,11 +247,11 @@ class UNet1d(nn.Module):
             raise InputError(f"the network takes waveforms (batch, {c.stems} stems, samples), not {tuple(x.shape)}")
         if x.shape[2] == 0 or x.shape[2] % c.downsampling:
             raise InputError(f"the network takes a multiple of {c.downsampling} samples, not {x.shape[2]}: "
-                             "pad or cut the sound")
+                             "pad or crop the sound")
         films = iter(self.film(F.silu(self.time(time))).split(self.film_widths, 1))  # (B, 2 C) for each block
         skips: list[Tensor] = []
         if c.learned_patch:
-            x = first = self.project_in(x)                               # (B, C, T / p)
+            x = first = self.project_in(x)                          # (B, C, T / p)
         else:
             x = self.project_in(x, next(films)).unflatten(2, (-1, c.patch))  # (B, C / p, T / p, p)
             x = first = x.transpose(2, 3).flatten(1, 2)             # (B, C, T / p): neighbours become channels
@@ -265,27 +264,27 @@ class UNet1d(nn.Module):
             x = level(x, films, skips)                              # longer and narrower
         x = x + first                                               # (B, C, T / p)
         if c.learned_patch:
-            return self.project_out(x)                                    # (B, S, T)
+            return self.project_out(x)                              # (B, S, T)
         x = x.unflatten(1, (-1, c.patch)).transpose(2, 3)           # (B, C / p, T / p, p)
-        return self.project_out(x.flatten(2), next(films))                # (B, S, T)
+        return self.project_out(x.flatten(2), next(films))          # (B, S, T)
 
 
 def shapes(net: UNet1d, samples: int) -> list[tuple[str, tuple[int, ...]]]:
-    """Name and output shape (C, T) of every part, in the order in which they run, for a waveform of `samples` samples.
+    """Name and output shape (C, T) of every part, in order of execution, for a waveform of `samples` samples.
 
-    "frames" is what comes out of the patch layer; the bottom's attention gives (T, C). A net built under
+    "frames" is the output of the patch layer; that of the bottom's attention is (T, C). A net built under
     `torch.device("meta")` is traced without memory or arithmetic.
 
     Raises:
-        InputError: a length the network cannot take.
+        InputError: `samples` is no multiple of `config.downsampling`.
     """
-    seen: list[tuple[str, tuple[int, ...]]] = []
+    traced: list[tuple[str, tuple[int, ...]]] = []
     part = re.compile(
         r"project_in|project_out|(down|up)\.\d+\.(downsample|blocks\.\d+|transformer|upsample)|bottom\.\d")
-    hooks = [module.register_forward_hook(lambda _module, _x, out, name=name: seen.append((name, tuple(out.shape[1:]))))
+    hooks = [module.register_forward_hook(lambda _module, _x, out, name=name: traced.append((name, (*out.shape[1:],))))
              for name, module in net.named_modules() if part.fullmatch(name)]
     hooks.append(net.down[0].register_forward_pre_hook(
-        lambda _module, inputs: seen.append(("frames", tuple(inputs[0].shape[1:])))))
+        lambda _module, inputs: traced.append(("frames", tuple(inputs[0].shape[1:])))))
     try:
         x = net.film.weight.new_zeros(1, net.config.stems, samples)
         with torch.no_grad():
@@ -293,4 +292,4 @@ def shapes(net: UNet1d, samples: int) -> list[tuple[str, tuple[int, ...]]]:
     finally:
         for hook in hooks:
             hook.remove()
-    return seen
+    return traced

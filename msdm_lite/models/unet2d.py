@@ -1,14 +1,14 @@
 """The U-Net of the small models: two dimensions, frequency by time, all stems as channels.
 
-It carries the network of the paper (arXiv 2302.02257) over to MDCT spectrograms: residual blocks conditioned on the
-noise level, down and up by halves, skip connections, attention at the bottom. Three things differ. Neighbouring bins
-move into channels (space to depth), few at low frequencies and many above. Each level learns an embedding of frequency
-position, since spectra are not invariant to shifts in frequency. Skips are added, which costs less than concatenation.
-Chapter: `book/04-joint-unet.ipynb`.
+It adapts the network of the paper (arXiv 2302.02257) to MDCT spectrograms: residual blocks conditioned on the noise
+level, downsampling and upsampling by 2, skip connections, attention at the bottom. Three things differ. Neighbouring
+bins move into channels (space to depth), few at low frequencies and many above. Each resolution has a learned embedding
+of frequency position, since spectra are not invariant to shifts in frequency. Skips are added, which costs less than
+concatenation. Chapter: `book/04-joint-unet.ipynb`.
 
-`Conv3x3` is the 3 x 3 convolution with a faster backward pass on a CPU. In channels-last memory, which the norms want,
-oneDNN computes the gradient of the weights at a third of the speed of everything else; so that gradient alone is
-computed from contiguous copies. Chapter: `book/05-training.ipynb`.
+`Conv3x3` is the 3 x 3 convolution with a faster backward pass on a CPU. The norms need channels-last memory, in which
+oneDNN computes the gradient of the weights at a third of its usual speed, so that gradient is computed from contiguous
+copies. Chapter: `book/05-training.ipynb`.
 """
 
 from itertools import pairwise
@@ -52,14 +52,14 @@ class _Convolution(torch.autograd.Function):
 
 
 class ChannelNorm(nn.LayerNorm):
-    """LayerNorm over the channels of (B, C, H, W); cheap because the memory is channels-last."""
+    """LayerNorm over the channels of (B, C, H, W); fast in channels-last memory."""
 
     def forward(self, x: Tensor) -> Tensor:
         return super().forward(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
 
 
 class ResBlock(nn.Module):
-    """Norm, SiLU, convolution, twice; the second norm is scaled and shifted by the embedding (FiLM)."""
+    """Two times norm, SiLU, convolution; the embedding scales and shifts the second norm (FiLM)."""
 
     def __init__(self, width: int, embedding: int):
         super().__init__()
@@ -77,7 +77,7 @@ class ResBlock(nn.Module):
 
 
 class Attention(nn.Module):
-    """Self-attention over all places of the picture: a note may be decided by one seconds away."""
+    """Self-attention over all H W positions of (B, C, H, W): notes depend on others seconds away."""
 
     def __init__(self, width: int, heads: int):
         super().__init__()
@@ -90,53 +90,60 @@ class Attention(nn.Module):
         B, C, H, W = x.shape
         tokens = self.norm(x).permute(0, 2, 3, 1).reshape(B, H * W, C)
         q, k, v = self.qkv(tokens).reshape(B, H * W, 3, self.heads, -1).permute(2, 0, 3, 1, 4)  # (B, h, HW, C/h)
-        found = F.scaled_dot_product_attention(q, k, v).transpose(1, 2).reshape(B, H * W, C)
-        return x + self.out(found).reshape(B, H, W, C).permute(0, 3, 1, 2)
+        values = F.scaled_dot_product_attention(q, k, v).transpose(1, 2).reshape(B, H * W, C)
+        return x + self.out(values).reshape(B, H, W, C).permute(0, 3, 1, 2)
 
 
 class SpaceToDepth(nn.Module):
-    """Bins into channels and back: a band of n bins, folded by f, becomes n / f rows."""
+    """Space to depth: a band of n bins becomes n / f rows, with f neighbouring bins as channels; and back.
+
+    Args:
+        bands: (bins, f) from low to high frequencies.
+    """
 
     def __init__(self, bands: list[tuple[int, int]], inputs: int, outputs: int, width: int):
         super().__init__()
         self.bands = bands
-        self.project_in = nn.ModuleList(nn.Conv2d(inputs * fold, width, 1) for _, fold in bands)
-        self.project_out = nn.ModuleList(nn.Conv2d(width, outputs * fold, 1) for _, fold in bands)
-        # at the start the net says nothing: the denoiser is a Wiener filter
+        self.project_in = nn.ModuleList(nn.Conv2d(inputs * f, width, 1) for _, f in bands)
+        self.project_out = nn.ModuleList(nn.Conv2d(width, outputs * f, 1) for _, f in bands)
+        # The untrained net has the output zero, so that the denoiser is a Wiener filter
         for weights in self.project_out.parameters():
             nn.init.zeros_(weights)
 
     @property
     def rows(self) -> int:
-        return sum(bins // fold for bins, fold in self.bands)
+        """Rows of all bands."""
+        return sum(bins // f for bins, f in self.bands)
 
     def to_depth(self, x: Tensor) -> Tensor:
+        """(B, inputs, bins, W) -> (B, width, rows, W)."""
         parts = []
-        for (_, fold), layer, part in zip(self.bands, self.project_in, x.split([n for n, _ in self.bands], 2),
+        for (_, f), layer, part in zip(self.bands, self.project_in, x.split([n for n, _ in self.bands], 2),
                                           strict=True):
             B, C, H, W = part.shape
-            part = part.reshape(B, C, H // fold, fold, W).permute(0, 2, 4, 1, 3).reshape(B, H // fold, W, C * fold)
+            part = part.reshape(B, C, H // f, f, W).permute(0, 2, 4, 1, 3).reshape(B, H // f, W, C * f)
             parts.append(layer(part.permute(0, 3, 1, 2)))
         return torch.cat(parts, 2)  # (B, width, rows, W)
 
     def to_space(self, x: Tensor) -> Tensor:
+        """(B, width, rows, W) -> (B, outputs, bins, W)."""
         parts = []
-        rows = [bins // fold for bins, fold in self.bands]
-        for (_, fold), layer, part in zip(self.bands, self.project_out, x.split(rows, 2), strict=True):
+        rows = [bins // f for bins, f in self.bands]
+        for (_, f), layer, part in zip(self.bands, self.project_out, x.split(rows, 2), strict=True):
             part = layer(part)
             B, C, H, W = part.shape
-            parts.append(part.reshape(B, C // fold, fold, H, W).transpose(2, 3).reshape(B, C // fold, H * fold, W))
+            parts.append(part.reshape(B, C // f, f, H, W).transpose(2, 3).reshape(B, C // f, H * f, W))
         return torch.cat(parts, 2)  # (B, outputs, bins, W)
 
 
 class UNet2d(nn.Module):
-    """(B, inputs, bins, L) and the embedding (B, embedding_width) -> (B, outputs, bins, L). Any L: it is padded inside.
+    """(B, inputs, bins, L) and the embedding (B, embedding_width) -> (B, outputs, bins, L), for any L.
 
     Args:
-        bands: (bins, fold) from low to high; the rows they fold to must divide by 2 ** (levels - 1).
-        widths: channels at each level, the last is the bottom.
-        blocks: residual blocks a level, on the way down and again on the way up.
-        frames_per_column: how many frames make a column.
+        bands: (bins, f) from low to high, see `SpaceToDepth`; `len(widths) - 1` times the rows are divided by 2.
+        widths: channels at each resolution, the last is the bottom.
+        blocks: residual blocks at each resolution, before the bottom and again after it.
+        frames_per_column: L / frames_per_column columns: neighbouring frames become channels.
     """
 
     def __init__(self, bands: list[tuple[int, int]], inputs: int, outputs: int, widths: list[int], blocks: list[int],
@@ -147,7 +154,7 @@ class UNet2d(nn.Module):
         self.step = frames_per_column * 2 ** (len(widths) - 1)
         rows = self.space_to_depth.rows
         self.position = nn.ParameterList(
-            nn.Parameter(torch.zeros(1, width, rows // 2**level, 1)) for level, width in enumerate(widths)
+            nn.Parameter(torch.zeros(1, width, rows // 2**resolution, 1)) for resolution, width in enumerate(widths)
         )
         self.down: Any = nn.ModuleList(
             nn.ModuleList(ResBlock(width, embedding) for _ in range(n)) for width, n in zip(widths, blocks, strict=True)
@@ -169,18 +176,18 @@ class UNet2d(nn.Module):
             x = x.unflatten(-1, (-1, n)).movedim(-1, 2).flatten(1, 2)
         x = self.space_to_depth.to_depth(x)
         skips = []
-        for level, blocks in enumerate(self.down):
-            x = x + self.position[level].to(x.dtype)  # under autocast the stream stays in half precision
+        for resolution, blocks in enumerate(self.down):
+            x = x + self.position[resolution].to(x.dtype)  # under autocast x stays in half precision
             for block in blocks:
                 x = block(x, embedding)
-            if level < len(self.downsample):
+            if resolution < len(self.downsample):
                 skips.append(x)
-                x = self.downsample[level](x)
+                x = self.downsample[resolution](x)
         x = self.attention(x)
-        for level in reversed(range(len(self.up))):
-            if level < len(self.downsample):
-                x = self.upsample[level](x) + skips.pop()
-            for block in self.up[level]:
+        for resolution in reversed(range(len(self.up))):
+            if resolution < len(self.downsample):
+                x = self.upsample[resolution](x) + skips.pop()
+            for block in self.up[resolution]:
                 x = block(x, embedding)
         x = self.space_to_depth.to_space(F.silu(self.norm(x)))
         if n > 1:

@@ -1,11 +1,11 @@
-"""A checkpoint that PyTorch wrote, read without running anything that the file carries.
+"""A reader of PyTorch checkpoints that runs nothing in the file.
 
-Such a file is a zip: one pickle that describes the tensors, and their bytes beside it. A pickle is a program, and
-whoever made the file wrote it. Here nothing of that program is ever called:
+Such a file is a zip of one pickle that describes the tensors, and of their bytes. A pickle is a program written by the
+author of the file. This reader calls nothing that the program names:
 
-- a tensor becomes a note of where its bytes lie, which is checked against the file before they are read;
-- classes of the libraries the authors used become `Inert` objects, which take anything and do nothing;
-- every other name, `os.system` among them, is refused.
+- a tensor becomes a `Note` of the position of its bytes, which is checked against the file before they are read;
+- classes of the libraries that the authors used become `Inert` objects, which take any arguments and do nothing;
+- every other name, such as `os.system`, is refused.
 
 Chapter: `book/13-scaling-up.ipynb`.
 """
@@ -23,13 +23,13 @@ from torch import Tensor
 
 from msdm_lite.errors import InputError
 
-LONGEST_PICKLE = 64 << 20  # bytes; the published ones have less than one million
+LONGEST_PICKLE = 64 << 20  # in bytes; the published ones have less than one million
 
 
 class Inert:
-    """What stands for an object of a library we do not need. It takes anything and does nothing.
+    """Stands for an object of another library: takes any arguments and does nothing.
 
-    `__setstate__` is here so that unpickling never sets an attribute, on an object or, as a file might try, a class.
+    `__setstate__` is defined so that unpickling never sets an attribute, of an object or, as a file might try, a class.
     """
 
     def __new__(cls, *args, **kwargs):
@@ -48,17 +48,17 @@ class Inert:
 
 
 def require_shallow(keys: Iterable) -> None:
-    """Keys are hashed: a tuple deep enough would end the process.
+    """Check that no key is nested: the hash of a deeply nested tuple would end the process.
 
     Raises:
-        ValueError: a key that holds others.
+        ValueError: a key is a tuple or a frozenset.
     """
     if any(isinstance(key, tuple | frozenset) for key in keys):
-        raise ValueError("a key that holds others")
+        raise ValueError("a nested key")
 
 
 class PlainDict(dict):
-    """For OrderedDict: nothing but a dictionary, whose keys are checked like those of others."""
+    """Stands for OrderedDict: a dictionary whose keys are checked."""
 
     def __init__(self, items=(), /):
         pairs = list(items.items() if isinstance(items, dict) else items)
@@ -70,24 +70,24 @@ class PlainDict(dict):
 
 
 class Storage(Inert):
-    """Bytes beside the pickle: which entry, of what type, how many. Its subclasses stand for torch's storages."""
+    """Entry, type and number of the values of a storage. The subclasses stand for torch's storages."""
 
     dtype: torch.dtype | None = None
-    key, numel = "", 0  # of one that a file makes without telling
+    key, numel = "", 0  # if the file creates one without arguments
 
     def __init__(self, key: str = "", numel: int = 0):
         self.key, self.numel = key, numel
 
 
 class Note(Inert):
-    """For a tensor: which part of which storage it is. Nothing is read, and nothing checked, until `Archive.tensor`."""
+    """Stands for a tensor: a part of a storage. It is checked by `Archive.check` and read by `Archive.tensor`."""
 
     def __init__(self, storage=None, offset=0, size=(), stride=(), *_rest):
         self.storage, self.offset, self.size, self.stride = storage, offset, size, stride
 
 
 class Parameter(Inert):
-    """For a parameter, which is the tensor it is made from."""
+    """Stands for a parameter, which becomes its tensor."""
 
     def __new__(cls, data=None, *_rest):
         return data
@@ -105,7 +105,7 @@ ALLOWED: dict[str, type] = {
     "torch._utils._rebuild_tensor_v2": Note,
     "torch._utils._rebuild_parameter": Parameter,
     **{f"torch.{name}": storage for name, storage in STORAGES.items()},
-    # Harmless things that a checkpoint may mention. Even these are not what they say: none of them is called.
+    # Harmless names that a checkpoint may contain. They become `Inert` too: none of them is called.
     **dict.fromkeys((
         "collections.defaultdict", "typing.Any", "pathlib.Path", "pathlib.PosixPath", "pathlib.WindowsPath",
         "copyreg._reconstructor", "_codecs.encode", "torch.device", "torch.Size", "torch.float32", "torch.float16",
@@ -121,9 +121,9 @@ INERT_PACKAGES = {"main", "audio_diffusion_pytorch", "omegaconf", "hydra", "pyto
 
 
 class Reader(pickle._Unpickler):
-    """Unpickles without importing or calling anything of the file's choice.
+    """An unpickler that imports and calls nothing that the file names.
 
-    It is the unpickler written in Python: in the one written in C a few bytes can ask for a table of gigabytes.
+    It is based on the one in Python: in the one in C a few bytes of the file can allocate gigabytes.
     """
 
     def find_class(self, module: str, name: str) -> type:
@@ -132,7 +132,7 @@ class Reader(pickle._Unpickler):
             return ALLOWED[full]
         if module.split(".")[0] in INERT_PACKAGES:
             return Inert
-        raise InputError(f"the checkpoint is not loaded: a file of weights has no use for {full!r}, and this reader "
+        raise InputError(f"the checkpoint is not loaded: a file of weights does not need {full!r}, and this reader "
                          "refuses it")
 
     def persistent_load(self, pid: Any) -> Storage:
@@ -144,7 +144,7 @@ class Reader(pickle._Unpickler):
 
 
 def _shallow(load: Any, keys: Any) -> Any:
-    """A step of the reader that first looks at what it will hash."""
+    """A step of the reader that checks the keys before they are hashed."""
     def run(self: Any) -> None:
         require_shallow(keys(self.stack))
         load(self)
@@ -163,7 +163,7 @@ class Archive:
     """The zip that torch.save writes: `name/data.pkl`, and `name/data/0`, `name/data/1`, ... uncompressed.
 
     Raises:
-        InputError: in all methods, a file that is not what it says, or not whole.
+        InputError: in all methods, for a file that is inconsistent or incomplete.
     """
 
     def __init__(self, file: zipfile.ZipFile, size: int):
@@ -174,33 +174,33 @@ class Archive:
         if len(pickles) != 1:
             raise InputError("the checkpoint is a zip, but not one that PyTorch wrote")
         self.folder = pickles[0].removesuffix("data.pkl")
-        # So whatever is read takes no more memory than the file takes on the disk
+        # So no entry takes more memory than the file takes on the disk
         if any(info.compress_type != zipfile.ZIP_STORED for info in self.entries.values()):
             raise InputError("the checkpoint is compressed, which PyTorch never does: it is not read")
         if sum(info.file_size for info in self.entries.values()) > size:
-            raise InputError("the checkpoint claims to hold more bytes than it has: it is not read")
+            raise InputError("the checkpoint's entries claim more bytes than the file has: it is not read")
         order = f"{self.folder}byteorder"
         if order in self.entries and self.entry(order, 16).decode("ascii", "replace").strip() != sys.byteorder:
             raise InputError("the checkpoint was written on a machine with another order of bytes")
 
     def entry(self, name: str, longest: int) -> bytes:
-        """The bytes of one entry."""
+        """The bytes of one entry of at most `longest` bytes."""
         if name not in self.entries or self.entries[name].file_size > longest:
             raise InputError(f"the checkpoint's part {name!r} is missing, or longer than it can be")
         return self.file.read(self.entries[name])
 
     def content(self) -> Any:
-        """What was saved, with a `Note` for each tensor."""
+        """The saved object, with a `Note` for each tensor."""
         raw = self.entry(f"{self.folder}data.pkl", LONGEST_PICKLE)
         try:
             return Reader(io.BytesIO(raw)).load()
         except InputError:
             raise
-        except Exception as problem:  # a pickle can go wrong in any way that Python can
+        except Exception as problem:  # a damaged pickle can raise any exception
             raise InputError(f"the checkpoint's description of its tensors is damaged ({one_line(problem)})") from None
 
     def check(self, name: str, note: Any) -> tuple[int, ...]:
-        """The shape of a tensor of floats that lies within its storage, which lies within the file."""
+        """The shape of a tensor, after a check that it is of floats, and within its storage and the file."""
         storage = note.storage if isinstance(note, Note) and "storage" in vars(note) else None
         if not isinstance(storage, Storage) or storage.dtype is None or not storage.dtype.is_floating_point:
             raise InputError(f"the checkpoint's {name} is not a tensor of floating-point numbers")
@@ -228,5 +228,5 @@ class Archive:
 
 
 def one_line(problem: Exception) -> str:
-    """What went wrong, short enough for a message."""
+    """An exception in one line of at most about 100 characters."""
     return f"{type(problem).__name__}: {' '.join(str(problem).split())[:100]}"

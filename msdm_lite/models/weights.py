@@ -14,37 +14,33 @@ from safetensors.torch import save_file
 
 from msdm_lite.audio.io import STEMS
 from msdm_lite.errors import InputError
-from msdm_lite.models import config as models_config
-from msdm_lite.models import joint
-from msdm_lite.models import official as models_official
+from msdm_lite.models import official
 from msdm_lite.models.base import StemModel
 from msdm_lite.models.config import WAVE_PRESETS, Config, WaveConfig
 from msdm_lite.models.independent import IndependentModels
-from msdm_lite.models.joint import Model, WaveModel
+from msdm_lite.models.joint import Guided, Model, Supervised, WaveModel
+from msdm_lite.models.sketcher import Sketcher
 from msdm_lite.models.unet1d import UNet1d
 from msdm_lite.utils import paths
 from msdm_lite.utils.device import pick
 from msdm_lite.utils.files import written_whole
 
 
-def build(config: Config | models_config.WaveConfig) -> Model | joint.WaveModel:
+def build(config: Config | WaveConfig) -> Model | WaveModel:
     """An untrained model of that configuration.
 
     Raises:
         InputError: a task that no model of this version has.
     """
     if not isinstance(config, Config):
-        return joint.WaveModel(config)
-    from msdm_lite.models.joint import Guided, Supervised
-    from msdm_lite.models.sketcher import Sketcher
-
+        return WaveModel(config)
     tasks = {"denoise": Model, "separate": Supervised, "guided": Guided, "sketch": Sketcher}
     if config.task not in tasks:
         raise InputError(f"there is no task {config.task!r}; there are {', '.join(tasks)}")
     return tasks[config.task](config)
 
 
-# Files written before the networks took the field's names: what a name in them begins with -> how it begins now
+# Names in files of the first versions -> names of today. Of tensors these are prefixes
 TENSORS = {
     "denoiser.deviation": "denoiser.std",
     "denoiser.net.folding.enter.": "denoiser.net.space_to_depth.project_in.",
@@ -55,13 +51,13 @@ TENSORS = {
     "denoiser.net.enter.": "denoiser.net.project_in.",
     "denoiser.net.leave.": "denoiser.net.project_out.",
 }
-INNER = {".shrink.": ".downsample.", ".grow.": ".upsample."}  # the same inside a level of the 1-d network
+INNER = {".shrink.": ".downsample.", ".grow.": ".upsample."}  # within a level of the one-dimensional U-Net
 SETTINGS = {"told": "embedding_width", "fold_frames": "frames_per_column", "click": "beat_phase"}  # of a configuration
 RECIPE = {"clicked": "beat_share"}  # of the recipe in a training record
 
 
 def current_tensor_name(name: str) -> str:
-    """The name that a tensor of a file has in today's networks; names of today stay as they are."""
+    """Today's name of a tensor in a file; today's names are returned unchanged."""
     for old, new in TENSORS.items():
         if name.startswith(old):
             return new + name.removeprefix(old)
@@ -72,23 +68,23 @@ def current_tensor_name(name: str) -> str:
 
 
 def current_record(record: dict) -> dict:
-    """A training record whose recipe has today's names."""
+    """A training record with today's names in its recipe."""
     recipe = {RECIPE.get(key, key): value for key, value in record.get("recipe", {}).items()}
     return record | ({"recipe": recipe} if recipe else {})
 
 
 def shipped() -> list[str]:
-    """Names of the models that come with the package."""
-    places = paths.data_folder() / "weights"
-    return sorted({path.stem for path in places.glob("*.safetensors")}
-                  | {path.parent.name for path in places.glob("*/*.safetensors")})
+    """Names of the models that are shipped with the package."""
+    folder = paths.data_folder() / "weights"
+    return sorted({path.stem for path in folder.glob("*.safetensors")}
+                  | {path.parent.name for path in folder.glob("*/*.safetensors")})
 
 
 def save(model: StemModel, path: str | Path, record: dict) -> Path:
-    """Write a model's weights in half precision, whole or not at all.
+    """Write a model's weights in half precision, atomically; returns the path.
 
     Args:
-        record: how it was trained; stored as JSON in the metadata and written beside the file as .json.
+        record: of the training; stored as JSON in the metadata, and in a .json next to the file.
 
     Raises:
         MachineError: the disk is full.
@@ -96,12 +92,12 @@ def save(model: StemModel, path: str | Path, record: dict) -> Path:
     path = Path(path)
     tensors = {name: (value.half() if value.is_floating_point() else value).contiguous()
                for name, value in model.state_dict().items()}
-    if "denoiser.std" in tensors:  # that of a high bin is small: half precision would round it to a denormal
+    if "denoiser.std" in tensors:  # values of high bins would be denormal in half precision
         tensors["denoiser.std"] = model.denoiser.std.float().contiguous()
     with written_whole(path) as scratch:
         try:
             save_file(tensors, scratch, {"config": json.dumps(model.config.to_dict()), "record": json.dumps(record)})
-        except SafetensorError as problem:  # which has no errno
+        except SafetensorError as problem:  # it has no errno
             full = "os error 28" in str(problem)
             raise OSError(errno.ENOSPC if full else errno.EIO, str(problem), str(path)) from None
     with written_whole(path.with_suffix(".json")) as scratch:
@@ -110,16 +106,17 @@ def save(model: StemModel, path: str | Path, record: dict) -> Path:
 
 
 def load_official_model(path: Path) -> WaveModel:
-    """A checkpoint of the official code (arXiv 2302.02257) as a model; nothing that the file carries is run.
+    """A checkpoint of the official code (arXiv 2302.02257) as a model; nothing in the file is run.
 
     Raises:
-        InputError: no such checkpoint; of one stem and its file is not called by it; or of another number than 1 or 4.
+        InputError: no such checkpoint; a number of stems other than 1 and 4; one stem, and the file is not named after
+            it.
     """
-    denoiser = models_official.load_official(path)
+    denoiser = official.load_official(path)
     shape = cast(UNet1d, denoiser.net).config
     count = shape.stems
     if count not in (1, len(STEMS)) or (count == 1 and path.stem not in STEMS):
-        raise InputError(f"{path} holds a model of {count} stem(s): of {len(STEMS)} they are {', '.join(STEMS)}; of "
+        raise InputError(f"{path} has a model of {count} stem(s): of {len(STEMS)} they are {', '.join(STEMS)}; of "
                          "one, name the file after it, as in drums.ckpt")
     own = [name for name, config in WAVE_PRESETS.items() if config.net == shape]
     model = WaveModel(WaveConfig(own[0] if own else path.stem, STEMS if count > 1 else (path.stem,),
@@ -129,18 +126,18 @@ def load_official_model(path: Path) -> WaveModel:
 
 
 def load(name: str | Path = "lite", device: str = "auto") -> StemModel:
-    """A model by the name it ships under, or by its file's path, on the GPU if there is one.
+    """A model by the name of a shipped one, or by its file's path, on the GPU if there is one.
 
-    A file is one of ours, .safetensors, or a .ckpt of the official code. A folder of such files, one a stem, is a
-    bundle of independent models.
+    A file is a .safetensors of `save`, or a .ckpt of the official code. A folder of such files, one for each stem,
+    gives independent models.
 
     Raises:
         InputError: no such model or file, not a model file, or weights that do not fit their configuration.
     """
-    place = paths.data_folder() / "weights"
-    path = place / f"{name}.safetensors"
+    folder = paths.data_folder() / "weights"
+    path = folder / f"{name}.safetensors"
     if not path.is_file():
-        path = place / name if str(name) in shipped() else Path(name)
+        path = folder / name if str(name) in shipped() else Path(name)
     if path.is_dir() and (files := sorted(file for file in path.iterdir() if file.suffix in (".safetensors", ".ckpt"))):
         models = [load(file, device) for file in files]
         order = {name: n for n, name in enumerate(STEMS)}
@@ -157,18 +154,17 @@ def load(name: str | Path = "lite", device: str = "auto") -> StemModel:
     except (SafetensorError, OSError) as problem:
         raise InputError(f"{path} is not a safetensors file ({problem})") from None
     try:
-        said = json.loads(meta["config"])
-        said = {SETTINGS.get(key, key): value for key, value in said.items()}
-        config = (WaveConfig if said.get("front") == "wave" else Config).from_dict(said)
-        with torch.device("meta"):  # its shapes alone: a file that names a giant is refused before it takes memory
+        values = {SETTINGS.get(key, key): value for key, value in json.loads(meta["config"]).items()}
+        config = (WaveConfig if values.get("front") == "wave" else Config).from_dict(values)
+        with torch.device("meta"):  # shapes only, so that no memory is taken for a file with a huge configuration
             own = build(config).state_dict()
         history = current_record(json.loads(meta.get("record", "{}")))
     except (KeyError, TypeError, ValueError, AttributeError, RuntimeError) as problem:
         raise InputError(f"{path} does not say which model it holds ({type(problem).__name__}: {problem})") from None
-    odd = [key for key in own.keys() | tensors.keys()
-           if key not in own or key not in tensors or own[key].shape != tensors[key].shape]
-    if odd:
-        raise InputError(f"{path}: {len(odd)} tensors do not fit the model it names, for example {sorted(odd)[0]}")
+    unfit = [key for key in own.keys() | tensors.keys()
+             if key not in own or key not in tensors or own[key].shape != tensors[key].shape]
+    if unfit:
+        raise InputError(f"{path}: {len(unfit)} tensors do not fit the model it names, for example {sorted(unfit)[0]}")
     model = build(config)
     model.record = history
     model.load_state_dict({key: value.to(own[key].dtype) for key, value in tensors.items()})
@@ -176,7 +172,7 @@ def load(name: str | Path = "lite", device: str = "auto") -> StemModel:
 
 
 def record(name: str) -> dict:
-    """How a model that ships came to be, read without its weights where it is one file."""
+    """The training record of a shipped model; of a single file it is read without the weights."""
     path = paths.data_folder() / "weights" / f"{name}.safetensors"
     if not path.is_file():
         return load(name, "cpu").record
@@ -185,6 +181,6 @@ def record(name: str) -> dict:
 
 
 def to_device(model: StemModel, where: torch.device) -> StemModel:
-    """The model on a device; networks of pictures with channels last, which is faster."""
+    """The model on a device; two-dimensional networks with channels last, which is faster."""
     model = model.to(where)
     return model if isinstance(model, WaveModel) else model.to(memory_format=torch.channels_last)  # type: ignore

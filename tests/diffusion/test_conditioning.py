@@ -26,7 +26,7 @@ def test_arguments_are_left_alone():
 
 
 def test_a_single_unknown_stem_is_no_longer_unknown():
-    """All but one stem and the mixture given: nothing is left to guess, and there is no noise."""
+    """All but one stem and the mixture given: nothing is unknown, and there is no noise."""
     x = torch.randn(1, 3, 4)
     conditioning = Conditioning(torch.tensor([True]), torch.tensor([[True, True, False]]))
     assert project(x, conditioning).abs().max() == 0

@@ -10,9 +10,9 @@ from msdm_lite.diffusion.oracle import GaussianMixture
 
 
 class Silent(torch.nn.Module):
-    """A net that says nothing."""
+    """A net whose output is zero."""
 
-    def forward(self, seen, given_conditions):
+    def forward(self, seen, embedding):
         return torch.zeros(len(seen), 12, *seen.shape[2:])
 
 
@@ -21,16 +21,16 @@ def untrained(F=5) -> Denoiser:
 
 
 class Spy(Silent):
-    """A silent net that keeps what it was told."""
+    """A silent net that records its inputs."""
 
-    def forward(self, seen, given_conditions):
-        self.seen, self.given_conditions = seen, given_conditions
-        return super().forward(seen, given_conditions)
+    def forward(self, seen, embedding):
+        self.seen, self.embedding = seen, embedding
+        return super().forward(seen, embedding)
 
 
-def test_the_level_is_told_in_waves_and_twice_through_a_layer():
+def test_the_embedding_has_sines_of_the_level_and_two_layers():
     embed = NoiseEmbedding(2, 7)
-    assert not [name for name in embed.state_dict() if "frequencies" in name]  # nothing that is learned
+    assert not [name for name in embed.state_dict() if "frequencies" in name]  # no parameters
     sigma, flags = torch.tensor([0.01, 3.0]), torch.tensor([[0.0, 1.0], [1.0, 0.0]])
     rows = []
     for one, said in zip(sigma.tolist(), flags.tolist(), strict=True):
@@ -43,8 +43,8 @@ def test_the_level_is_told_in_waves_and_twice_through_a_layer():
 
 
 @pytest.mark.parametrize("sketched", [False, True])
-def test_what_the_net_sees(sketched):
-    """Stems and mixture, each over its own deviation; their energies; and the sketch of those that are told theirs."""
+def test_the_inputs_of_the_net(sketched):
+    """Stems and mixture, each over its standard deviation; their energies; and the sketches of items that have them."""
     net, S = Spy(), 4
     denoiser = Denoiser(net, 0.02 + torch.rand(S, 5), 16, sketched)
     x, sigma = torch.randn(2, S, 5, 3), torch.tensor([0.5, 0.2])
@@ -63,11 +63,11 @@ def test_what_the_net_sees(sketched):
     if sketched:
         assert torch.equal(net.seen[0, -S:], drawn[0]) and not net.seen[1, -S:].any()
     flags = torch.cat([conditioning.flags(), torch.tensor([[1.0], [0.0]])], 1) if sketched else conditioning.flags()
-    torch.testing.assert_close(net.given_conditions, denoiser.embed(sigma, flags))
+    torch.testing.assert_close(net.embedding, denoiser.embed(sigma, flags))
 
 
-def test_a_mixture_that_is_told_is_met_where_it_is_known():
-    """Otherwise than the sum of x says, as where the noise of all stems is there; in the other item it is not heard."""
+def test_a_given_mixture_is_the_sum_where_it_is_known():
+    """It replaces the sum of x, which is noisy if all stems are; in the other item it has no effect."""
     denoiser, net = untrained(), Spy()
     denoiser.net = net
     x, y, sigma = torch.randn(2, 4, 5, 3), torch.randn(2, 5, 3), torch.tensor([0.5, 0.5])
@@ -79,7 +79,7 @@ def test_a_mixture_that_is_told_is_met_where_it_is_known():
 
 
 def test_a_silent_net_is_the_exact_wiener_filter():
-    """For every shape of noise: against the oracle of independent Gaussians, coefficient by coefficient."""
+    """For every conditioning: compared with the analytic distribution of independent Gaussians at each coefficient."""
     denoiser = untrained()
     x = torch.randn(5, 4, 5, 3)
     sigma = torch.tensor([0.05, 0.3, 2.0, 0.3, 0.3])
@@ -103,15 +103,15 @@ def test_known_stems_come_back_untouched_and_stems_sum_to_a_known_mixture(tiny):
     assert (got.sum(1) - x.sum(1)).abs().max() < 1e-5
 
 
-def test_the_net_is_heard(tiny):
-    """The random last layers of the fixture change the result: the net is connected, for both shapes."""
+def test_the_net_has_an_effect(tiny):
+    """The random last layers of the fixture change the result: the net is connected, with and without conditioning."""
     silent = Denoiser(Silent(), tiny.denoiser.std, tiny.config.embedding_width)
     x, sigma = 0.05 * torch.randn(1, 4, 1024, 8), torch.tensor([0.3])
     for conditioning in (None, Conditioning.on_mixture(x)):
         assert (tiny.denoise(x, sigma, conditioning) - silent(x, sigma, conditioning)).abs().max() > 1e-3
 
 
-def test_noise_has_the_level_and_the_shape_asked_for(generator):
+def test_noise_has_the_level_and_subspace_asked_for(generator):
     x = torch.zeros(2, 4, 64, 200)
     noisy = add_noise(x, torch.tensor([0.5, 2.0]), Conditioning(torch.tensor([False, True]), torch.zeros(2, 4).bool()),
                       generator)
@@ -136,8 +136,8 @@ def test_levels_are_those_of_the_generator():
 
 
 def test_errors_are_weighted_as_they_say():
-    """Number by number: over the uncertainty of a Wiener filter, and by deviation ** (2 tilt), one mean an item."""
-    x, guess, sigma = torch.randn(2, 3, 4, 5), torch.randn(2, 3, 4, 5), torch.tensor([0.3, 2.0])
+    """Computed by hand: over the posterior variance of a Wiener filter, times std ** (2 tilt), a mean for each item."""
+    x, estimate, sigma = torch.randn(2, 3, 4, 5), torch.randn(2, 3, 4, 5), torch.tensor([0.3, 2.0])
     std = 0.1 + torch.rand(3, 4)
     for tilt in (0.0, 0.5, 1.0):
         for item, s in enumerate(sigma.tolist()):
@@ -145,26 +145,26 @@ def test_errors_are_weighted_as_they_say():
             for stem in range(3):
                 for row in range(4):
                     v = std[stem, row].item() ** 2
-                    off = (guess - x)[item, stem, row].square().mean().item()
+                    off = (estimate - x)[item, stem, row].square().mean().item()
                     top += v**tilt * off * (v + s**2) / (v * s**2)
                     bottom += v**tilt
-            found = error(guess, x, sigma, std, tilt)
+            found = error(estimate, x, sigma, std, tilt)
             assert found.shape == (2,) and found[item].item() == pytest.approx(top / bottom, rel=1e-4)
-    assert torch.equal(error(guess, x, sigma, std), error(guess, x, sigma, std, 0.5))
+    assert torch.equal(error(estimate, x, sigma, std), error(estimate, x, sigma, std, 0.5))
 
 
-def test_a_loss_is_the_error_for_each_stem_that_is_open(generator):
+def test_a_loss_is_the_error_for_each_unknown_stem(generator):
     denoiser = untrained()
     x, sigma, n = torch.randn(2, 4, 5, 3), torch.tensor([0.3, 0.6]), torch.randn(2, 4, 5, 3)
     conditioning = Conditioning(torch.tensor([False, False]),
                                 torch.tensor([[0, 0, 0, 0], [1, 1, 1, 0]], dtype=torch.bool))
-    guess = denoiser(add_noise(x, sigma, conditioning, n=n), sigma, conditioning)
-    wanted = error(guess, x, sigma, denoiser.std) / torch.tensor([1.0, 0.25])
+    estimate = denoiser(add_noise(x, sigma, conditioning, n=n), sigma, conditioning)
+    wanted = error(estimate, x, sigma, denoiser.std) / torch.tensor([1.0, 0.25])
     torch.testing.assert_close(loss(denoiser, x, sigma, conditioning, n=n), wanted)
     one, again = (loss(denoiser, x, sigma, conditioning, torch.Generator().manual_seed(s)) for s in (1, 1))
     assert torch.equal(one, again)
     assert not torch.equal(one, loss(denoiser, x, sigma, conditioning, torch.Generator().manual_seed(2)))
-    other = loss(denoiser, x, sigma, Conditioning.on_mixture(x), n=n, mixture=x.sum(1) + 1)  # told as it is
+    other = loss(denoiser, x, sigma, Conditioning.on_mixture(x), n=n, mixture=x.sum(1) + 1)  # passed on unchanged
     assert not torch.allclose(other, loss(denoiser, x, sigma, Conditioning.on_mixture(x), n=n))
 
 
@@ -179,7 +179,7 @@ def test_loss_of_the_wiener_filter_on_its_own_gaussians_is_one(generator):
 
 
 def test_a_small_net_learns_the_oracles_denoiser(generator):
-    """The minimiser of denoising score matching is the conditional mean: learned where the answer is known."""
+    """The minimiser of denoising score matching is the conditional mean: here that of an analytic distribution."""
     oracle = GaussianMixture(torch.tensor([0.5, 0.5]), torch.tensor([[1.0, 0.5], [-1.0, 0.0]]),
                              0.1 * torch.eye(2).expand(2, 2, 2))
     net = torch.nn.Sequential(torch.nn.Linear(2, 64), torch.nn.SiLU(), torch.nn.Linear(64, 64), torch.nn.SiLU(),
@@ -199,13 +199,13 @@ def test_a_small_net_learns_the_oracles_denoiser(generator):
 
 
 class Says(torch.nn.Module):
-    """A net that says the same 3 S numbers of every coefficient."""
+    """A net with the same 3 S outputs for every coefficient."""
 
     def __init__(self, numbers):
         super().__init__()
         self.numbers = numbers
 
-    def forward(self, seen, given_conditions):
+    def forward(self, seen, embedding):
         return self.numbers[None, :, None, None].expand(len(seen), -1, *seen.shape[2:])
 
 
@@ -222,7 +222,7 @@ def test_there_is_no_room_for_a_sketch_unless_asked_for():
 
 
 def test_the_net_sees_the_log_energy_of_all_that_it_sees():
-    """The square, and that of the difference of both neighbours in frequency; of silence the floor, 1e-4."""
+    """The square, plus that of the difference of the neighbours in frequency; for silence the floor, 1e-4."""
     denoiser, net = hears()
     x = torch.randn(2, 4, 5, 3)
     x[1] = 0
@@ -235,17 +235,17 @@ def test_the_net_sees_the_log_energy_of_all_that_it_sees():
 
 
 @pytest.mark.parametrize("given", [True, False])
-def test_a_sketch_is_told_to_all_where_nobody_says_to_whom(given):
+def test_a_sketch_is_given_to_all_items_by_default(given):
     denoiser, net = hears(sketched=True)
     x, sigma, drawn = torch.randn(2, 4, 5, 3), torch.tensor([0.5, 0.2]), torch.randn(2, 4, 5, 3)
     denoiser(x, sigma, sketch=drawn if given else None)
     assert torch.equal(net.seen[:, -4:], drawn if given else torch.zeros_like(drawn))
     flags = torch.cat([Conditioning.none(x).flags(), torch.full((2, 1), float(given))], 1)
-    torch.testing.assert_close(net.given_conditions, denoiser.embed(sigma, flags))
+    torch.testing.assert_close(net.embedding, denoiser.embed(sigma, flags))
 
 
-def test_each_of_the_three_numbers_of_the_net_does_its_own():
-    """Number by number: `a` adds, in units of what is uncertain; `g` is the logit of the gain; `w` scales the share."""
+def test_each_output_of_the_net_has_its_own_effect():
+    """`a` adds, in units of the posterior standard deviation; `g` is the logit of the gain; `w` scales the share."""
     a, g, w = (torch.tensor(numbers) for numbers in ([0.5, -1.0, 0.3, 2.0], [1.0, -0.5, 0.2, -2.0],
                                                      [-1.0, 0.7, 2.0, 0.1]))
     denoiser = Denoiser(Says(torch.cat([a, g, w])), 0.1 + torch.rand(4, 5), 16)

@@ -14,7 +14,7 @@ def net() -> UNet1d:
 
 
 def test_a_silent_net_is_the_wiener_filter(net):
-    """And its loss on white sound of deviation sigma_data is one: the error of that filter, in its own units."""
+    """And its loss on white noise of standard deviation sigma_data is one."""
     silent = Denoiser1d(net, sigma_data=0.2, clamp=False)
     torch.nn.init.zeros_(net.project_out.conv2.weight)
     torch.nn.init.zeros_(net.project_out.conv2.bias)
@@ -28,7 +28,7 @@ def test_a_silent_net_is_the_wiener_filter(net):
     assert loss.shape == (2,) and (loss - 1).abs().max() < 0.05  # 49152 values: 0.6 %
 
 
-def test_the_guess_is_clamped_and_keeps_its_type(net):
+def test_the_estimate_is_clamped_and_has_the_type_of_x(net):
     x, sigma = 50 * torch.randn(1, 4, LENGTH), torch.tensor([20.0])
     assert Denoiser1d(net)(x, sigma).abs().max() <= 1 < Denoiser1d(net, clamp=False)(x, sigma).abs().max()
     with torch.autocast("cpu", torch.bfloat16):
@@ -37,7 +37,7 @@ def test_the_guess_is_clamped_and_keeps_its_type(net):
     assert relative(half, Denoiser1d(net).denoise(0.2 * x / 50, torch.tensor([0.3]))) < 0.02  # bfloat16: 8 bits
 
 
-def test_it_cannot_be_told_what_is_known(net):
+def test_it_takes_no_conditioning(net):
     denoiser, x, sigma = Denoiser1d(net), torch.randn(1, 4, LENGTH), torch.ones(1)
     assert torch.equal(denoiser(x, sigma, Conditioning.none(x)), denoiser(x, sigma))
     with pytest.raises(InputError, match="noise on all stems only"):

@@ -36,12 +36,12 @@ def test_arguments_are_left_alone(independent, name):
     y, x = torch.randn(4, dtype=torch.float64), torch.randn(4, 3, dtype=torch.float64)
     sigma = torch.full((4,), 0.3, dtype=torch.float64)
     before = x.clone(), sigma.clone(), y.clone()
-    drift = build(name, y)(x, sigma, independent.denoise)
-    assert drift.shape == x.shape
+    d = build(name, y)(x, sigma, independent.denoise)
+    assert d.shape == x.shape
     assert all(torch.equal(a, b) for a, b in zip(before, (x, sigma, y), strict=True))
 
 
-def test_unconditional_drift_is_minus_sigma_times_the_score(independent):
+def test_the_unconditional_derivative_is_minus_sigma_times_the_score(independent):
     x = torch.randn(5, 3, dtype=torch.float64, requires_grad=True)
     score = torch.autograd.grad(independent.log_density(x, 0.3).sum(), x)[0]
     sigma = torch.full((5,), 0.3, dtype=torch.float64)
@@ -112,7 +112,7 @@ def test_dirac_of_the_paper_step_by_step(independent):
 
 
 def test_gaussian_of_the_paper_step_by_step(independent):
-    """The published drift, with its gamma = 0.75 sigma and its 2 gamma^2, against ours: same noise, same states."""
+    """The published derivative, with its gamma = 0.75 sigma and 2 gamma^2, against ours: same noise, same states."""
     y, steps, churn, R = torch.tensor([0.7, -0.2]).double(), 30, 5.0, 2
     sigmas = karras(steps, 1e-2, 1.0)
     start = torch.randn(2, 3, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
@@ -132,18 +132,18 @@ def test_gaussian_of_the_paper_step_by_step(independent):
         assert torch.allclose(state.x, x)
 
 
-def test_wiener_shares_make_the_guess_sum_to_the_mixture(independent):
+def test_wiener_shares_make_the_estimate_sum_to_the_mixture(independent):
     x, y = torch.randn(5, 3, dtype=torch.float64), torch.randn(5).double()
     sigma = torch.full((5,), 0.4, dtype=torch.float64)
-    guess = x - 0.4 * guidance.wiener(y, VARIANCE)(x, sigma, independent.denoise)
-    assert torch.allclose(guess.sum(1), y)
-    moved = guess - independent.denoise(x, sigma)
+    estimate = x - 0.4 * guidance.wiener(y, VARIANCE)(x, sigma, independent.denoise)
+    assert torch.allclose(estimate.sum(1), y)
+    moved = estimate - independent.denoise(x, sigma)
     left = VARIANCE * 0.16 / (VARIANCE + 0.16)
     assert torch.allclose(moved / moved.sum(1, keepdim=True), (left / left.sum()).expand(5, 3))
 
 
 def test_pigdm_is_the_score_of_its_likelihood(independent):
-    """By automatic differentiation of log p(x) + log N(y; sum D(x), sum of what stays uncertain)."""
+    """By automatic differentiation of log p(x) + log N(y; sum D(x), posterior variance of that sum)."""
     x, y, s = torch.randn(5, 3, dtype=torch.float64, requires_grad=True), torch.randn(5).double(), 0.3
     sigma = torch.full((5,), s, dtype=torch.float64)
     uncertain = (VARIANCE * s**2 / (VARIANCE + s**2)).sum()
@@ -154,8 +154,8 @@ def test_pigdm_is_the_score_of_its_likelihood(independent):
     assert torch.allclose(got, -s * score) and not got.requires_grad
 
 
-def test_the_pull_of_pigdm_can_be_bounded(independent):
-    """By the length of that of Wiener shares, item by item; where it is shorter, nothing changes."""
+def test_the_gradient_of_pigdm_is_clipped(independent):
+    """By the norm of the correction of `wiener`, for each item; where it is smaller, nothing changes."""
     x, y, sigma = torch.randn(5, 3).double(), torch.randn(5).double(), torch.full((5,), 0.4, dtype=torch.float64)
 
     def wild(x, sigma):  # its Jacobian is ten times too large in two of the items
@@ -171,20 +171,20 @@ def test_the_pull_of_pigdm_can_be_bounded(independent):
 
 def test_classifier_free_goes_from_the_prior_to_the_conditional_and_beyond(independent):
     x, sigma = torch.randn(5, 3, dtype=torch.float64), torch.full((5,), 0.4, dtype=torch.float64)
-    given_conditions = independent.given(torch.tensor([0.5, 0.2, 0.1]).double(), Conditioning.on_mixture(x[:1])).denoise
+    conditional = independent.given(torch.tensor([0.5, 0.2, 0.1]).double(), Conditioning.on_mixture(x[:1])).denoise
 
-    def guess(weight):
-        return x - 0.4 * guidance.classifier_free(given_conditions, weight)(x, sigma, independent.denoise)
+    def estimate(weight):
+        return x - 0.4 * guidance.classifier_free(conditional, weight)(x, sigma, independent.denoise)
 
-    plain = guidance.classifier_free(given_conditions)(x, sigma, independent.denoise)
-    assert torch.equal(x - 0.4 * plain, guess(1.0))
+    plain = guidance.classifier_free(conditional)(x, sigma, independent.denoise)
+    assert torch.equal(x - 0.4 * plain, estimate(1.0))
 
-    assert torch.allclose(guess(0.0), independent.denoise(x, sigma)) and torch.allclose(guess(1.0),
-                                                                                        given_conditions(x, sigma))
-    assert torch.allclose(guess(3.0) - guess(1.0), 2 * (guess(1.0) - guess(0.0)))
+    assert torch.allclose(estimate(0.0), independent.denoise(x, sigma)) and torch.allclose(estimate(1.0),
+                                                                                conditional(x, sigma))
+    assert torch.allclose(estimate(3.0) - estimate(1.0), 2 * (estimate(1.0) - estimate(0.0)))
 
 
-def test_rotating_dirac_takes_turns(independent):
+def test_several_constrained_stems_are_used_in_turn(independent):
     x, y, sigma = torch.randn(5, 3).double(), torch.randn(5).double(), torch.full((5,), 0.4, dtype=torch.float64)
     rotating = guidance.dirac(y, (0, 2))
     for k in (0, 2, 0):
@@ -216,7 +216,7 @@ def sampled(oracle, guide, y, conditioning=None, steps=100, count=4000):
     return final_state(euler(x, karras(steps, 1e-3, 20.0), guide, oracle.denoise, conditioning=conditioning)).x
 
 
-def test_mixture_known_samples_the_exact_posterior(independent):
+def test_mixture_constrained_samples_the_exact_posterior(independent):
     y = 1.5
     exact = independent.posterior(y)
     got = sampled(independent, guidance.mixture_constrained(), y, conditioning=True)
@@ -227,14 +227,14 @@ def test_mixture_known_samples_the_exact_posterior(independent):
 
 
 def test_dirac_is_biased_even_on_gaussians(independent):
-    """The constrained stem carries the noise of all others, yet the denoiser is told sigma: the bias is pinned."""
+    """The constrained stem has the noise of all others, but the denoiser gets sigma: the bias is recorded here."""
     y = 1.5
     exact = independent.posterior(y)
     got = sampled(independent, guidance.dirac(torch.full((4000,), y, dtype=torch.float64), 2), y)
     more = sampled(independent, guidance.dirac(torch.full((4000,), y, dtype=torch.float64), 2), y, steps=200)
     off, off_more = ((z[:, :2].T.cov() - exact.covariances[0]).abs().max().item() for z in (got, more))
     assert off > 0.05  # four times the sampling error
-    assert abs(off - off_more) < 0.5 * off  # and more steps do not cure it
+    assert abs(off - off_more) < 0.5 * off  # and more steps do not remove it
 
 
 def test_settings_without_meaning_are_refused():
@@ -252,19 +252,19 @@ def test_settings_without_meaning_are_refused():
         guidance.classifier_free(lambda x, s: x, -1.0)
 
 
-def test_following_exaggerates_what_the_given_stems_say():
+def test_a_weight_exaggerates_the_effect_of_given_stems():
     """Two correlated sources, the first given: in closed form, between and beyond the means with and without it."""
     c, fixed, s = 0.8, 1.5, 0.4
     pair = gaussian(torch.zeros(2).double(), torch.tensor([[1.0, c], [c, 1.0]]).double())
     conditioning = Conditioning.on_stems(torch.zeros(1, 2), [0])
     x, n = torch.tensor([[fixed, 0.3]]).double(), torch.tensor([[-0.7, 9.0]]).double()  # of n only the given counts
     sigma = torch.full((1,), s, dtype=torch.float64)
-    given_conditions = pair.denoise(x, sigma, conditioning)[0, 1]
+    conditional = pair.denoise(x, sigma, conditioning)[0, 1]
     blind = pair.denoise(torch.tensor([[fixed - s * 0.7, 0.3]]).double(), sigma)[0, 1]
     for weight in (0.0, 1.0, 2.5):
-        drift = guidance.conditioned_with_weight(conditioning, n, weight)(x, sigma, pair.denoise)
-        assert drift[0, 0] == 0
-        assert torch.allclose(x[0, 1] - s * drift[0, 1], blind + weight * (given_conditions - blind))
+        d = guidance.conditioned_with_weight(conditioning, n, weight)(x, sigma, pair.denoise)
+        assert d[0, 0] == 0
+        assert torch.allclose(x[0, 1] - s * d[0, 1], blind + weight * (conditional - blind))
     assert torch.allclose(guidance.conditioned_with_weight(conditioning, n)(x, sigma, pair.denoise),
                           guidance.conditioned(conditioning)(
         x, sigma, pair.denoise))
@@ -291,14 +291,14 @@ def test_a_weight_on_imputation_needs_given_stems():
         ends[weight] = sampling.final_x(states)
         assert torch.allclose(ends[weight][:, 0], given[:, 0])
     # The exact mean is 0.5 / 1.5 * 1.5 = 0.5; a weight of 2 goes beyond it
-    assert ends[1.0][:, 1].mean().item() == pytest.approx(0.5, abs=0.08)  # 2000 draws of deviation 1.15: 0.026
+    assert ends[1.0][:, 1].mean().item() == pytest.approx(0.5, abs=0.08)  # 2000 draws of standard deviation 1.15: 0.026
     assert ends[2.0][:, 1].mean() > ends[1.0][:, 1].mean() + 0.1
-    with pytest.raises(InputError, match="there must be some"):
+    with pytest.raises(InputError, match="given stems without a mixture"):
         methods.conditional(pair.denoise, (2000, 2), method, y=given.sum(1))
 
 
 def filtered(x, sigma):
-    """The exact denoiser of independent Gaussians of these variances, of points as of pictures."""
+    """The exact denoiser of independent Gaussians of these variances, for points and for spectrograms."""
     v, s2 = VARIANCE.reshape(-1, *[1] * (x.ndim - 2)), sigma.reshape(-1, *[1] * (x.ndim - 1)) ** 2
     return x * v / (v + s2)
 
@@ -309,20 +309,20 @@ def test_a_likelihood_that_is_infinitely_wide_is_refused():
             guidance.gaussian(torch.zeros(2), c)
 
 
-def test_dirac_computes_the_first_stem_unless_told_otherwise():
+def test_dirac_constrains_the_first_stem_by_default():
     x, y, sigma = torch.randn(5, 3).double(), torch.randn(5).double(), torch.full((5,), 0.4, dtype=torch.float64)
     assert torch.equal(guidance.dirac(y)(x, sigma, filtered), guidance.dirac(y, 0)(x, sigma, filtered))
 
 
-def test_a_pull_within_its_bound_is_left_as_it_is():
-    """The pull of an exact denoiser is as long as that of Wiener shares: a third of what is allowed here."""
+def test_a_gradient_within_its_bound_is_not_changed():
+    """The gradient of an exact denoiser has the norm of the correction of `wiener`: a third of the bound here."""
     x, y, sigma = torch.randn(5, 3).double(), torch.randn(5).double(), torch.full((5,), 0.4, dtype=torch.float64)
     free, bounded = (guidance.pigdm(y, VARIANCE, gradient_clip=gradient_clip)(x, sigma, filtered)
                      for gradient_clip in (float("inf"), 3.0))
     assert torch.equal(bounded, free)
 
 
-def test_where_the_guess_meets_the_mixture_nothing_is_pulled():
+def test_there_is_no_correction_where_the_estimate_sums_to_the_mixture():
     x, sigma = torch.randn(5, 3).double(), torch.full((5,), 0.4, dtype=torch.float64)
     y = filtered(x, sigma).sum(1)
     for gradient_clip in (float("inf"), 1.0):
@@ -332,7 +332,7 @@ def test_where_the_guess_meets_the_mixture_nothing_is_pulled():
 
 @pytest.mark.parametrize("among", [None, [0, 2]])
 @pytest.mark.parametrize("name", ["gaussian", "dirac", "wiener", "pigdm"])
-def test_pictures_are_steered_number_by_number(name, among):
+def test_spectrograms_are_guided_at_each_coefficient(name, among):
     """Every coefficient as the point that it is: no guidance mixes bins, frames or items."""
     guide = {"gaussian": lambda y, v: guidance.gaussian(y, among=among),
              "dirac": lambda y, v: guidance.dirac(y, 2, among),
@@ -345,7 +345,7 @@ def test_pictures_are_steered_number_by_number(name, among):
     assert got.shape == x.shape and torch.allclose(got.movedim(1, -1).reshape(-1, 3), alone)
 
 
-def test_a_drift_has_the_precision_of_its_state():
+def test_a_derivative_has_the_precision_of_its_state():
     x, y, sigma = torch.randn(4, 3).bfloat16(), torch.randn(4).bfloat16(), torch.full((4,), 0.5).bfloat16()
     for guide in (guidance.gaussian(y), guidance.dirac(y, 1)):
         assert guide(x, sigma, lambda x, sigma: 0.5 * x).dtype == x.dtype

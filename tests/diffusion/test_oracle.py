@@ -1,4 +1,4 @@
-"""The closed forms of the oracle, each against another way to the same number."""
+"""The closed forms of the analytic distributions, each compared with another method."""
 
 import numpy as np
 import pytest
@@ -62,7 +62,7 @@ def test_posterior_is_the_density_on_the_line(pair):
     assert torch.allclose(mine / mine.sum(), joint, atol=1e-9)
 
 
-def test_mixture_known_at_high_sigma_is_the_posterior_mean(pair):
+def test_zero_sum_noise_at_high_sigma_is_the_posterior_mean(pair):
     """One evaluation is a supervised separator."""
     y = 0.4
     x = torch.tensor([[y / 2, y / 2]], dtype=torch.float64)
@@ -154,7 +154,7 @@ def unknown(shape, S=3):
 
 @pytest.mark.parametrize("shape", SHAPES)
 @pytest.mark.parametrize("level", [0.05, 0.7, 8.0])
-def test_denoiser_of_every_shape_is_the_conditional_mean(three, shape, level):
+def test_the_denoiser_of_every_conditioning_is_the_conditional_mean(three, shape, level):
     """By quadrature: all clean sources that noise can have moved to x, weighted by the prior and by that noise.
 
     The grid reaches 9 deviations of the noise, or 18, which is 7 of the prior's widest. Its steps are below 0.8 of the
@@ -215,7 +215,7 @@ def test_what_is_known_can_be_said_twice(three, shape):
                           atol=1e-8)
 
 
-def test_rounding_is_not_taken_for_news():
+def test_rounding_is_not_taken_for_information():
     """Fifty mixtures of sources from faint to loud, conditioned twice: what rounding left of the first changes nothing.
 
     Without a floor on what counts as variance, weights were off by up to one.
@@ -250,8 +250,8 @@ def test_sources_that_are_copies():
     for conditioning in (Conditioning.on_mixture(x[None]),
                          Conditioning(torch.tensor([False]), torch.tensor([[True, False]])),
                   Conditioning(torch.tensor([True]), torch.tensor([[True, True]]))):
-        heard = twins.given(x, conditioning)
-        assert torch.allclose(heard.means[0], x) and heard.covariances.abs().max() < 1e-12
+        posterior = twins.given(x, conditioning)
+        assert torch.allclose(posterior.means[0], x) and posterior.covariances.abs().max() < 1e-12
     samples = twins.sample(1000, torch.Generator().manual_seed(0))
     assert torch.allclose(samples[:, 0], samples[:, 1]) and samples[:, 0].std() > 0.9
 
@@ -295,13 +295,13 @@ def test_one_gaussian(generator):
     samples = source.sample(50_000, generator)
     assert torch.allclose(samples.T.cov(), covariance, atol=4 * 2**0.5 / 50_000**0.5)
     # Context: one source says something of the other
-    heard = source.given(torch.tensor([2.0, 0.0], dtype=torch.float64),
+    posterior = source.given(torch.tensor([2.0, 0.0], dtype=torch.float64),
                          Conditioning(torch.tensor([False]), torch.tensor([[True, False]])))
-    assert heard.means[0].tolist() == pytest.approx([2.0, -0.2])
-    assert heard.covariances[0, 1, 1].item() == pytest.approx(0.36)
+    assert posterior.means[0].tolist() == pytest.approx([2.0, -0.2])
+    assert posterior.covariances[0, 1, 1].item() == pytest.approx(0.36)
 
 
-def test_oracles_that_cannot_be():
+def test_refused_distributions():
     eye = torch.eye(2).expand(5, 2, 2)
     for wrong, says in ((lambda: SpectralGaussian(eye, 10), "10 samples need"),
                         (lambda: SpectralGaussian(eye, 8, torch.zeros(2, 9)), "mean must be"),
@@ -321,6 +321,6 @@ def test_oracles_that_cannot_be():
                         (lambda: gaussian(torch.zeros(2), torch.eye(2)).denoise(torch.zeros(1, 2), torch.ones(1),
                                                                                  knowing("both")), "flags of 3"),
                         (lambda: SpectralGaussian(eye, 8).given(torch.zeros(2, 8), knowing("nothing", 2, 3)),
-                         "not a batch of 3")):
+                         "not of a batch of 3")):
         with pytest.raises(InputError, match=says):
             wrong()

@@ -1,4 +1,4 @@
-"""Sounds of any length: the closed forms of `SpectralGaussian`, each against another way to the same number."""
+"""Sounds of any length: the closed forms of `SpectralGaussian`, each compared with another method."""
 
 import numpy as np
 import pytest
@@ -67,7 +67,7 @@ def test_sounds_given_some(sound, shape, generator):
     again = exact.given(x, knowing(shape))
     assert torch.allclose(again.mean, exact.mean) and torch.allclose(again.covariances, exact.covariances, atol=1e-10)
     far = sound.denoise(x[None], torch.tensor([1e4], dtype=torch.float64), knowing(shape))[0]
-    assert torch.allclose(far, exact.mean, atol=1e-5)  # of noise so loud nothing is learned but what is known
+    assert torch.allclose(far, exact.mean, atol=1e-5)  # noise this loud leaves only the conditional mean
     error = (samples.mean(0) - exact.mean).abs().flatten()
     assert (error <= 4.5 * torch.from_numpy(covariance.diagonal().clip(0)).sqrt() / 4000**0.5 + 1e-5).all()
 

@@ -110,7 +110,7 @@ def test_replacement_of_the_paper_step_by_step(correlated):
 
 
 @pytest.mark.parametrize("name", SAMPLERS)
-def test_what_is_held_comes_back_untouched(correlated, name):
+def test_constrained_values_are_returned_unchanged(correlated, name):
     x, constraint = torch.randn(3, 2).double(), Replacement(torch.full((3, 2), 0.3).double(),
                                                             torch.tensor([False, True]))
     before = constraint.given.clone(), x.clone()
@@ -122,7 +122,7 @@ def test_what_is_held_comes_back_untouched(correlated, name):
 
 @pytest.mark.parametrize("name", SAMPLERS)
 def test_given_stems_alone_do_as_whole_ones(correlated, name):
-    """What is held needs no room for the stems that are not given: the states are the same."""
+    """The constraint can leave out the stems that are not given: the states are the same."""
     x, given = torch.randn(3, 2).double(), torch.randn(3, 2).double()
     whole = Replacement(given, torch.tensor([False, True]))
     alone = Replacement(given[:, 1:], torch.tensor([True]), stems=[1])
@@ -132,8 +132,8 @@ def test_given_stems_alone_do_as_whole_ones(correlated, name):
     assert torch.equal(a, b) and torch.equal(a[:, 1], given[:, 1])
 
 
-def test_heun_points_at_clean_stems_by_its_second_drift(correlated):
-    """x0 of the state is where the last drift, from the state at the end of a plain step, leads."""
+def test_heuns_estimate_is_that_of_its_second_derivative(correlated):
+    """x0 of the state is the estimate of the last derivative, at the end of an Euler step."""
     x, sigma, following = torch.randn(3, 2).double(), 3.0, 1.0
     level = torch.full((3,), following, dtype=torch.float64)
     state = next(heun(x, [sigma, following, 0.0], guidance.unconditional(), correlated.denoise))
@@ -147,14 +147,14 @@ def test_dpm_solver_takes_no_churn(correlated):
             next(dpm_solver(torch.zeros(1, 2), [1.0, 0.0], guidance.unconditional(), correlated.denoise, **settings))
 
 
-def test_levels_that_rise_are_refused(correlated):
+def test_increasing_levels_are_refused(correlated):
     x = torch.zeros(1, 2, dtype=torch.float64)
     for sampler in SAMPLERS.values():
         for levels in ([1.0, 2.0], [1.0], [1.0, 1.0, 0.0], [1.0, -1.0], [float("nan"), 0.0], [float("inf"), 0.0]):
-            with pytest.raises(InputError, match="must fall"):
+            with pytest.raises(InputError, match="must decrease"):
                 next(sampler(x, levels, guidance.unconditional(), correlated.denoise))
     with pytest.raises(InputError, match="churn must be"):
-        euler(x, [1.0, 0.0], guidance.unconditional(), correlated.denoise, churn=-1.0)  # said before the first step
+        euler(x, [1.0, 0.0], guidance.unconditional(), correlated.denoise, churn=-1.0)  # raised before the first step
     with pytest.raises(InputError, match="R must be"):
         next(euler(x, [1.0, 0.0], guidance.unconditional(), correlated.denoise, corrections=0))
 
@@ -233,19 +233,19 @@ def halved(x, sigma):
 
 
 def still(x, sigma, denoise):
-    """A guidance that moves nothing."""
+    """A guidance with derivative 0."""
     return torch.zeros_like(x)
 
 
 def listening():
-    """A guidance that moves nothing, and the list of the states and levels that it was shown."""
+    """A guidance with derivative 0, and a list of the states and levels of its calls."""
     seen = []
 
-    def drift(x, sigma, denoise):
+    def derivative(x, sigma, denoise):
         seen.append((x, sigma))
         return torch.zeros_like(x)
 
-    return drift, seen
+    return derivative, seen
 
 
 def test_karras_has_the_exponent_of_the_paper_and_takes_others():
@@ -265,7 +265,7 @@ def test_one_level_or_two_make_a_schedule_in_double_precision(schedule):
 
 def test_levels_are_looked_at_to_the_last():
     for levels in ([1.0, 0.5, -1.0], []):
-        with pytest.raises(InputError, match="must fall"):
+        with pytest.raises(InputError, match="must decrease"):
             sampling.check_levels(levels)
     sampling.check_levels([1.0, 0.5, 0.0], ode=True)  # neither churn nor corrections unless asked for
 
@@ -285,7 +285,7 @@ def test_churn_raises_a_level_by_the_root_of_two_at_most():
 
 
 @pytest.mark.parametrize("name", SAMPLERS)
-def test_every_item_is_told_the_level_in_the_precision_of_its_state(name):
+def test_every_item_gets_the_level_in_the_precision_of_its_state(name):
     listen, seen = listening()
     next(SAMPLERS[name](torch.zeros(3, 2).double(), [0.3, 0.1], listen, halved))
     _, sigma = seen[0]
@@ -297,7 +297,7 @@ def test_the_level_lies_where_the_state_lies():
 
     def listen(x, sigma, denoise):
         seen.append(sigma.device)
-        return torch.zeros(3, 2)  # looked at, so it must hold numbers
+        return torch.zeros(3, 2)  # it is checked, so it needs values
 
     sampling._derivative(listen, x, 0.5, halved)
     assert seen == [x.device]
@@ -314,7 +314,7 @@ def test_no_noise_that_is_added_moves_a_known_mixture(sampler):
 
 
 @pytest.mark.parametrize("name", SAMPLERS)
-def test_what_is_held_is_put_back_with_noise_of_the_level_and_shape(name):
+def test_the_constraint_is_imposed_with_noise_of_the_level_and_subspace(name):
     x, given = torch.zeros(3, 2).double(), torch.full((3, 2), 0.3).double()
     for conditioning in (None, Conditioning.on_mixture(x)):
         listen, seen = listening()

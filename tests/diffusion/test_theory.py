@@ -1,4 +1,4 @@
-"""What the method rests on, each statement as a test: the oracle knows the answer, small networks learn it."""
+"""The statements that the methods are based on, tested on analytic distributions and small networks."""
 
 import pytest
 import scipy.linalg
@@ -22,7 +22,7 @@ def islands() -> GaussianMixture:
 
 
 class Small(nn.Module):
-    """A denoiser of points (B, S), preconditioned as in EDM for data of deviation one."""
+    """A denoiser of points (B, S), preconditioned as in EDM for data of standard deviation one."""
 
     def __init__(self, S: int, width: int = 128):
         super().__init__()
@@ -55,7 +55,7 @@ def learn(source_samples, S, steps, low=-1.2, spread=1.2, seed=0, batch=1024):
     return average.module.requires_grad_(False)
 
 
-def test_the_minimiser_of_denoising_score_matching_is_the_oracles_denoiser(islands):
+def test_the_minimiser_of_denoising_score_matching_is_the_exact_denoiser(islands):
     """The network never sees a score, a density or the oracle, and finds the conditional mean.
 
     Its mean squared distance to the oracle, against the error that the oracle itself cannot avoid: under 2 % at each
@@ -121,7 +121,7 @@ def three() -> GaussianMixture:
 
 @pytest.mark.parametrize("shape", KNOWN)
 @pytest.mark.parametrize("level", [0.1, 2.0])
-def test_tweedie_of_every_shape(three, shape, level):
+def test_tweedie_with_every_conditioning(three, shape, level):
     """What is known, then noise: in coordinates z of what is unknown, the score is the slope of that log density.
 
     The density of z is torch's, of the components of `given` seen in these coordinates, with noise of the level.
@@ -195,7 +195,7 @@ def test_information_with_the_mixture_known():
 
 
 def test_the_scores_square_is_minus_the_curvature(islands):
-    """Fisher's other formula, for a mixture: E[score score^T] = -E[Hessian of log p]. 20 000 draws, 4 deviations."""
+    """Fisher's other formula, for a mixture: E[score score^T] = -E[Hessian of log p]. 20 000 draws, 4 errors."""
     source, generator = double(islands), torch.Generator().manual_seed(0)
     sigma = torch.full((20_000,), 0.3, dtype=DOUBLE)
     x = add_noise(source.sample(20_000, generator), sigma, generator=generator).requires_grad_()
@@ -213,9 +213,9 @@ def test_the_score_says_what_was_added_on_average(islands):
     x = islands.sample(50_000, generator)
     n = torch.randn(x.shape, generator=generator)
     sigma = torch.full((50_000,), 0.6)
-    guess = -sigma[:, None] * islands.score(add_noise(x, sigma, n=n), sigma)
-    # What is left of the noise is uncorrelated with every function of x, the guess itself among them: 4 standard errors
-    products = (n - guess) * guess
+    estimate = -sigma[:, None] * islands.score(add_noise(x, sigma, n=n), sigma)
+    # The rest of the noise is uncorrelated with every function of x, such as the estimate: 4 standard errors
+    products = (n - estimate) * estimate
     assert (products.mean(0).abs() < 4 * products.std(0) / 50_000**0.5).all()
 
 
@@ -230,7 +230,7 @@ LEVELS = (0.002, 0.2, 20.0)
 
 @pytest.mark.parametrize("level", LEVELS)
 def test_edms_weights_make_every_level_worth_one(level):
-    """White data of deviation 0.2: the network's target has variance one, so saying nothing costs one, at any level."""
+    """White data of standard deviation 0.2: the network's target has variance one, an output of zero costs one."""
 
     class Nothing(nn.Module):
         def forward(self, x, time):
@@ -241,7 +241,7 @@ def test_edms_weights_make_every_level_worth_one(level):
     sigma = torch.full((64,), level)
     each = edm_loss(Denoiser1d(Nothing(), 0.2, clamp=False), x, sigma, generator)
     assert each.mean().item() == pytest.approx(1, abs=4 * (2 / x.numel()) ** 0.5)
-    # The target: what the net would have to say for the denoiser to be right
+    # The target: the output of the net for which the denoiser is exact
     n = torch.randn(x.shape, generator=generator)
     total = level**2 + 0.2**2
     target = (x - 0.2**2 / total * (x + level * n)) * total**0.5 / (level * 0.2)
@@ -255,7 +255,7 @@ def test_edms_weights_make_every_level_worth_one(level):
 def test_per_bin_weights_make_every_level_and_bin_worth_one(level, tilt):
     """Data with a variance for every stem and bin: the Wiener filter costs one at any level, however bins are weighted.
 
-    An offset of the guess by one deviation of what is uncertain adds exactly one.
+    An offset of the estimate by one posterior standard deviation adds exactly one.
     """
 
     class Says(nn.Module):
@@ -263,7 +263,7 @@ def test_per_bin_weights_make_every_level_and_bin_worth_one(level, tilt):
             super().__init__()
             self.a = a
 
-        def forward(self, x, given_conditions):
+        def forward(self, x, embedding):
             out = torch.zeros(len(x), 6, *x.shape[2:])
             out[:, :2] = self.a
             return out
@@ -290,7 +290,7 @@ def test_each_thing_known_saves_the_loss_of_one_stem(level, shape, cost):
     """
 
     class Silent(nn.Module):
-        def forward(self, x, given_conditions):
+        def forward(self, x, embedding):
             return torch.zeros(len(x), 9, *x.shape[2:])
 
     generator = torch.Generator().manual_seed(0)
@@ -310,7 +310,7 @@ def generate(net, count, S, generator):
 
 
 def test_a_diffusion_trained_on_samples_reproduces_their_covariance():
-    """Three correlated sources. Trained on shuffled ones, the same network makes sources that share nothing.
+    """Three correlated sources. Trained on shuffled ones, the same network generates independent sources.
 
     Entries are known to 0.01 = sqrt(2 / 20 000). The sampler loses 0.02 of the variances (200 Euler steps; asserted
     below), the network as much again: with three seeds the worst entry was off by 0.02 to 0.05, and 0.08 is allowed.
@@ -325,20 +325,20 @@ def test_a_diffusion_trained_on_samples_reproduces_their_covariance():
     generator = torch.Generator().manual_seed(0)
     for samples, expected in ((source.sample, covariance), (shuffled, torch.eye(3))):
         net = learn(samples, 3, 800, low=-0.5, spread=1.6)
-        made = generate(net, 20_000, 3, generator)
-        assert torch.allclose(made.T.cov(), expected, atol=0.08), made.T.cov()
-        assert (made.mean(0).abs() < 0.08).all()
-    assert (made.T.cov() - covariance).abs().max() > 0.6  # the shuffled ones' copy: the context is gone
+        generated = generate(net, 20_000, 3, generator)
+        assert torch.allclose(generated.T.cov(), expected, atol=0.08), generated.T.cov()
+        assert (generated.mean(0).abs() < 0.08).all()
+    assert (generated.T.cov() - covariance).abs().max() > 0.6  # the shuffled ones' copy: the context is gone
     exact = generate(source.denoise, 20_000, 3, generator)
     assert torch.allclose(exact.T.cov(), covariance, atol=0.05)  # the sampler's own share
 
 
-def test_noise_of_every_shape_is_where_it_should_be():
+def test_noise_lies_in_the_unknown_subspace():
     x = torch.zeros(50_000, 3)
     n = torch.randn(x.shape, generator=torch.Generator().manual_seed(0))
     for mixture, stems in ((True, ()), (False, (0,)), (True, (2,))):
         conditioning = Conditioning(torch.full((50_000,), mixture),
                                     torch.tensor([[s in stems for s in range(3)]]).expand(50_000, 3))
-        made = add_noise(x, torch.full((50_000,), 2.0), conditioning, n=n)
+        generated = add_noise(x, torch.full((50_000,), 2.0), conditioning, n=n)
         projection = project(torch.eye(3)[None], Conditioning(conditioning.mixture[:1], conditioning.stems[:1]))[0]
-        assert torch.allclose(made.T.cov(), 4 * projection, atol=4 * 4 * (2 / 50_000) ** 0.5)
+        assert torch.allclose(generated.T.cov(), 4 * projection, atol=4 * 4 * (2 / 50_000) ** 0.5)

@@ -8,7 +8,7 @@ from msdm_lite.inference.defaults import imputation_method
 from msdm_lite.models.base import StemModel
 
 
-def test_what_a_model_has_learned_is_on_its_record(tiny, monkeypatch):
+def test_the_record_has_the_conditioning_of_training(tiny, monkeypatch):
     assert isinstance(tiny, StemModel)
     given = {"bass": 0.1 * torch.randn(9000)}
     for record, stems, both in (({}, True, True), ({"recipe": {"shapes": [0.4, 0.3, 0.3, 0.0]}}, True, False),

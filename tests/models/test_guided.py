@@ -20,40 +20,40 @@ def guided() -> Guided:
     return heard(build(replace(preset("tiny"), task="guided")))
 
 
-def test_what_it_is_told_makes_a_difference_and_the_sum(guided):
+def test_the_mixture_has_an_effect_and_is_the_sum(guided):
     x, sigma = 0.05 * torch.randn(2, 4, 1024, 8), torch.tensor([0.5, 3.0])
     y = 0.1 * torch.randn(2, 1024, 8)
-    given_conditions, alone = guided.denoise(x, sigma, mixture=y), guided.denoise(x, sigma)
-    assert torch.allclose(given_conditions.sum(1), y, atol=1e-5)
-    assert (alone.sum(1) - y).abs().max() > 0.1 and (given_conditions - alone).abs().max() > 0.01
+    conditional, alone = guided.denoise(x, sigma, mixture=y), guided.denoise(x, sigma)
+    assert torch.allclose(conditional.sum(1), y, atol=1e-5)
+    assert (alone.sum(1) - y).abs().max() > 0.1 and (conditional - alone).abs().max() > 0.01
 
 
-def test_noise_of_other_shapes_is_refused(guided):
+def test_other_conditioning_is_refused(guided):
     x = torch.zeros(1, 4, 1024, 8)
     for conditioning in (Conditioning.on_mixture(x), Conditioning.on_stems(x, [1])):
         with pytest.raises(InputError, match="method guided"):
             guided.denoise(x, torch.ones(1), conditioning)
 
 
-def test_the_loss_tells_some_items_and_not_others(guided):
+def test_the_loss_conditions_some_items_and_not_others(guided):
     x, noise = 0.05 * torch.randn(2, 4, 1024, 8), torch.randn(2, 4, 1024, 8)
     sigma = torch.tensor([0.5, 0.5])
     conditioning = Conditioning(torch.tensor([True, False]), torch.zeros(2, 4, dtype=torch.bool))
     got = guided.loss(x, sigma, conditioning, noise)
     noisy = add_noise(x, sigma, n=noise)
-    for item, given_conditions in ((0, {"mixture": x.sum(1)[:1]}), (1, {})):
+    for item, conditions in ((0, {"mixture": x.sum(1)[:1]}), (1, {})):
         one = slice(item, item + 1)
-        guess = guided.denoise(noisy[one], sigma[one], **given_conditions)
-        assert torch.allclose(got[one], error(guess, x[one], sigma[one], guided.denoiser.std), rtol=1e-4)
+        estimate = guided.denoise(noisy[one], sigma[one], **conditions)
+        assert torch.allclose(got[one], error(estimate, x[one], sigma[one], guided.denoiser.std), rtol=1e-4)
 
 
 def test_songs_of_any_length_are_separated_with_guidance(guided):
     mix = 0.1 * torch.randn(90_000)  # longer than a window
     once = msdm_lite.separate(mix, guided, steps=1)
-    assert torch.allclose(once.sum(0), mix, atol=1e-4)  # the told model's own answer sums to the mixture
+    assert torch.allclose(once.sum(0), mix, atol=1e-4)  # the conditional estimate sums to the mixture
     more = msdm_lite.separate(mix, guided, "guided", steps=2, weight=1.5)
     assert more.shape == (4, 90_000) and more.isfinite().all() and not torch.allclose(more, once, atol=1e-3)
-    assert msdm_lite.separate(mix, guided, "dirac", steps=2, corrections=1).isfinite().all()  # it is a prior too
+    assert msdm_lite.separate(mix, guided, "dirac", steps=2, corrections=1).isfinite().all()  # it is also a prior
     with pytest.raises(InputError, match="not trained with a mixture known"):
         msdm_lite.separate(mix, guided, "mixture-constrained")
 

@@ -21,36 +21,36 @@ def single(name: str, seed: int = 0, **changes) -> Model:
 
 def test_every_stem_is_denoised_by_its_own_model_alone():
     models = [single("drums", 1), single("bass", 2)]
-    bundle = IndependentModels(models)
-    assert bundle.stems == ("drums", "bass") and bundle.variance.shape == (2, 1024, 1)
+    joined = IndependentModels(models)
+    assert joined.stems == ("drums", "bass") and joined.variance.shape == (2, 1024, 1)
     x, sigma = 0.05 * torch.randn(2, 2, 1024, 8), torch.tensor([0.1, 1.0])
-    got = bundle.denoise(x, sigma, Conditioning.none(x))
+    got = joined.denoise(x, sigma, Conditioning.none(x))
     for n, model in enumerate(models):
         assert torch.equal(got[:, n : n + 1], model.denoise(x[:, n : n + 1], sigma))
     other = x.clone()
     other[:, 1] += 1
-    assert torch.equal(bundle.denoise(other, sigma)[:, 0], got[:, 0])
+    assert torch.equal(joined.denoise(other, sigma)[:, 0], got[:, 0])
 
 
-def test_a_folder_of_models_is_a_bundle(tmp_path):
+def test_a_folder_of_models_gives_independent_models(tmp_path):
     for n, name in enumerate(("piano", "bass", "guitar", "drums")):
         weights.save(single(name, n), tmp_path / f"{name}.safetensors", {"steps": n})
-    bundle = weights.load(tmp_path)
-    assert bundle.stems == ("bass", "drums", "guitar", "piano")
-    assert bundle.record["models"]["piano"] == {"steps": 0} and bundle.record["steps"] == 0 + 1 + 2 + 3
-    assert bundle.segment == single("bass").segment
+    joined = weights.load(tmp_path)
+    assert joined.stems == ("bass", "drums", "guitar", "piano")
+    assert joined.record["models"]["piano"] == {"steps": 0} and joined.record["steps"] == 0 + 1 + 2 + 3
+    assert joined.segment == single("bass").segment
 
 
-def test_what_makes_no_bundle(tmp_path):
-    for models, says in (([], "at least one"), ([single("bass"), single("bass")], "one model for each stem"),
-                         ([single("bass"), single("drums", frames=24)], "one front end")):
+def test_refused_sets_of_models(tmp_path):
+    for models, says in (([], "at least one"), ([single("bass"), single("bass")], "of one stem each, not bass, bass"),
+                         ([single("bass"), single("drums", frames=24)], "bass, drums have different front ends")):
         with pytest.raises(InputError, match=says):
             IndependentModels(models)
     with pytest.raises(InputError, match="there is no model"):
         weights.load(tmp_path)
 
 
-def test_a_bundle_cannot_be_told():
+def test_independent_models_take_no_conditioning():
     x = torch.zeros(1, 1, 1024, 4)
-    with pytest.raises(InputError, match="noise on every stem"):
+    with pytest.raises(InputError, match="noise on all stems only"):
         IndependentModels([single("bass")]).denoise(x, torch.ones(1), Conditioning.on_mixture(x))

@@ -113,7 +113,7 @@ def test_tensors_that_do_not_fit(content, save, change, match):
 
 
 def test_heads_that_do_not_fit(content, save):
-    with pytest.raises(InputError, match="8 wide, which cannot be cut into 3 heads"):
+    with pytest.raises(InputError, match="width 8 cannot be divided into 3 heads"):
         load_official(save(content), heads=3)
     with pytest.raises(InputError, match="multiple of the 3 groups"):
         load_official(save(content), groups=3)

@@ -23,7 +23,7 @@ def test_an_untrained_sketcher_is_a_wiener_filter_and_keeps_what_is_known(sketch
 
 
 def test_its_loss_is_one_for_white_sketches(sketcher):
-    """A filter of white data of variance one leaves what it says it leaves: 4 * 96 * 120 numbers, to 2 %."""
+    """The error of a filter of white data of variance one is its posterior variance: 4 * 96 * 120 numbers, to 2 %."""
     torch.manual_seed(0)
     x = torch.randn(4, 4, 96, 120)
     conditioning = Conditioning.on_stems(x, [0])
@@ -32,8 +32,8 @@ def test_its_loss_is_one_for_white_sketches(sketcher):
         assert abs(value - 1) < 0.02
 
 
-def test_the_click_reaches_a_sketch(sketcher):
-    """An untrained model ignores it; with weights that are not zero it changes the answer, and silence is nobody's."""
+def test_the_beat_phase_has_an_effect(sketcher):
+    """An untrained model ignores it; with weights that are not zero it changes the estimate."""
     x, sigma = torch.randn(2, 4, 96, 30), torch.tensor([0.5, 2.0])
     count = beats.steady(30, 0.05, 120)[None].expand(2, -1, -1)
     torch.testing.assert_close(sketcher.denoise(x, sigma, beat_phase=count), sketcher.denoise(x, sigma))
@@ -46,8 +46,8 @@ def test_the_click_reaches_a_sketch(sketcher):
     torch.testing.assert_close(moved.denoise(x, sigma, beat_phase=beats.silent(x)), nobody)
 
 
-def test_a_model_without_a_click_refuses_one():
+def test_a_model_without_beat_conditioning_refuses_a_beat_phase():
     deaf = build(replace(PRESETS["lite-sketch"], widths=(16, 24), blocks=(1, 1), embedding_width=16, beat_phase=False))
     assert not deaf.takes_beat_phase and cascade.beat_conditioning(deaf, 10, torch.Generator()) is None
-    with pytest.raises(InputError, match="hear a click"):
+    with pytest.raises(InputError, match="beat conditioning"):
         deaf.denoise(torch.zeros(1, 4, 96, 8), torch.ones(1), beat_phase=torch.zeros(1, 4, 8))

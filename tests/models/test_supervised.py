@@ -19,8 +19,8 @@ def supervised() -> Supervised:
     return heard(build(replace(preset("tiny"), task="separate")))
 
 
-def test_only_the_mixture_is_heard(supervised):
-    """Whatever the stems in the state and the level: the same sum gives the same answer, which sums to it."""
+def test_only_the_mixture_has_an_effect(supervised):
+    """Whatever the stems in the state and the level: the same sum gives the same stems, which sum to it."""
     x, other = 0.05 * torch.randn(2, 2, 4, 1024, 8)
     other = other + (x - other).mean(1, keepdim=True)
     conditioning = Conditioning.on_mixture(x)
@@ -30,12 +30,12 @@ def test_only_the_mixture_is_heard(supervised):
     assert (got - x.mean(1, keepdim=True)).abs().max() > 0.01
 
 
-def test_it_does_nothing_else(supervised):
+def test_other_tasks_are_refused(supervised):
     x = torch.zeros(1, 4, 1024, 8)
     for conditioning in (None, Conditioning.none(x), Conditioning.on_stems(x, [0], mixture=True)):
-        with pytest.raises(InputError, match="does nothing else"):
+        with pytest.raises(InputError, match="only separates mixtures"):
             supervised.denoise(x, torch.ones(1), conditioning)
-    with pytest.raises(InputError, match="does nothing else"):
+    with pytest.raises(InputError, match="only separates mixtures"):
         msdm_lite.generate(supervised, 0.5, steps=2)
     with pytest.raises(InputError, match="both mixture and stems"):
         msdm_lite.separate(torch.randn(9000), supervised, "mixture-constrained", given={"drums": torch.randn(9000)})
@@ -49,7 +49,7 @@ def test_one_pass_whatever_the_seed_and_steps(supervised):
 
 
 def test_its_loss_is_one_for_a_wiener_filter_on_its_own_gaussians():
-    """An untrained net is the Wiener filter; what it leaves of Gaussians of its deviations is known."""
+    """An untrained net is the Wiener filter; its error for Gaussians of its variances is known."""
     model = build(replace(preset("tiny"), task="separate"))
     model.denoiser.std.copy_(torch.tensor([0.1, 0.1, 0.1, 0.1])[:, None].expand(4, 1024))
     x = 0.1 * torch.randn(4, 4, 1024, 48, generator=torch.Generator().manual_seed(0))

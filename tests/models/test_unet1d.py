@@ -123,7 +123,7 @@ def test_training_steps_equal_the_old_ones(old, monkeypatch, generator):
 
 
 def test_items_do_not_mix(net):
-    """The batch lies side by side in one norm: what one item is must not reach another."""
+    """The batch is in the channel axis of one norm: no item may have an effect on another."""
     x, time = torch.randn(3, 4, LENGTH), torch.tensor([-1.0, 0.0, 1.0])
     alone = torch.cat([net(x[i:i + 1], time[i:i + 1]) for i in range(3)])
     assert relative(net(x, time), alone) < 1e-5
@@ -161,8 +161,9 @@ def test_wrong_number_of_stems(net, shape):
 @pytest.mark.parametrize("change, says", [
     ({"factors": (4, 3, 2)}, "each level needs"), ({"channels": 18}, "must be even, and a multiple"),
     ({"heads": 0}, "at least 1"), ({"factors": (4, 3, 2, 1)}, "factors at least 2"),
-    ({"patch": 3}, "cannot be made of"), ({"stems": 3}, "cannot be made of"),
-    ({"channels": 8, "groups": 8}, "cannot be made of"), ({"learned_patch": True, "patch": 3}, "cannot be made of")])
+    ({"patch": 3}, "do not fit patches"), ({"stems": 3}, "do not fit patches"),
+    ({"channels": 8, "groups": 8}, "do not fit patches"),
+    ({"learned_patch": True, "patch": 3}, "do not fit patches")])
 def test_configurations_that_make_no_network(change, says):
     with pytest.raises(InputError, match=says):
         UNet1d(replace(TINY, **change))

@@ -34,7 +34,7 @@ def test_other_names_are_refused_by_name(pack, tmp_path, call, protocol):
         program = pickle.PROTO + b"\x04" + b"".join(
             pickle.SHORT_BINUNICODE + bytes([len(text)]) + text.encode() for text in call) + (
             pickle.STACK_GLOBAL + pickle.MARK + f"V{argument}\n".encode() + b"tR.")
-    refuses(pack(program), f"no use for {re.escape(repr('.'.join(call)))}, and this reader refuses it")
+    refuses(pack(program), f"does not need {re.escape(repr('.'.join(call)))}, and this reader refuses it")
     assert not proof.exists()
 
 
@@ -191,7 +191,7 @@ def test_entries_that_share_their_bytes_are_refused(pack):
     start = data.rindex(b"PK\x01\x02")
     sizes = (50_000).to_bytes(4, "little")
     path.write_bytes(data[:start + 20] + sizes + sizes + data[start + 28:])
-    refuses(path, "more bytes than it has")
+    refuses(path, "more bytes than the file has")
 
 
 def test_another_order_of_bytes(content, save, tmp_path):

@@ -4,12 +4,13 @@ from dataclasses import replace
 import pytest
 import safetensors.torch
 import torch
+from safetensors import safe_open
 
 import msdm_lite
 from msdm_lite.diffusion.denoiser import Denoiser1d
 from msdm_lite.errors import InputError, MachineError
 from msdm_lite.models import weights
-from msdm_lite.models.config import preset
+from msdm_lite.models.config import PRESETS, WAVE_PRESETS, Config, WaveConfig, preset
 from msdm_lite.models.joint import Model
 from msdm_lite.models.unet1d import UNet1d
 from msdm_lite.utils import paths
@@ -66,6 +67,93 @@ def test_files_that_hold_no_model(tmp_path, tiny):
     safetensors.torch.save_file(tensors, tmp_path / "giant.safetensors", giant)
     with pytest.raises(InputError, match="do not fit"):
         weights.load(tmp_path / "giant.safetensors")
+
+
+def shipped_files():
+    return sorted((paths.data_folder() / "weights").rglob("*.safetensors"))
+
+
+def today(config: dict) -> Config | WaveConfig:
+    """The configuration in a file's metadata, with today's names."""
+    values = {weights.SETTINGS.get(key, key): value for key, value in config.items()}
+    return (WaveConfig if values.get("front") == "wave" else Config).from_dict(values)
+
+
+@pytest.mark.parametrize("file", shipped_files(), ids=lambda file: f"{file.parent.name}/{file.stem}")
+def test_every_shipped_tensor_is_one_of_todays_network(file):
+    """One to one, with the same shapes."""
+    with safe_open(file, framework="pt") as opened:
+        meta = opened.metadata()
+        shapes = {name: tuple(opened.get_slice(name).get_shape()) for name in list(opened.keys())}
+    renamed = {name: weights.current_tensor_name(name) for name in shapes}
+    assert len(set(renamed.values())) == len(shapes)
+    with torch.device("meta"):
+        own = weights.build(today(json.loads(meta["config"]))).state_dict()
+    assert {renamed[name]: shape for name, shape in shapes.items()} == {
+        name: tuple(value.shape) for name, value in own.items()}
+    recipe = weights.current_record(json.loads(meta["record"])).get("recipe", {})
+    assert not weights.RECIPE.keys() & recipe.keys()
+
+
+def test_the_old_names_are_those_of_the_shipped_files():
+    """Every entry of the tables is needed by a shipped file."""
+    names, settings, recipes = set(), set(), set()
+    for file in shipped_files():
+        with safe_open(file, framework="pt") as opened:
+            names |= set(opened.keys())
+            settings |= json.loads(opened.metadata()["config"]).keys()
+            recipes |= json.loads(opened.metadata()["record"]).get("recipe", {}).keys()
+    for old in weights.TENSORS:
+        assert any(name.startswith(old) for name in names), old
+    for old in weights.INNER:
+        assert any(old in name and name.startswith(("denoiser.net.down.", "denoiser.net.up.")) for name in names), old
+    assert weights.SETTINGS.keys() <= settings and weights.RECIPE.keys() <= recipes
+
+
+@pytest.mark.parametrize("name", sorted(PRESETS | WAVE_PRESETS))
+def test_todays_names_map_to_themselves(name):
+    with torch.device("meta"):
+        own = weights.build(preset(name)).state_dict()
+    assert own and all(weights.current_tensor_name(key) == key for key in own)
+    config = preset(name).to_dict()
+    assert not weights.SETTINGS.keys() & config.keys() and today(json.loads(json.dumps(config))) == preset(name)
+    assert weights.current_record({"recipe": {"beat_share": 0.5}, "steps": 3}) == {
+        "recipe": {"beat_share": 0.5}, "steps": 3}
+
+
+@pytest.mark.parametrize("name", ["tiny", "tiny-wave", "lite-sketch", "lite-guided", "lite-supervised"])
+def test_todays_names_are_saved_and_load_back_equal(name, tmp_path):
+    small = {} if name == "tiny-wave" else {"widths": (8, 16), "blocks": (1, 1), "embedding_width": 8}
+    model = weights.build(replace(preset(name), **small))
+    for value in model.parameters():
+        torch.nn.init.normal_(value, std=0.1)
+    record = {"steps": 3, "recipe": {"beat_share": 0.5, "sketched": 0.0}}
+    path = weights.save(model, tmp_path / "new.safetensors", record)
+    with safe_open(path, framework="pt") as opened:
+        assert set(opened.keys()) == set(model.state_dict())
+    again = weights.load(path, "cpu")
+    assert again.config == model.config and again.record == record
+    for key, value in again.state_dict().items():
+        expected = model.state_dict()[key]
+        assert torch.equal(value, expected if key == "denoiser.std" else expected.half().float()), key
+
+
+def test_a_file_with_the_old_names_loads_as_the_one_with_todays(tiny, tmp_path):
+    path = weights.save(tiny, tmp_path / "new.safetensors", {"recipe": {"beat_share": 0.25}})
+    tensors = safetensors.torch.load_file(path)
+
+    def old(name):
+        return next((before + name.removeprefix(now) for before, now in weights.TENSORS.items()
+                     if name.startswith(now)), name)
+
+    config = {next((before for before, now in weights.SETTINGS.items() if now == key), key): value
+              for key, value in tiny.config.to_dict().items()}
+    safetensors.torch.save_file({old(name): value for name, value in tensors.items()}, tmp_path / "old.safetensors",
+                                {"config": json.dumps(config), "record": json.dumps({"recipe": {"clicked": 0.25}})})
+    assert {old(name) for name in tensors} != set(tensors)
+    first, second = weights.load(path, "cpu"), weights.load(tmp_path / "old.safetensors", "cpu")
+    assert first.config == second.config and first.record == second.record == {"recipe": {"beat_share": 0.25}}
+    assert all(torch.equal(first.state_dict()[key], value) for key, value in second.state_dict().items())
 
 
 def test_no_such_preset_or_device(tiny, tmp_path):

@@ -10,7 +10,7 @@ from msdm_lite.inference import generation
 from msdm_lite.inference.encoding import encode_stems
 from msdm_lite.models import weights
 from msdm_lite.studies import distance, sub_fad
-from tests.conftest import SECONDS
+from tests.studies.conftest import SECONDS
 
 
 def test_a_model_that_plays_test_songs_is_near_and_one_that_plays_training_songs_copies(bands, monkeypatch, tiny):

@@ -3,7 +3,7 @@ import pytest
 
 from msdm_lite.inference import accompaniment
 from msdm_lite.studies import sub_fad
-from tests.conftest import SONGS
+from tests.studies.conftest import SONGS
 
 
 def test_fourteen_choices_of_four():
