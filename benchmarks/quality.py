@@ -18,11 +18,11 @@ from msdm_lite.evaluation import metrics, records
 
 # Method, settings beside `steps`, and how many are averaged
 ARMS: dict[str, tuple[str, dict, int]] = {
-    "mixture known, churn": ("mixture-constrained", {"churn": 5.0}, 1),
-    "mixture known, ODE": ("mixture-constrained", {}, 1),
-    "mixture known, Heun": ("mixture-constrained", {"sampler": "heun"}, 1),
-    "mixture known, DPM-Solver++": ("mixture-constrained", {"sampler": "dpm-solver"}, 1),
-    "mixture known, DPM-Solver++, mean of 8": ("mixture-constrained", {"sampler": "dpm-solver"}, 8),
+    "mixture-constrained, churn": ("mixture-constrained", {"churn": 5.0}, 1),
+    "mixture-constrained, ODE": ("mixture-constrained", {}, 1),
+    "mixture-constrained, Heun": ("mixture-constrained", {"sampler": "heun"}, 1),
+    "mixture-constrained, DPM-Solver++": ("mixture-constrained", {"sampler": "dpm-solver"}, 1),
+    "mixture-constrained, DPM-Solver++, mean of 8": ("mixture-constrained", {"sampler": "dpm-solver"}, 8),
     "Wiener shares": ("wiener", {}, 1),
     "PiGDM": ("pigdm", {}, 1),
     "ProjDiff": ("projdiff", {}, 1),

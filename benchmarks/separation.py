@@ -50,7 +50,7 @@ def separation(model, steps: int) -> None:
         begin = time.perf_counter()
         with torch.no_grad():
             sampling.final_state(methods.conditional(joined.denoise, (1, len(model.stems), *y.shape[1:]), method, y,
-                                              generator=torch.Generator().manual_seed(0)))
+                                                     generator=torch.Generator().manual_seed(0)))
         samplers.append((time.perf_counter() - begin - joined.seconds) / network.seconds)
         windows.append(joined.seconds / network.seconds - 1)
     wall, sampler, window = (statistics.median(of) for of in (walls, samplers[2:], windows[2:]))

@@ -103,10 +103,10 @@ def main() -> None:
             measured |= json.loads(out.read_text())["presets"]
     if asked.out:
         records.save({"what": f"a training step, median of {ROUNDS}: forward, backward and optimizer; crops are there",
-                       "presets": measured, "device": kind, "processor": where,
-                       "threads": torch.get_num_threads(), "precision": precision, "torch": torch.__version__,
-                       "command": provenance.command_line("python", "benchmarks/training.py", out=asked.out)},
-                       asked.out)
+                      "presets": measured, "device": kind, "processor": where,
+                      "threads": torch.get_num_threads(), "precision": precision, "torch": torch.__version__,
+                      "command": provenance.command_line("python", "benchmarks/training.py", out=asked.out)},
+                     asked.out)
 
 
 if __name__ == "__main__":

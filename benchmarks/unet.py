@@ -1,7 +1,7 @@
 """Our waveform U-Net against audio-diffusion-pytorch 0.0.43's: same configuration, same weights, by turns, eager.
 
 And what a second of audio costs each preset, in operations counted by torch. One thread count for all; what makes
-ours faster is listed at the top of `msdm_lite/unet1d.py`.
+ours faster is listed at the top of `msdm_lite/models/unet1d.py`.
 """
 
 import time

@@ -178,6 +178,9 @@ BAD = {bad_nothing: "no such file", bad_folder: "is a folder", bad_empty: "is em
        bad_length: "does not say a length", bad_plus_inf: "NaN or infinite",
        bad_raw: "cannot be read", bad_name: "cannot be read", bad_below: "no such file", bad_pipe: "is not a file"}
 
+# One file of each kind of message: the command line needs no more, since the reader is tested with all of them
+ONE_OF_EACH = list({message: make for make, message in reversed(BAD.items())}.values())
+
 
 # What makes a right one wrong
 

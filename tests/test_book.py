@@ -177,11 +177,6 @@ def test_no_module_of_the_package_is_hidden_by_a_variable(chapter):
     assert not modules & set(bound)
 
 
-def test_readme_names_the_two_commands():
-    readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    assert "make book" in readme and "make test" in readme
-
-
 def test_nothing_is_left_over_and_no_path_of_one_machine():
     """In notebooks, pages and code. A path after a word is part of an address, and fine."""
     forbidden = re.compile(r"\bTO" r"DO\b|(?<![\w.~$}/-])/(?:work|root|home)/")

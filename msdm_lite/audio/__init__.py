@@ -1,3 +1,1 @@
-"""Sound in, sound out: files, transforms, levels, beats and coarse spectrograms. Nothing here knows diffusion or
-models.
-"""
+"""Sound files, transforms, RMS levels and loudness, beats and sketches. It contains no diffusion and no models."""

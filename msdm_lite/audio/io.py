@@ -1,6 +1,6 @@
-"""Sound files in and out. Whatever is wrong with a file is said in one line, and nothing half-written is left behind.
+"""Reading and writing of sound files. Errors have one line, and no partial files are left behind.
 
-Audio is float32; one stem is (T,), a band (4, T) in the order of `STEMS`. The mixture is the plain sum of the stems.
+Audio is float32; a stem is (T,), a band is (4, T) in the order of `STEMS`. The mixture is the sum of the stems.
 Chapter: `book/12-longer-and-stranger.ipynb`.
 """
 
@@ -26,26 +26,26 @@ LOG = logging.getLogger("msdm_lite")
 
 
 STEMS = ("bass", "drums", "guitar", "piano")
-MIX = "mix"  # the one "stem" of a model that knows only what the others sum to
+MIX = "mix"  # the only "stem" of a model of the mixture
 SAMPLE_RATE = 22050
-SUBTYPES = {".wav": "FLOAT", ".flac": "PCM_24", ".ogg": "VORBIS"}  # what is written
+SUBTYPES = {".wav": "FLOAT", ".flac": "PCM_24", ".ogg": "VORBIS"}  # of the files that are written
 
 
 def samples(source: str | Path | Tensor, sample_rate: int = SAMPLE_RATE, mono: bool = True) -> Tensor:
-    """What was given as sound, on the CPU: samples as they are, or those of a file. Arguments and errors as `load`."""
+    """Sound on the CPU: a tensor unchanged, or the samples of a file. Arguments and errors are those of `load`."""
     return source.detach().cpu() if isinstance(source, Tensor) else load(source, sample_rate, mono)
 
 
 def load(path: str | Path, sample_rate: int = SAMPLE_RATE, mono: bool = True) -> Tensor:
-    """A sound file as float32 samples: (T,), or (C, T) with its channels if not `mono`.
+    """Read a sound file as float32 samples: (T,), or (C, T) with its channels if not `mono`.
 
-    Reads wav, flac, ogg, mp3 and whatever else libsndfile knows, at any rate; T is round(frames * sample_rate / rate
-    of the file). Channels are mixed down by their mean; more than two, and silence, are said through the logger
-    "msdm_lite". Very short files are fine.
+    Reads wav, flac, ogg, mp3 and all other formats of libsndfile, at any rate; T is round(frames * sample_rate / rate
+    of the file). Channels are mixed down by their mean. The logger "msdm_lite" warns of more than two channels and of
+    silence.
 
     Raises:
-        InputError: missing, a folder, empty, no sound file, cut short, without samples, with NaN or infinity, or
-            not allowed to be read.
+        InputError: the file is missing, a folder, empty, no sound file, cut short, without samples, not allowed to be
+            read, or has NaN or infinite samples.
     """
     path = Path(path)
     require_readable(path)
@@ -61,17 +61,17 @@ def load(path: str | Path, sample_rate: int = SAMPLE_RATE, mono: bool = True) ->
             samples = torch.from_numpy(file.read(dtype="float32", always_2d=True))  # (T, C)
         except soundfile.LibsndfileError as problem:
             raise InputError(f"{path} is damaged or cut short ({_reason(problem)})") from None
-        except (MemoryError, ValueError):  # a flac that was streamed says nothing, and 2**63 - 1 is assumed
+        except (MemoryError, ValueError):  # a streamed flac does not state its length, and 2**63 - 1 is reported
             raise InputError(f"{path} does not say a length that fits in memory; convert it to wav first") from None
     missing = (promised - len(samples)) / rate  # seconds
-    if kind == "MP3" and not _mp3_tells_length(path):  # then the length is its decoder's estimate
+    if kind == "MP3" and not _mp3_tells_length(path):  # then the length is an estimate of the decoder
         if missing > 0.1:
             LOG.warning("%s ends %.1f s before its estimated length", path, missing)
-    elif cut or missing > (0.1 if kind == "MP3" else 0):  # encoders of mp3 disagree about the last frames' padding
+    elif cut or missing > (0.1 if kind == "MP3" else 0):  # mp3 encoders differ in the padding of the last frames
         raise InputError(f"{path} is cut short: it holds less sound than it says")
     if len(samples) == 0:
         raise InputError(f"{path} holds no samples")
-    low, high = samples.aminmax()  # unlike isfinite(), needs no second copy of a long file
+    low, high = samples.aminmax()  # needs no second copy of a long file, unlike isfinite()
     if not (low.isfinite() and high.isfinite()):
         raise InputError(f"{path} has samples that are NaN or infinite")
     if mono and samples.shape[1] > 2:
@@ -86,15 +86,15 @@ def load(path: str | Path, sample_rate: int = SAMPLE_RATE, mono: bool = True) ->
 
 
 def require_readable(path: Path) -> None:
-    """Ask the system first: libsndfile calls whatever it refuses a "System error".
+    """Check that a path is a file that can be read; libsndfile itself only reports a "System error".
 
     Raises:
-        InputError: missing, a folder, no file, empty, or not allowed to be read.
+        InputError: the path is missing, a folder, no regular file, empty, or not allowed to be read.
     """
     try:
         mode = path.stat().st_mode
         empty = True
-        if stat.S_ISREG(mode):  # opening a pipe would wait for ever
+        if stat.S_ISREG(mode):  # opening a pipe would block
             with path.open("rb") as file:
                 empty = not file.read(1)
     except (FileNotFoundError, NotADirectoryError, ValueError):
@@ -115,16 +115,16 @@ def _reason(problem: soundfile.LibsndfileError) -> str:
 
 
 def _data_cut_short(log: str) -> bool:
-    """Do the sizes in a wav, aiff, au, caf, w64 or rf64 header promise more than the file has?
+    """Whether the sizes in a wav, aiff, au, caf, w64 or rf64 header are larger than the file.
 
-    libsndfile reads what is there and says so in its log alone: "data : 705600 (should be 352800)".
+    libsndfile reads such files and reports the sizes only in its log: "data : 705600 (should be 352800)".
     """
     sizes = re.findall(r"^ *(?:data|SSND|Data Size|Riff size|riff) *: (\d+) \(should be (\d+)\)", log, re.MULTILINE)
-    return any(int(held) < int(said) < 0x7FFFF000 for said, held in sizes)  # streams write that or more: not known
+    return any(int(held) < int(said) < 0x7FFFF000 for said, held in sizes)  # streams write this or more: size unknown
 
 
 def ogg_cut_short(path: Path) -> bool:
-    """An ogg file is a row of pages, and the last one is marked. libsndfile takes what is there for the whole."""
+    """Whether an ogg file lacks its last page, which has a flag. libsndfile reads such files without an error."""
     ended, size = False, path.stat().st_size
     with path.open("rb") as file:
         while len(head := file.read(27)) == 27 and head[:4] == b"OggS":
@@ -135,7 +135,7 @@ def ogg_cut_short(path: Path) -> bool:
 
 
 def _mp3_tells_length(path: Path) -> bool:
-    """Does the first frame, behind any ID3 tag, count the frames that follow?"""
+    """Whether the first frame, behind any ID3 tag, states the number of frames."""
     with path.open("rb") as file:
         tag = file.read(10)
         size = sum(byte << shift for byte, shift in zip(tag[6:], (21, 14, 7, 0), strict=False))
@@ -145,10 +145,10 @@ def _mp3_tells_length(path: Path) -> bool:
 
 
 def resample(waveform: Tensor, from_rate: int, to_rate: int) -> Tensor:
-    """(..., T) at one rate to (..., round(T * to / from)) at another; band-limited (soxr, high quality), no gradient.
+    """Resample (..., T) to (..., round(T * to_rate / from_rate)); band-limited (soxr, high quality), without gradient.
 
     Raises:
-        InputError: a rate that is not above zero.
+        InputError: a rate is not above zero.
     """
     if not (from_rate > 0 and to_rate > 0):
         raise InputError(f"sample rates must be above zero, not {from_rate} and {to_rate}")
@@ -165,20 +165,22 @@ def resample(waveform: Tensor, from_rate: int, to_rate: int) -> Tensor:
 
 
 def save(path: str | Path, waveform: Tensor, sample_rate: int = SAMPLE_RATE) -> Path:
-    """Write (T,) or (C, T) as .wav (32-bit float: nothing clips), .flac (24 bit) or .ogg; whole or not at all.
+    """Write (T,) or (C, T) as .wav (32-bit float, does not clip), .flac (24 bit) or .ogg; returns the path.
+
+    If it fails, no file is written.
 
     Raises:
-        InputError: a place that cannot be written to, another kind of file, samples that are not finite or would clip.
+        InputError: the path cannot be written to, has another ending, or samples are not finite or would clip.
     """
     return save_all({Path(path): waveform}, sample_rate)[0]
 
 
 def save_stems(folder: str | Path, stems: Tensor, sample_rate: int = SAMPLE_RATE, names: Sequence[str] = STEMS
                ) -> list[Path]:
-    """Write (S, T), or (S, 2, T), as one file a stem into a folder: all of them or none. Returns their paths.
+    """Write (S, T) or (S, 2, T) into a folder, one .wav file per stem, all files or none. Returns their paths.
 
     Raises:
-        InputError: as `save`, or names that do not fit the stems.
+        InputError: as `save`, or the names do not fit the stems.
     """
     if stems.ndim not in (2, 3) or len(set(names)) != len(names) or len(names) != len(stems):
         raise InputError(f"the names {', '.join(names)} do not fit stems of shape {tuple(stems.shape)}")
@@ -187,10 +189,10 @@ def save_stems(folder: str | Path, stems: Tensor, sample_rate: int = SAMPLE_RATE
 
 
 def save_all(waves: Mapping[Path, Tensor], sample_rate: int = SAMPLE_RATE) -> list[Path]:
-    """Write several files, all or none: under scratch names first; they take the wanted names when all is written.
+    """Write several files, all or none: first under scratch names, which are renamed when all are written.
 
     Raises:
-        InputError: as `save`, of any of them; then none is written.
+        InputError: as `save`, for any of the files; then none is written.
     """
     for path, wave in waves.items():
         _can_be_saved(path, wave)
@@ -227,11 +229,11 @@ def _can_be_saved(path: Path, wave: Tensor) -> None:
 def _write(path: Path, wave: Tensor, sample_rate: int) -> None:
     kind = path.suffix.lower()
     samples = torch.atleast_2d(wave.detach().cpu().float()).T.numpy()  # (T, C)
-    path.touch()  # if the system refuses, it says why; libsndfile does not
+    path.touch()  # the error of the system gives the reason; that of libsndfile does not
     with soundfile.SoundFile(path, "w", sample_rate, samples.shape[1], SUBTYPES[kind]) as file:
         for start in range(0, len(samples), 16384):  # libsndfile crashes on long writes of Vorbis
             file.write(samples[start:start + 16384])
-    if kind == ".wav":  # libsndfile notes the time of day beside the peak; the same sound should be the same bytes
+    if kind == ".wav":  # libsndfile writes the time into the PEAK chunk; the same sound should give the same bytes
         with path.open("r+b") as file:
             peak = file.read(128).find(b"PEAK")
             if peak > 0:

@@ -1,9 +1,8 @@
-"""A sketch of a band: how loud each stem is, in some hundred bands of frequency, from frame to frame.
+"""Sketches: coarse spectrograms, the log energy of each stem in about a hundred frequency bands per frame.
 
-A picture says every coefficient with its sign. A sketch says only where there is energy: when a drum is hit, which
-notes sound. It has a tenth of the numbers, and what a listener calls music is all in it. So a small model can learn to
-make sketches, and the model of MDCT spectrograms decodes a sketch into sound. Chapter:
-`book/06-total-generation.ipynb`.
+An MDCT spectrogram has every coefficient with its sign. A sketch has only energies: when a drum is hit, and which notes
+sound. It has a tenth of the numbers and keeps the musical structure. So a small model can be trained to generate
+sketches, and a model of MDCT spectrograms decodes a sketch into sound. Chapter: `book/06-total-generation.ipynb`.
 """
 
 import torch
@@ -12,19 +11,19 @@ from torch import Tensor
 from msdm_lite.audio.transforms import MDCT, pseudo_energy
 from msdm_lite.errors import InputError
 
-# (bins, how many make a band), low to high: single bins where notes of a bass are that close, broad bands for cymbals
+# (bins, bins in a band), low to high: single bins where bass notes are close together, wide bands for cymbals
 GROUPS = ((32, 1), (32, 2), (64, 4), (128, 8), (256, 32), (512, 64))
-FLOOR = 1e-6  # of a band's energy; a stem where it plays has some 1e-3
-MIDDLE, SPREAD = -4.4, 1.7  # mean and deviation of log10 of these energies over the training songs
+FLOOR = 1e-6  # added to a band's energy; an active stem has about 1e-3
+MIDDLE, SPREAD = -4.4, 1.7  # mean and standard deviation of log10 of these energies over the training songs
 
 
 def bands(groups: tuple[tuple[int, int], ...] = GROUPS) -> int:
-    """How many rows such a sketch has."""
+    """Number of frequency bands of such a sketch."""
     return sum(bins // size for bins, size in groups)
 
 
 def sketch(coefficients: Tensor, groups: tuple[tuple[int, int], ...] = GROUPS) -> Tensor:
-    """The sketch (..., bands, L) of MDCT pictures (..., bins, L): log energies, scaled to mean 0 and deviation 1."""
+    """The sketch (..., bands, L) of MDCT spectrograms (..., bins, L): log energies, normalised to training songs."""
     energy = pseudo_energy(coefficients) / 2
     parts = [part.unflatten(-2, (bins // size, size)).mean(-2)
              for (bins, size), part in zip(groups, energy.split([bins for bins, _ in groups], -2), strict=True)]
@@ -32,13 +31,13 @@ def sketch(coefficients: Tensor, groups: tuple[tuple[int, int], ...] = GROUPS) -
 
 
 def spread(drawn: Tensor, groups: tuple[tuple[int, int], ...] = GROUPS) -> Tensor:
-    """A sketch (..., bands, L) at the resolution of pictures, (..., bins, L): each band's value for all its bins."""
+    """A sketch (..., bands, L) at the resolution of MDCT spectrograms, (..., bins, L), each band's value repeated."""
     parts = drawn.split([bins // size for bins, size in groups], -2)
     return torch.cat([part.repeat_interleave(size, -2) for (_, size), part in zip(groups, parts, strict=True)], -2)
 
 
 class Sketching:
-    """A front end: from a waveform to its sketch, by way of the MDCT. There is no way back."""
+    """A front end from a waveform to the sketch of its MDCT spectrogram. It has no inverse."""
 
     def __init__(self, bins: int, groups: tuple[tuple[int, int], ...] = GROUPS):
         self.mdct, self.groups = MDCT(bins), groups
@@ -48,9 +47,9 @@ class Sketching:
         return sketch(self.mdct.forward(wave), self.groups)
 
     def inverse(self, coefficients: Tensor) -> Tensor:
-        """What other front ends have, and this one cannot.
+        """There is no inverse, unlike in other front ends.
 
         Raises:
-            InputError: always. A sketch has no sound of its own.
+            InputError: always.
         """
-        raise InputError("a sketch has no sound: a model that decodes sketches makes sound of it")
+        raise InputError("a sketch has no sound: a model that decodes sketches generates sound from it")

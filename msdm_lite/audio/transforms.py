@@ -3,9 +3,9 @@
 `MDCT` is a circular, orthonormal MDCT: a waveform becomes an MDCT spectrogram (bins, frames), and back. `Blocks` cuts a
 waveform into blocks without any transform. `Compressed` keeps the first principal components of MDCT frames.
 
-An orthonormal map keeps white noise white and of the same level, keeps a sum of stems a sum, and keeps distances. So
-every formula written for waveforms (Mariani et al., arXiv 2302.02257) holds unchanged on the coefficients. `Compressed`
-drops what lies outside its components; no model behind it can restore that. Chapter: `book/04-joint-unet.ipynb`.
+Under an orthonormal map white noise remains white at the same noise level, the sum of the stems remains their sum, and
+distances do not change. So all formulas for waveforms (Mariani et al., arXiv 2302.02257) hold for the coefficients too.
+`Compressed` loses what lies outside its components, and no model can restore it. Chapter: `book/04-joint-unet.ipynb`.
 
 Sources: Princen, Johnson and Bradley, ICASSP 1987 (the lapped transform); Daudet and Sandler, IEEE TSAP 2004 (the
 pseudo-spectrum).
@@ -31,7 +31,7 @@ def dct4(x: Tensor) -> Tensor:
 
 
 def in_blocks(wave: Tensor, length: int) -> Tensor:
-    """(..., T) -> (..., T / length, length).
+    """Cut (..., T) into blocks (..., T / length, length).
 
     Raises:
         InputError: T is no positive multiple of the length.
@@ -45,8 +45,11 @@ def in_blocks(wave: Tensor, length: int) -> Tensor:
 class MDCT:
     """Circular MDCT with `bins` bins, hop `bins`, sine window.
 
-    `forward` takes (..., T) with T a multiple of `bins` to (..., bins, T / bins); `inverse` takes it back. The last
-    frame overlaps the first, as on a tape loop, which is what makes the map square and orthonormal.
+    `forward` maps (..., T), T a multiple of `bins`, to (..., bins, T / bins); `inverse` is its inverse. The last frame
+    overlaps the first, which makes the map square and orthonormal.
+
+    Raises:
+        InputError: `bins` is no positive multiple of 4.
     """
 
     def __init__(self, bins: int = 1024):
@@ -56,7 +59,7 @@ class MDCT:
         self.window = torch.sin(math.pi * (torch.arange(2 * bins, dtype=torch.float64) + 0.5) / (2 * bins))
 
     def forward(self, wave: Tensor) -> Tensor:
-        """(..., T) -> (..., bins, T / bins).
+        """The MDCT spectrogram: (..., T) -> (..., bins, T / bins).
 
         Raises:
             InputError: T is no positive multiple of `bins`.
@@ -66,7 +69,7 @@ class MDCT:
         first, second = blocks * window[:N], blocks.roll(-1, -2) * window[N:]
         a, b = first.chunk(2, -1)
         c, d = second.chunk(2, -1)
-        folded = torch.cat([-c.flip(-1) - d, a - b.flip(-1)], -1)  # the aliasing that the overlap will cancel
+        folded = torch.cat([-c.flip(-1) - d, a - b.flip(-1)], -1)  # with aliasing, which overlap-add cancels
         return dct4(folded).transpose(-1, -2)
 
     def inverse(self, coefficients: Tensor) -> Tensor:
@@ -99,9 +102,10 @@ class Blocks:
 
 
 def pseudo_energy(coefficients: Tensor) -> Tensor:
-    """Energy of an MDCT picture (..., bins, L), nearly free of the phase that makes single coefficients flicker.
+    """Energy of an MDCT spectrogram (..., bins, L), which depends on the phase less than squared coefficients do.
 
-    The difference of a coefficient's two neighbours in frequency estimates the missing sine part.
+    The difference of a coefficient's two neighbours in frequency estimates the missing sine part. Source: Daudet and
+    Sandler, IEEE TSAP 2004.
     """
     padded = F.pad(coefficients, (0, 0, 1, 1))
     return coefficients.square() + (padded[..., 2:, :] - padded[..., :-2, :]).square()
@@ -111,11 +115,11 @@ class Compressed:
     """MDCT frames (bins,) as `kept` principal components, the same for all stems.
 
     Args:
-        mdct: the transform that makes the frames.
+        mdct: the transform.
         basis: (kept, bins) with orthonormal rows, as `fit` returns.
 
     Raises:
-        InputError: a basis whose rows are not orthonormal, or of another length than the frames.
+        InputError: the rows of the basis are not orthonormal, or have another length than the frames.
     """
 
     def __init__(self, mdct: MDCT, basis: Tensor):
@@ -127,10 +131,10 @@ class Compressed:
 
     @classmethod
     def fit(cls, mdct: MDCT, waves: Iterable[Tensor], kept: int) -> "Compressed":
-        """The components that hold most of the power of sounds (..., T), T multiples of the MDCT's bins.
+        """The `kept` components with most of the power of sounds (..., T), T a multiple of the MDCT's bins.
 
         Raises:
-            InputError: no sounds, or more components than bins, or none.
+            InputError: there are no sounds, or `kept` is not within 1 to the number of bins.
         """
         if not 1 <= kept <= mdct.bins:
             raise InputError(f"from 1 to {mdct.bins} components can be kept, not {kept}")
@@ -140,7 +144,7 @@ class Compressed:
             power = frames.T @ frames if power is None else power + frames.T @ frames
         if power is None:
             raise InputError("no sounds to fit the components to")
-        _, vectors = torch.linalg.eigh(power)  # rising
+        _, vectors = torch.linalg.eigh(power)  # in ascending order of power
         return cls(mdct, vectors[:, -kept:].flip(-1).T.float().contiguous())
 
     def forward(self, wave: Tensor) -> Tensor:
@@ -148,10 +152,10 @@ class Compressed:
         return self.basis.to(wave) @ self.mdct.forward(wave)
 
     def inverse(self, coefficients: Tensor) -> Tensor:
-        """(..., kept, L) -> (..., T): the nearest sound that the components can make."""
+        """(..., kept, L) -> (..., T): the sound whose coefficients outside the components are zero."""
         return self.mdct.inverse(self.basis.to(coefficients).T @ coefficients)
 
     def best_sdr(self, wave: Tensor) -> Tensor:
-        """Signal to distortion (dB, shape (...)) of sounds (..., T) there and back; no model behind it does better."""
+        """SDR in dB of sounds (..., T) after `forward` and `inverse`, (...): an upper bound for any model behind it."""
         lost = (wave - self.inverse(self.forward(wave))).square().sum(-1)
         return 10 * torch.log10(wave.square().sum(-1) / lost.clamp(min=1e-20))

@@ -1,1 +1,1 @@
-"""The command line: words to calls, and nothing else. Whatever computes lives in the rooms below."""
+"""The command line: it turns arguments into calls. All computation is in the other packages."""

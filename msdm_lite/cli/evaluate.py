@@ -66,15 +66,16 @@ def evaluate(task: Literal["separate", "generate", "accompany"] = "separate",
               "weight": weight, "samples": samples}
     chosen = {key: value for key, value in chosen.items() if value is not None}
     shown = sys.stderr.isatty()
-    # What the task does not read is refused; and so is a place that takes no file, before hours of work
+    # Options that the task does not use, and paths that cannot be written to, are refused before the work
     ignored_settings = {"--songs": songs and task != "separate",
                         "--clips": clips and (songs is not None or task != "separate"),
-              "--model": model != "lite" and method in BASELINES, "--sketch": sketch and task == "separate",
-              "--n": n is not None and task == "separate" and songs is None,
-              "--given": given and (songs is not None or task == "generate"),
-              "--seconds": seconds is not None and (songs is None or whole), "--whole": whole and songs is None,
-              "--chunks": chunks and songs is None,
-              "--batch": batch is not None and (songs is None or whole or chunks or method in BASELINES)}
+                        "--model": model != "lite" and method in BASELINES, "--sketch": sketch and task == "separate",
+                        "--n": n is not None and task == "separate" and songs is None,
+                        "--given": given and (songs is not None or task == "generate"),
+                        "--seconds": seconds is not None and (songs is None or whole),
+                        "--whole": whole and songs is None,
+                        "--chunks": chunks and songs is None,
+                        "--batch": batch is not None and (songs is None or whole or chunks or method in BASELINES)}
     if useless := [flag for flag, there in ignored_settings.items() if there]:
         raise InputError(f"{useless[0]} has no use here: {task} of {'songs' if songs is not None else 'clips'}"
                          f"{', whole' if whole else ''}")
@@ -96,8 +97,8 @@ def evaluate(task: Literal["separate", "generate", "accompany"] = "separate",
     else:
         made = band_quality.evaluate_bands(task, model, 24 if n is None else n, method, steps,
                                            given or ("bass", "drums"),
-                                    seed, device, shown, sketch, **chosen)
-        says = f"{task}: all stems heard in {100 * made['audible']['all']:.0f} %, n = {made['n']}"
+                                           seed, device, shown, sketch, **chosen)
+        says = f"{task}: all stems audible in {100 * made['audible']['all']:.0f} %, n = {made['n']}"
     if out is not None:
         print(records.save(made, out))
     print(says)

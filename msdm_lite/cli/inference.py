@@ -20,8 +20,8 @@ def separate(file: tyro.conf.Positional[options.Input], out: options.Folder, mod
              device: options.Device = "auto") -> None:
     """Separate a mix into bass, drums, guitar and piano.
 
-    Writes one WAV file a stem, mono at 22 050 Hz. The stems sum to the mix, but for gaussian, pigdm and guided, whose
-    sum is only near it. Voices and other instruments go to the stem that they are most like.
+    Writes one WAV file a stem, mono at 22 050 Hz. The stems sum to the mix; with gaussian, pigdm and guided
+    only approximately. Voices and other instruments go to the most similar stem.
 
     Args:
         file: the mix: wav, flac, ogg or mp3, any sample rate, any number of channels, 0.1 s or longer.
@@ -31,7 +31,7 @@ def separate(file: tyro.conf.Positional[options.Input], out: options.Folder, mod
         method: how to separate (see `msdm-lite methods`). mixture-constrained is one network call.
         steps: number of noise levels; more is slower.
         samples: number of separations that are averaged.
-        given: stems of this mix that are known already: drums=kick.wav, or a file called drums.wav.
+        given: given stems of this mix: drums=kick.wav, or a file called drums.wav.
         stereo: separate left and right, and write stereo stems.
         churn: S_churn of EDM, the noise added while sampling; 0 is an ODE.
         corrections: R, how often each noise level is sampled.
@@ -50,7 +50,7 @@ def separate(file: tyro.conf.Positional[options.Input], out: options.Folder, mod
     settings = {"churn": churn, "corrections": corrections, "sigma_max": sigma_max, "sigma_min": sigma_min,
                 "sampler": sampler}
     loaded = weights.load(model, device)
-    # Whatever can be wrong is found before the long part
+    # Errors are found before the separation
     separation_method(loaded, method, bool(given), steps=steps, **settings)
     mix = audio_io.load(file, loaded.sample_rate, mono=not stereo)
     known = {name: audio_io.load(path, loaded.sample_rate) for name, path in named_files(given).items()}
@@ -99,8 +99,8 @@ def generate(out: options.Folder, model: options.Model = "lite", sketch: options
     sketcher = cascade.load_sketcher(sketch, loaded)
     with utils_files.claimed(out) as folder:
         bands = generation.generate_each(loaded, seconds, n, seed, method, steps, sys.stderr.isatty(), sketcher, tempo,
-                                     metre, batch, **settings)
-        for number, band in enumerate(bands, 1):  # each is kept before the next is begun
+                                         metre, batch, **settings)
+        for number, band in enumerate(bands, 1):  # each band is written before the next is generated
             place = folder / f"{number:02d}"
             accompaniment.save_band(place, band, loaded)
             print(place)
@@ -113,7 +113,7 @@ def accompany(files: tyro.conf.Positional[options.Inputs], out: options.Folder, 
               steps: options.Steps = None, churn: options.Setting = None, corrections: options.Corrections = None,
               sigma_max: options.Setting = None, sigma_min: options.Setting = None, weight: options.Setting = None,
               sampler: options.Sampler = None, seed: options.Seed = 0, device: options.Device = "auto") -> None:
-    """Generate the stems that are missing: given some stems of a band, generate the others.
+    """Generate the missing stems of a band, given the others.
 
     Args:
         files: the given stems: drums=kick.wav, or files called bass.wav, drums.flac, ... Any sample rate; shorter ones
@@ -151,10 +151,10 @@ def accompany(files: tyro.conf.Positional[options.Inputs], out: options.Folder, 
 
 
 def named_files(words: tuple[str, ...]) -> dict[str, Path]:
-    """"drums=kick.wav" and "drums.wav" both name the drums.
+    """Files by stem: "drums=kick.wav" and "drums.wav" both name the drums.
 
     Raises:
-        InputError: a stem named twice.
+        InputError: a stem is given twice.
     """
     found: dict[str, Path] = {}
     for word in words:

@@ -50,7 +50,7 @@ def train(out: options.Folder, preset: Annotated[str, tyro.conf.arg(metavar="NAM
         resume: resume from the checkpoint in --out.
         start: fine-tune the weights of this model; its minutes or steps count as part of the run.
         stems: train on these stems only. A folder of models of one stem each is a model of all of them.
-        batch: crops a process takes at once.
+        batch: crops per process in a batch.
         accumulate: batches whose gradients are accumulated in one step.
         optimizer: the optimizer of the weight matrices.
         lr: peak learning rate.
@@ -59,18 +59,18 @@ def train(out: options.Folder, preset: Annotated[str, tyro.conf.arg(metavar="NAM
         gain_db: augmentation: standard deviation of a random gain of each stem.
         silence: augmentation: probability that a stem is silenced.
         remix: augmentation: probability that the stems of a crop come from different songs.
-        detune: augmentation: half the crops are detuned, all stems alike, by up to so much.
+        detune: augmentation: half the crops are detuned, all stems alike, by at most this much.
         variations: augmentation: further versions of each song, in other keys and sounds (build them first).
         programs: variations have other instruments of the family.
         transpose: variations are in other keys.
         soundfonts: variations come from either of two soundfonts.
-        balance: what makes the stems of the corpus equally strong: active RMS or integrated loudness.
+        balance: measure in which the stems of the corpus are equal: active RMS or integrated loudness.
         seed: seed of weights, crops and noise.
         log_every: steps between two lines of the log.
         checkpoint_minutes: time between two checkpoints, each followed by a validation.
         compile: compile the denoiser with torch.compile.
         workers: processes that read crops.
-        resident: keep all songs in the memory of the GPU (8 GB for the corpus) and crop there.
+        resident: keep all songs in the memory of the GPU (8 GB for the corpus), and cut crops there.
         device: where to compute.
     """
     from msdm_lite.training.loop import train as run
@@ -82,7 +82,7 @@ def train(out: options.Folder, preset: Annotated[str, tyro.conf.arg(metavar="NAM
                     programs=programs, transpose=transpose, soundfonts=soundfonts, balance=balance,
                     log_every=log_every)
     path = run(recipe, out, resume, device, sys.stderr.isatty(), checkpoint_minutes, compile, workers, resident)
-    if os.environ.get("RANK", "0") == "0":  # of several processes the first writes, and says so
+    if os.environ.get("RANK", "0") == "0":  # the first of several processes writes the weights
         print(path)
 
 
@@ -96,17 +96,17 @@ def data(action: Annotated[Literal["build", "compose", "clips", "card"], tyro.co
 
     Args:
         action: build renders songs into the cache, and resumes where it was stopped. compose writes the MIDI of the
-            band songs. clips cuts the test clips. card measures the corpus, and writes figures and pictures of the
+            band songs. clips cuts the test clips. card measures the corpus, and writes numbers and figures for the
             data card.
         source: build: which songs; PACKAGE is a Debian package.
         variations: build: further versions of each training song, in other keys and sounds.
         programs: build: variations have other instruments of the family.
         transpose: build: variations are in other keys.
         soundfonts: build: variations come from either of two soundfonts.
-        balance: build: what makes stems equally strong: active RMS, or integrated loudness as in Slakh2100.
+        balance: build: measure in which stems are equal: active RMS, or integrated loudness as in Slakh2100.
         skip: build: leave out the songs whose package cannot be fetched here.
         songs: compose: number of songs.
-        seed: compose, clips: seed of the songs, or of the clips' places.
+        seed: compose, clips: seed of the songs, or of the places of the clips.
         workers: build: number of processes.
         out: compose, clips, card: where the files go.
     """
@@ -138,7 +138,7 @@ def models(card: bool = False,
     """List the models that ship: name, parameters, size of the file, training, purpose.
 
     Args:
-        card: write the model card and its pictures instead.
+        card: write the model card and its figures instead.
         out: with --card: where they go.
     """
     from msdm_lite.studies import model_card
@@ -153,7 +153,7 @@ def models(card: bool = False,
 
 
 def methods() -> None:
-    """List the methods of each task: name, network calls at its own settings, and what it is."""
+    """List the methods of each task: name, network evaluations (NFE) at default settings, and description."""
     from msdm_lite.diffusion.methods import GENERATIONS, IMPUTATIONS, METHODS
 
     rows = [["task", "method", "NFE", "what it is"]]

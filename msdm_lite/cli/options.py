@@ -1,4 +1,4 @@
-"""Types of options that several commands share: how `--help` names their values and their defaults.
+"""Types of options that several commands share, with the names of values and defaults in `--help`.
 
 Chapter: `book/13-scaling-up.ipynb`.
 """
@@ -28,10 +28,10 @@ Device = Annotated[str, arg(metavar="{auto,cpu,cuda}")]
 
 
 def one_of(*names: str, otherwise: str) -> object:
-    """How an option is shown whose value is one of these names, and what holds if it is not given."""
+    """How `--help` shows an option whose value is one of these names; `otherwise` is its default."""
     return arg(metavar=f"{{{','.join(names)}}}", help_behavior_hint=f"(default: {otherwise})")
 
 
 def optional(metavar: str, otherwise: str) -> object:
-    """How an option is shown that may be left out, and what holds then."""
+    """How `--help` shows an option that may be left out; `otherwise` is its default."""
     return arg(metavar=metavar, help_behavior_hint=f"(default: {otherwise})")

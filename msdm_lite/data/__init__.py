@@ -1,2 +1,1 @@
-"""Songs and sounds: the corpus, its MIDI and its renderer, readers of folders of stems, data sets of crops. No models.
-"""
+"""The corpus, its MIDI and its renderer, readers of folders of stems, and data sets of crops. It contains no models."""

@@ -1,9 +1,9 @@
-"""Band songs: chord charts made here, played by MMA (Musical MIDI Accompaniment).
+"""Band songs: random chord charts, turned into MIDI by MMA (Musical MIDI Accompaniment).
 
 A song is a form (verse, chorus, bridge) of chord progressions in a random key and tempo. MMA, the accompaniment
-generator of Bob van der Poel (Debian package `mma`), plays the chart in one of its styles ("grooves") with bass, drums,
-guitar and piano. Nobody composed these songs and nobody plays them: it is auto-accompaniment, and the data card says
-so. The same seed gives the same songs. Data card: `data/README.md`.
+generator of Bob van der Poel (Debian package `mma`), turns the chart into bass, drums, guitar and piano in one of its
+styles ("grooves"). The songs are auto-accompaniment: no person composed or plays them, and the data card says so. The
+same seed gives the same songs. Data card: `data/README.md`.
 """
 
 import csv
@@ -25,7 +25,7 @@ from msdm_lite.data.midi import mido
 from msdm_lite.errors import InputError, MachineError
 from msdm_lite.utils import files
 
-# Degrees of the scale and chord types. Common pop, rock, blues and jazz turns; eight bars each.
+# Degrees of the scale and chord types. Common progressions of pop, rock, blues and jazz; eight bars each.
 MAJOR = {"I": (0, ""), "ii": (2, "m"), "iii": (4, "m"), "IV": (5, ""), "V": (7, ""), "V7": (7, "7"), "vi": (9, "m"),
          "bVII": (10, ""), "ii7": (2, "m7"), "IM7": (0, "M7"), "vi7": (9, "m7"), "I7": (0, "7"), "IV7": (5, "7")}
 MINOR = {"i": (0, "m"), "ii0": (2, "m7b5"), "III": (3, ""), "iv": (5, "m"), "v": (7, "m"), "V7": (7, "7"),
@@ -41,15 +41,15 @@ PROGRESSIONS = {
 NOTES = ["C", "Db", "D", "Eb", "E", "F", "Gb", "G", "Ab", "A", "Bb", "B"]
 FORMS = ["ABAB", "AABA", "ABAC", "AABB", "ABCB"]
 
-# Few programs a stem: a small model can master them. One is drawn for each song and stem.
+# Few programs per stem, so that a small model suffices. One is drawn for each song and stem.
 PROGRAMS = {"bass": (33, 32), "drums": (0,), "guitar": (25, 27), "piano": (0, 1)}
-NO_STYLE = {"metronome", "none"}  # MMA library files that hold no music
+NO_STYLE = {"metronome", "none"}  # MMA library files without music
 
-# Styles that play too much alike to stand on two sides of a split: by name, or by `msdm_lite.data.leakage` (they share
-# more than a fifth of the four-bar windows of some pair of songs, or of their drums and of another stem).
+# Styles that are too similar to be in different splits: by name, or by `msdm_lite.data.leakage` (some pair of songs has
+# more than a fifth of its four-bar windows in common, of all stems, or of the drums and of another stem).
 ALIKE = {"8beatpop": "8beat", "poprock": "8beat", "rb": "r+b", "shuffleboggie": "shuffleboogie", "twi": "twist",
          "dsoul": "discosoul"}
-# Drawn once and then frozen: scores are compared over years. A family not named here is for training.
+# Drawn once and never changed, so that scores stay comparable. A family that is not named here is for training.
 HELD_OUT = {
     "test": ("8beatballad", "hip-hop", "jazzbasie", "k50s_rock", "mellowjazz", "modernjazz", "pop", "popshuffle",
              "rb-ballad", "shufflerock"),
@@ -59,10 +59,10 @@ HELD_OUT = {
 
 @dataclass(frozen=True)
 class Song:
-    """A chart and what MMA needs to play it."""
+    """A chord chart, and the settings with which MMA plays it."""
 
     name: str
-    style: str  # the name of MMA's library file without its number; `family(style)` is what the split goes by
+    style: str  # the name of MMA's library file without its number; `family(style)` decides the split
     groove: str
     key: str
     tempo: int
@@ -71,25 +71,25 @@ class Song:
     programs: dict[str, int]
 
     def chart(self) -> str:
-        """The text that MMA reads."""
+        """The chart as text in MMA's format."""
         bars = "\n".join(f"{number} {chord}" for number, chord in enumerate(self.bars, 1))
         return f"RndSeed {self.seed}\nTempo {self.tempo}\nGroove {self.groove}\n{bars}\n"
 
 
 def library() -> Path:
-    """MMA's own folder, fetched from Debian on the first call, with its index of grooves built.
+    """MMA's folder with its index of grooves, fetched from Debian and built on the first call.
 
     Raises:
-        MachineError: the package cannot be had, or its program does not run.
+        MachineError: the package cannot be fetched, or its program does not run.
     """
     folder = debian.fetch("mma") / "usr" / "share" / "mma"
-    program = folder / "mma.py"  # MMA finds its modules beside its script
+    program = folder / "mma.py"  # MMA looks for its modules in the folder of its script
     if not program.exists():
         shutil.copy(folder.parents[1] / "bin" / "mma", program)
         (folder / "plugins").mkdir(exist_ok=True)
         try:
             subprocess.run([sys.executable, "mma.py", "-G"], cwd=folder, check=True, capture_output=True)
-        except BaseException as problem:  # the program says that the index is there: no index, no program
+        except BaseException as problem:  # the next call builds the index if the program is not there
             program.unlink()
             if isinstance(problem, subprocess.CalledProcessError):
                 said = (problem.stderr or problem.stdout).decode(errors="replace").strip().splitlines() or ["nothing"]
@@ -99,7 +99,7 @@ def library() -> Path:
 
 
 def grooves() -> dict[str, list[str]]:
-    """All grooves that can carry a song, by style. Files that differ by a number (8beat1, 8beat2) are one style."""
+    """Grooves for whole songs, by style. Files whose names differ by a number only (8beat1, 8beat2) are one style."""
     styles: dict[str, list[str]] = {}
     for file in sorted((library() / "lib").glob("*/*.mma")):
         style = file.stem.lower().rstrip("0123456789")
@@ -127,7 +127,7 @@ def draw(rng: random.Random, name: str, style: str, groove: str) -> Song:
 
 
 def play(song: Song) -> mido.MidiFile | None:
-    """The song as MMA plays it: the four stems alone, with the song's programs. None if MMA cannot play the chart."""
+    """The song as MMA plays it, its four stems with the song's programs; None if MMA cannot play the chart."""
     with tempfile.TemporaryDirectory() as scratch:
         Path(scratch, "song.mma").write_text(song.chart())
         done = subprocess.run([sys.executable, "mma.py", f"{scratch}/song.mma", "-f", f"{scratch}/song.mid"],
@@ -148,7 +148,7 @@ def play(song: Song) -> mido.MidiFile | None:
                     program = message.program
                 stem = midi.family(program, message.channel)
                 if stem is None or (message.type == "control_change" and message.control in (0, 10, 32, 91, 93)):
-                    continue  # no banks, no panning, no reverb, no chorus
+                    continue  # without bank, pan, reverb and chorus
                 if message.type == "program_change":
                     message = message.copy(program=song.programs[stem])
             kept.append(message.copy(time=waited))
@@ -159,12 +159,12 @@ def play(song: Song) -> mido.MidiFile | None:
 
 
 def songs(count: int, seed: int = 0, least: float = 0.6) -> Iterator[tuple[Song, mido.MidiFile]]:
-    """Draw charts until `count` of them have all four stems in at least a share `least` of their two-second windows.
+    """Draw `count` songs in each of which every stem has notes in at least a share `least` of the two-second windows.
 
-    Styles are drawn first and grooves within them, so that a style with many grooves does not crowd out the others.
+    A style is drawn first and then a groove of it, so that a style with many grooves is not drawn more often.
 
     Raises:
-        MachineError: no groove makes such songs.
+        MachineError: no groove gives such songs.
     """
     rng = random.Random(seed)
     choice = grooves()
@@ -172,7 +172,7 @@ def songs(count: int, seed: int = 0, least: float = 0.6) -> Iterator[tuple[Song,
     made = 0
     order: list[str] = []
     while made < count:
-        if not order:  # every style has its turn before one comes again
+        if not order:  # every style is used once before any is used again
             order = sorted(choice)
             rng.shuffle(order)
         style = order.pop()
@@ -192,22 +192,22 @@ def songs(count: int, seed: int = 0, least: float = 0.6) -> Iterator[tuple[Song,
 
 
 def family(style: str) -> str:
-    """The groove family of a style: itself, or the style that it is too much like."""
+    """The groove family of a style: the style itself, or the one in `ALIKE` that it is too similar to."""
     return ALIKE.get(style, style)
 
 
 def split(style: str) -> str:
-    """The side of the split that a style is on: "train", "val" or "test". A whole family is on one side."""
+    """The split of a style: "train", "val" or "test". All styles of a family are in the same split."""
     return next((side for side, families in HELD_OUT.items() if family(style) in families), "train")
 
 
 def write(folder: str | Path, count: int = 500, seed: int = 0) -> Path:
-    """Compose `count` songs into `folder/band/*.mid` and list them, with their splits, in `folder/band.tsv`.
+    """Write the MIDI of `count` songs to `folder/band/*.mid`, and the list with their splits to `folder/band.tsv`.
 
-    What is there is replaced when all are composed: an interruption leaves it as it was.
+    Earlier files are replaced at the end, so that an interrupted call changes nothing.
 
     Raises:
-        InputError: fewer than one song.
+        InputError: `count` is below one.
     """
     if count < 1:
         raise InputError(f"at least one song can be composed, not {count}")

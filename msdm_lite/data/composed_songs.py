@@ -1,4 +1,4 @@
-"""Music that people wrote, as General MIDI, from four Debian packages. Nothing of it is committed; it is fetched.
+"""Music by human composers, as General MIDI, from four Debian packages. It is fetched, not part of the repository.
 
 | package           | what                             | where in it                          |
 |-------------------|----------------------------------|--------------------------------------|
@@ -7,7 +7,7 @@
 | `freedoom`        | music of a shooting game         | the lumps D_* of two WAD files       |
 | `pianobooster`    | a course for beginners on a piano | a zip file of MIDI files             |
 
-Genres are given by a rule on the notes, not by ear (`genre`). It is rough, and the same for everybody.
+Genres follow a rule on the notes (`genre`). The rule is rough, but reproducible.
 Data card: `data/README.md`.
 """
 
@@ -20,7 +20,7 @@ from msdm_lite.data import debian
 from msdm_lite.errors import InputError
 from msdm_lite.utils.files import written_whole
 
-LARGEST = 4 << 20  # bytes; a MIDI file that says it is larger is none
+LARGEST = 4 << 20  # bytes; anything larger is not taken for a MIDI file
 FOLDERS = {"simutrans-data": "usr/share/games/simutrans/music",
            "openttd-openmsx": "usr/share/games/openttd/baseset/openmsx"}
 WADS = "usr/share/games/doom"
@@ -32,7 +32,7 @@ def lump(wad: Path, name: str) -> bytes:
     """One lump of a WAD file (id Software's container: a header, data, a directory of offset, size and name).
 
     Raises:
-        InputError: no WAD file, no such lump, or a directory that points outside the file.
+        InputError: it is no WAD file, has no such lump, or its directory points outside the file.
     """
     raw = wad.read_bytes()
     if len(raw) < 12 or raw[:4] not in (b"IWAD", b"PWAD"):
@@ -51,10 +51,10 @@ def lump(wad: Path, name: str) -> bytes:
 
 
 def member(archive: Path, name: str) -> bytes:
-    """The member of a zip file whose path, without ending and with `_` for each of "/ -", is `name`; read in memory.
+    """The bytes of the member of a zip file whose path, without ending and with `_` for each of "/ -", is `name`.
 
     Raises:
-        InputError: no zip file, no such member, or one that is too large.
+        InputError: it is no zip file, has no such member, or the member is too large.
     """
     try:
         with zipfile.ZipFile(archive) as opened:
@@ -73,7 +73,7 @@ def path(package: str, name: str) -> Path:
     """The MIDI file of a composed song; its package is fetched on the first call.
 
     Raises:
-        InputError: an unknown package, no `apt-get` here, or a package that lacks the song.
+        InputError: the package is unknown or lacks the song, or there is no `apt-get` on this machine.
     """
     if package not in PACKAGES:
         raise InputError(f"composed songs come from {', '.join(PACKAGES)}, not {package!r}")
@@ -93,14 +93,14 @@ def path(package: str, name: str) -> Path:
 
 
 def genre(package: str, midi_path: Path) -> str:
-    """A genre by the first of these rules that holds; shares are of all notes that have a pitch.
+    """The genre by the first of these rules that holds; shares are shares of all pitched notes.
 
     1. course: it comes from the piano course.
     2. rock: a tenth or more on overdriven or distorted guitar (General MIDI 29 to 31, counted from 0).
     3. electronic: a quarter or more on synthesizers (80 to 103), or synthesizer bass (38, 39).
-    4. swing: of the drums' and bass' notes between the beats, more lie near two thirds of the beat than near a half.
+    4. swing: more notes of drums and bass lie near two thirds of the beat than near its half (within 0.06 beats).
     5. orchestral: half or more on strings, choirs, brass, reeds and pipes (40 to 79).
-    6. pop: what is left.
+    6. pop: all others.
     """
     from msdm_lite.data import midi
 

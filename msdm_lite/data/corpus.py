@@ -1,9 +1,9 @@
-"""The songs there are, and on which side of the split.
+"""The corpus: its songs, their splits, and their rendered stems.
 
-Two kinds of music. *Band songs* were written by a program (`msdm_lite.data.band_songs`); their MIDI ships in
-`data/songs`. *Composed songs* were written by people; their MIDI comes from Debian packages and is fetched when needed
-(`msdm_lite.data.composed_songs`). Both are rendered by `msdm_lite.data.render` into a cache, once. Test songs are never
-trained on, and neither is a groove family of theirs. Data card: `data/README.md`.
+It has two kinds of songs. *Band songs* are written by a program (`msdm_lite.data.band_songs`); their MIDI ships in
+`data/songs`. *Composed songs* are written by people; their MIDI comes from Debian packages and is fetched when needed
+(`msdm_lite.data.composed_songs`). `msdm_lite.data.render` renders each once, into a cache. No model is trained on test
+songs or on a groove family of theirs. Data card: `data/README.md`.
 """
 
 import contextlib
@@ -33,31 +33,31 @@ from msdm_lite.utils.terminal import ignore_interrupts
 LOG = logging.getLogger("msdm_lite")
 
 
-RENDERING = 3  # raised when the renderer changes, so that no cached audio of an older one is used
+RENDERING = 3  # raised when the renderer changes, so that cached audio of an older renderer is not used
 BYTES_A_SECOND = 2 * len(STEMS) * SAMPLE_RATE
 
 
-@lru_cache(maxsize=128)  # each holds a file open, and some systems allow a process 256 of them
+@lru_cache(maxsize=128)  # each keeps a file open, and some systems allow only 256 per process
 def _stems(path: str) -> np.ndarray:
-    """A song's samples, mapped and not read: (S, T) int16."""
+    """A song's samples (S, T) int16, memory-mapped."""
     return np.load(path, mmap_mode="r")
 
 
 @lru_cache(maxsize=4096)
 def _length(path: str) -> int:
-    """How many samples a song has; no file stays open for it."""
+    """Number of samples of a song; the file does not stay open."""
     return np.load(path, mmap_mode="r").shape[1]
 
 
 @lru_cache(maxsize=4096)
 def _notes(path: Path) -> str:
-    """What a MIDI file is known by: the sound of other notes is not its sound."""
+    """A checksum of a MIDI file, to notice that cached audio was rendered from other notes."""
     return f"{zlib.crc32(path.read_bytes()):08x}"
 
 
 @lru_cache(maxsize=4096)
 def _grid(path: Path) -> np.ndarray:
-    """The click of a MIDI file, found once and kept: reading the file takes a tenth of a second."""
+    """The grid of beats and bars of a MIDI file, cached, because reading the file takes a tenth of a second."""
     kept = cache("clicks", f"{path.stem}-{_notes(path)}.npy")
     if not kept.exists():
         from msdm_lite.data import midi  # which needs mido
@@ -69,17 +69,17 @@ def _grid(path: Path) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Song:
-    """One song of the corpus, and how it sounds. It reads like a track of `msdm_lite.data.readers`."""
+    """A song of the corpus, or a variation of one. It is read like a track of `msdm_lite.data.readers`."""
 
     name: str
     source: str  # "band", or the Debian package it comes from
     split: str  # "train", "val" or "test"
     style: str  # the groove family of a band song, the genre of a composed one
     licence: str
-    seconds: float = 0.0  # of the MIDI file; the sound rings on
+    seconds: float = 0.0  # of the MIDI file; the rendered sound is longer
     changes: variation.Variation = variation.Variation()  # noqa: RUF009 (it is frozen)
-    number: int = 0  # which variation; 0 is as written
-    balance: str = "rms"  # or "loudness": what the levels of the stems are made equal in
+    number: int = 0  # of the variation; 0 is the song as written
+    balance: str = "rms"  # or "loudness": the measure in which the stems are made equal
 
     def midi(self) -> Path:
         """The MIDI file; that of a composed song is fetched on the first call."""
@@ -96,12 +96,12 @@ class Song:
 
     @property
     def ready(self) -> bool:
-        """Rendered, and balanced as asked."""
+        """Whether the song is rendered, and the gains of its balance are computed."""
         return self.rendered and (self.balance == "rms" or self._gains_file().exists())
 
     @property
     def rendered(self) -> bool:
-        """Whether its sound is in the cache, and of the notes that it has now; band songs can be composed anew."""
+        """Whether its sound is in the cache, rendered from the current notes; band songs can be composed again."""
         if not self.audio().exists():
             return False
         mark = self._mark()
@@ -121,7 +121,7 @@ class Song:
         return found * self._gains()[:, None] if self.balance == "loudness" else found
 
     def beat_phase(self, seconds: np.ndarray) -> np.ndarray:
-        """Where such times (L,) lie in beat and bar, (4, L), as `msdm_lite.audio.beats` says it."""
+        """The beat phase at times (L,) in seconds, (4, L), as in `msdm_lite.audio.beats`."""
         return beats.phases(_grid(self.midi()), seconds)
 
     def _mark(self) -> Path:
@@ -135,7 +135,7 @@ class Song:
 
 
 def table(name: str) -> list[dict]:
-    """The list of the "band" or the "composed" songs with all that is known of each, as it ships."""
+    """The shipped list of the "band" or the "composed" songs, one dictionary of columns per song."""
     with open(data("songs", f"{name}.tsv"), newline="") as file:
         return list(csv.DictReader(file, delimiter="\t"))
 
@@ -146,13 +146,13 @@ def songs(split: str | None = None, source: str | None = None, variations: int =
 
     Args:
         split: "train", "val" or "test"; all if None.
-        source: "band", "composed" for all that people wrote, or a Debian package; all if None.
-        variations: how many further variations of each *training* song follow the song as written.
-        balance: "rms" or "loudness", what the levels of the stems are made equal in.
-        switches: `programs`, `transpose` and `soundfonts`, True if not given: what a variation changes.
+        source: "band", "composed", or a Debian package of composed songs; all if None.
+        variations: number of variations of each *training* song, which come after the songs as written.
+        balance: "rms" or "loudness", the measure in which the stems are made equal.
+        switches: `programs`, `transpose` and `soundfonts`, True by default: what a variation changes.
 
     Raises:
-        InputError: a split, source or balance that does not exist, or fewer than no variations.
+        InputError: the split, source or balance does not exist, or `variations` is below 0.
     """
     if split not in (None, "train", "val", "test"):
         raise InputError(f"split is train, val or test, not {split!r}")
@@ -176,7 +176,7 @@ def songs(split: str | None = None, source: str | None = None, variations: int =
 
 
 def _render(song: Song) -> None:
-    """Renders what is missing of one song."""
+    """Render the stems of a song, and compute its gains, where they are missing."""
     from msdm_lite.audio import levels
     from msdm_lite.data import render
 
@@ -195,16 +195,16 @@ def _render(song: Song) -> None:
 
 def build(wanted: list[Song] | None = None, workers: int | None = None, skip: bool = False,
           progress: bool = True) -> int:
-    """Render what is missing; returns how many songs were rendered. It can be stopped and called again.
+    """Render the songs that are missing; returns their number. An interrupted call can be repeated.
 
     Args:
-        wanted: which songs; all as written if None.
-        workers: processes, one for each core if None.
-        skip: leave out, with a warning, the songs whose package cannot be had here.
-        progress: show a bar.
+        wanted: the songs; all songs as written if None.
+        workers: number of processes; one per core if None.
+        skip: leave out, with a warning, the songs whose package cannot be fetched.
+        progress: show a progress bar.
 
     Raises:
-        InputError: FluidSynth or a Debian package is missing here, the disk is full, or songs could not be rendered.
+        InputError: FluidSynth or a Debian package is missing, the disk is full, or songs could not be rendered.
     """
     if workers is not None and workers < 1:
         raise InputError(f"workers must be 1 or more, not {workers}")
@@ -216,7 +216,7 @@ def build(wanted: list[Song] | None = None, workers: int | None = None, skip: bo
         try:
             for song in missing:
                 if song.source == source:
-                    song.midi()  # fetch here, once, and not in every worker
+                    song.midi()  # fetched here once, not in every worker
         except InputError as problem:
             if not skip:
                 raise InputError(f"{problem}; or leave its songs out with --skip") from None
@@ -230,8 +230,8 @@ def build(wanted: list[Song] | None = None, workers: int | None = None, skip: bo
         render.soundfont(font)  # fetched here, once, like the songs
     root = cache("corpus")
     root.mkdir(parents=True, exist_ok=True)
-    for scrap in root.rglob("*.part"):  # of a run that was killed; an hour: not of one beside us
-        with contextlib.suppress(FileNotFoundError):  # gone meanwhile
+    for scrap in root.rglob("*.part"):  # of a killed run; younger files may belong to a run in progress
+        with contextlib.suppress(FileNotFoundError):  # removed by another process
             if time.time() - scrap.stat().st_mtime > 3600:
                 scrap.unlink()
     need = sum((song.seconds + 2) * BYTES_A_SECOND for song in missing if not song.rendered)
@@ -247,7 +247,7 @@ def build(wanted: list[Song] | None = None, workers: int | None = None, skip: bo
                 try:
                     job.result()
                 except MachineError:
-                    raise  # the other songs would fare no better
+                    raise  # the other songs would fail too
                 except InputError as problem:
                     failed.append(f"{jobs[job].name} ({problem})")
         except BaseException:

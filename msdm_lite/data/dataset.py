@@ -1,6 +1,6 @@
-"""Crops for training: one map-style data set over any tracks, those of the corpus or a user's own stems.
+"""Crops for training: a map-style data set over tracks, those of the corpus or a user's own stems.
 
-A track obeys `msdm_lite.data.tracks.Track`: `data.corpus.Song`, `data.tracks.FileTrack`. Chapter:
+A track has the protocol `msdm_lite.data.tracks.Track`: `data.corpus.Song` or `data.tracks.FileTrack`. Chapter:
 `book/05-training.ipynb`.
 """
 
@@ -23,34 +23,34 @@ from msdm_lite.errors import InputError
 LOG = logging.getLogger("msdm_lite")
 
 
-
 @dataclass(frozen=True)
 class Augmentation:
-    """What is changed at random in a crop. Every part is switched off by a zero, and all are by default."""
+    """Random changes of a crop. A value of zero switches a change off; by default all are off."""
 
-    gain_db: float = 0.0  # standard deviation of a gain for each stem: a user's stems are not balanced like ours
-    silence: float = 0.0  # probability that a stem is silenced: a missing player is part of what is learned
-    remix: float = 0.0  # probability that each stem comes from another song: sound without context
-    detune: float = 0.0  # cents, at most: half the crops are heard as from a tape that runs that much too fast or slow
+    gain_db: float = 0.0  # standard deviation of a random gain of each stem, since a user's stems are not balanced
+    silence: float = 0.0  # probability that a stem is silenced, so that a model is trained on missing stems too
+    remix: float = 0.0  # probability of mismatched stems, each drawn from a song of its own: sound without context
+    detune: float = 0.0  # cents: half the crops are resampled to another speed, all stems alike, by at most this much
 
 
 class Crops(Dataset):
     """Random crops of tracks: a map-style dataset of dictionaries.
 
-    `stems` is (S, T) float32; `name` says which track, `start` where in it (samples). If asked for, `click`
-    (4, T / hop) says where every so many samples lie in beat and bar; it is zero for tracks without a method
-    `click(seconds)`. Tracks are drawn in proportion to their length. Item `i` depends on the seed and `i` alone, so any
-    number of workers gives the same crops in the same order.
+    `stems` is (S, T) float32, `name` the name of the track, `start` the first sample in it. With `beat_hop`,
+    `beat_phase` (4, ceil(T / beat_hop)) is the place in beat and bar once every `beat_hop` samples; it is zero for
+    tracks without a method `beat_phase(seconds)` and for mismatched stems. Tracks are drawn in proportion to their
+    length minus T. Item `i` depends on the seed and `i` alone, so any number of workers gives the same crops in the
+    same order.
 
     Args:
-        tracks: where crops come from.
+        tracks: the tracks to draw crops from.
         samples: crop length T.
-        length: how many crops make an epoch.
+        length: number of crops in an epoch.
         augmentation: random changes; none if not given. Test tracks are never augmented.
-        click_hop: items come with their click, once in so many samples; 0 for none.
+        beat_hop: samples between two values of the beat phase; 0 leaves it out.
 
     Raises:
-        InputError: no tracks, a song that is not rendered, or augmentation of test tracks.
+        InputError: there are no tracks, a song is not rendered, or test tracks would be augmented.
     """
 
     def __init__(self, tracks: Sequence[Track], samples: int, length: int, seed: int = 0,
@@ -60,7 +60,7 @@ class Crops(Dataset):
         require_rendered(tracks)
         self.augmentation = augmentation or Augmentation()
         if self.augmentation != Augmentation() and any(track.split == "test" for track in tracks):
-            raise InputError("test songs are heard as they are: no augmentation for them")
+            raise InputError("test songs are used as they are: no augmentation for them")
         self.tracks = list(tracks)
         self.samples, self.length, self.seed, self.beat_hop = samples, length, seed, beat_hop
         self.lengths = np.array([track.samples for track in self.tracks])
@@ -75,18 +75,19 @@ class Crops(Dataset):
         return which, int(rng.integers(max(self.lengths[which] - self.samples, 0) + 1))
 
     def _read(self, track: Track, start: int, cents: float) -> np.ndarray:
-        """(S, T) from `start` on, all stems out of tune by so many cents."""
+        """Stems (S, T) from `start` on, all detuned by so many cents."""
         if not cents:
             return track.read(start, self.samples)
         speed = 2 ** (cents / 1200)
-        heard = soxr.resample(track.read(start, int(self.samples * speed) + 16).T, speed, 1.0)
-        return np.ascontiguousarray(heard[: self.samples].T, np.float32)
+        resampled = soxr.resample(track.read(start, int(self.samples * speed) + 16).T, speed, 1.0)
+        return np.ascontiguousarray(resampled[: self.samples].T, np.float32)
 
     def plan(self, index: int) -> dict:
-        """What item `index` is made of, before a sample is read.
+        """The plan of item `index`: all random choices. No samples are read.
 
-        For each stem the number of its track, `tracks` (S,), where it starts there, `starts` (S,), and its `gains`
-        (S,); by how many `cents` all are out of tune; the first track's `name` and `start`; its `click`, if asked for.
+        It has for each stem the number of its track, `tracks` (S,), its first sample there, `starts` (S,), and its
+        `gains` (S,); the `cents` by which all are detuned; `name` and `start` of the first stem's track; and, with
+        `beat_hop`, its `beat_phase`.
 
         Raises:
             IndexError: there is no such item.
@@ -121,7 +122,7 @@ class Crops(Dataset):
         return item | {"beat_phase": torch.from_numpy(plan["beat_phase"])} if self.beat_hop else item
 
     def _click(self, track: Track, start: int, cents: float, remixed: bool) -> np.ndarray:
-        """(4, places): zeros for what has none, and where the stems are of different songs."""
+        """Beat phase (4, places) of a crop: zeros for tracks without beats, and for mismatched stems."""
         seconds = (start + np.arange(0, self.samples, self.beat_hop) * 2 ** (cents / 1200)) / SAMPLE_RATE
         counted = getattr(track, "beat_phase", None)
         return counted(seconds) if counted and not remixed else np.zeros((ROWS, len(seconds)), np.float32)
@@ -129,10 +130,10 @@ class Crops(Dataset):
 
 def songs_of(data: str, split: str, variations: int = 0, balance: str = "rms",
              **switches: bool) -> Sequence[Track]:
-    """The songs of a split that a recipe's `data` names: "band", "composed", "all", or a folder of stems.
+    """The songs of a split of the data that a recipe names: "band", "composed", "all", or a folder of stems.
 
-    A folder without splits is all training; a tenth of its songs, at least one, by name, then is for validation. Asked
-    for test songs it gives all, with a warning.
+    In a folder without splits the first tenth of the songs by name, at least one, is for validation, and the others are
+    for training (the only song is for both). The split "test" is then all songs, with a warning.
 
     Raises:
         InputError: `data` is neither, or the folder has no such songs.
@@ -149,7 +150,7 @@ def songs_of(data: str, split: str, variations: int = 0, balance: str = "rms",
     else:
         held = max(1, len(tracks) // 10)
         if split == "test":
-            LOG.warning("%s names no test songs: all of it is taken; what a model learned from it knows already", data)
+            LOG.warning("%s names no test songs: all of it is taken; a model trained on it has seen these songs", data)
         found = tracks if split == "test" else tracks[:held] if split == "val" else tracks[held:] or tracks
     if not found:
         raise InputError(f"{data} has no songs of the split {split!r}")

@@ -13,10 +13,10 @@ from msdm_lite.utils.paths import cache
 
 
 def fetch(package: str) -> Path:
-    """The root of an unpacked Debian package; it is downloaded on the first call only.
+    """The root folder of an unpacked Debian package, which is downloaded on the first call.
 
     Raises:
-        MachineError: there is no `apt-get` here, or it cannot get the package.
+        MachineError: there is no `apt-get` on this machine, or it cannot fetch the package.
     """
     folder = cache("debian", package)
     if folder.is_dir():
@@ -27,7 +27,7 @@ def fetch(package: str) -> Path:
             f"unpack it by hand into {folder}"
         )
     folder.parent.mkdir(parents=True, exist_ok=True)
-    # Unpacked beside its final place and renamed at the end, so that a folder that exists is whole.
+    # Unpacked in a scratch folder and renamed at the end, so that a folder that exists is complete.
     with tempfile.TemporaryDirectory(dir=folder.parent) as scratch:
         got = subprocess.run(["apt-get", "download", package], cwd=scratch, capture_output=True, text=True)
         files = list(Path(scratch).glob("*.deb"))
@@ -40,6 +40,6 @@ def fetch(package: str) -> Path:
         try:
             Path(scratch, "root").rename(folder)
         except OSError:
-            if not folder.is_dir():  # or else another process was quicker
+            if not folder.is_dir():  # else another process has unpacked it meanwhile
                 raise
     return folder

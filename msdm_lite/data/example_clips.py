@@ -1,4 +1,4 @@
-"""The clips that ship: excerpts of test songs, chosen by a rule, and the list that fixes the test sets.
+"""The shipped clips: excerpts of test songs, chosen by a rule, and the list of hashes that fixes the test sets.
 
 Data card: `data/README.md`.
 """
@@ -29,7 +29,7 @@ RULE = ("One window a song. Band: test songs in order of name, taking one of eac
 
 
 def choose(kind: str, count: int) -> list:
-    """The songs of the clips of a kind ("band", "composed" or "recording"), by the rule above."""
+    """The songs for `count` clips of a kind ("band", "composed" or "recording"), by `RULE`."""
     if kind == "recording":
         found = {recording.source: recording for recording in reversed(recordings()) if recording.source in LICENCES}
         return [found[source] for source in sorted(found)][:count]
@@ -50,13 +50,13 @@ def choose(kind: str, count: int) -> list:
 
 
 def test_song_hashes() -> dict[str, str]:
-    """The test songs and a hash of the notes of each (SHA-256 of the MIDI file): what every model is scored on."""
+    """The SHA-256 hash of the MIDI file of every test song, by name. All models are scored on these songs."""
     return {song.name: hashlib.sha256(song.midi().read_bytes()).hexdigest() for song in corpus.songs("test")}
 
 
 def write(folder: str | Path, band: int = 24, composed: int = 6, recorded: int = 2, seconds: float = 6.0,
           seed: int = 0) -> Path:
-    """Cut clips into `folder/*.flac` (a channel a stem); list them, with the frozen test songs, in clips.json."""
+    """Write clips to `folder/*.flac`, one channel per stem, and their list with `test_song_hashes` to clips.json."""
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     corpus.build(corpus.songs("test"))
@@ -83,10 +83,10 @@ def _cut(song: Any, start: int, seconds: float, path: Path) -> dict:
 
 
 def choose_window(track: Track, seconds: float, seed: int = 0, active: float = 0.5) -> int:
-    """The first sample of a window drawn by rule: the first of 200 random ones in which every stem of the song sounds.
+    """The first sample of a window: the first of 200 random windows in which every stem of the song is active.
 
-    Sounds: in at least a share `active` of its half-seconds the stem is within 30 dB of its level in the song. If none
-    of the 200 will do, the one that comes closest.
+    A stem is active if its RMS is above -30 dB relative to `STEM_RMS` in at least a share `active` of the half-seconds.
+    If there is no such window, the one with the highest share for its least active stem is chosen.
     """
     stems = track.read()
     size, step = int(seconds * SAMPLE_RATE), SAMPLE_RATE // 2
@@ -111,7 +111,7 @@ def clips(kind: str = "band") -> list[dict]:
     """The shipped clips of held-out songs: name, song, style, start in seconds.
 
     Args:
-        kind: "band"; "composed" for music written by people; "recording" for music that people play.
+        kind: "band"; "composed" for music written by people; "recording" for recordings of musicians.
 
     Raises:
         InputError: there is no such kind.
@@ -124,5 +124,5 @@ def clips(kind: str = "band") -> list[dict]:
 
 
 def clip(name: str) -> Tensor:
-    """The stems of a shipped clip, in the order that it names: (4, T) at 22 050 Hz; of a recording (2, T)."""
+    """The stems of a shipped clip at 22 050 Hz: (4, T) in the order of `STEMS`; of a recording (2, T) as in `ROWS`."""
     return audio_io.load(paths.data("clips", f"{name}.flac"), mono=False)

@@ -1,14 +1,14 @@
-"""Is a test song in the training songs? Four-bar windows of notes, compared between all songs of two sides.
+"""Leakage between splits: four-bar windows of notes, compared between all songs of two splits.
 
-Two windows share what is in both of their sets of (stem, sixteenth, pitch); pitches count from the first note of the
-bass, so that a song in another key is found out. They are *in common* when the sets overlap by at least 0.7 of their
-union (Jaccard): MMA moves notes and volumes by chance, and exact equality would find nothing.
-Data card: `data/README.md`.
+A window is a set of (stem, sixteenth, pitch); pitches are relative to the first note of the bass, so that a transposed
+song is recognised. Two windows are *in common* if their intersection is at least 0.7 of their union (Jaccard): MMA
+varies notes and velocities at random, so that exact equality would find nothing. Data card: `data/README.md`.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from operator import itemgetter
 from pathlib import Path
 
 import numpy as np
@@ -21,29 +21,33 @@ from msdm_lite.utils.imports import library
 
 BARS = 4
 OVERLAP = 0.7
-NEAR_DUPLICATE = 0.2  # a song is a near-duplicate of another if more of its windows are found there
-FEWEST = 16  # notes; a window with fewer says nothing
+NEAR_DUPLICATE = 0.2  # a song is a near-duplicate of another if they have more than this share of its windows in common
+FEWEST = 16  # notes; windows with fewer are not compared
 
 
 @lru_cache(maxsize=4096)
 def _notes(path: Path) -> tuple[np.ndarray, int]:
-    """Reading MIDI is the slow part, and songs are compared many times."""
+    """`notes` of a file, cached, because reading MIDI is slow and songs are compared many times."""
     return notes(midi.read(path))
 
 
 def notes(song: mido.MidiFile) -> tuple[np.ndarray, int]:
-    """(sixteenth, stem, pitch) of every note in the four families, sorted, (N, 3); and the sixteenths of a bar."""
-    programs, tick, found, bar = [0] * 16, 0, set(), 16
+    """(sixteenth, stem, pitch) of every note in the four families, sorted, (N, 3); and the sixteenths per bar."""
+    programs, found, bar = [0] * 16, set(), 16
     signatures = [m for track in song.tracks for m in track if m.type == "time_signature"]
     if signatures:
         bar = max(1, round(16 * signatures[0].numerator / signatures[0].denominator))
-    for message in mido.merge_tracks(song.tracks):
-        tick += message.time
-        if message.is_meta or not hasattr(message, "channel"):
-            continue
+    events = []  # mido.merge_tracks gives the same order, but copies every message, which takes ten times as long
+    for track in song.tracks:
+        tick = 0
+        for message in track:
+            tick += message.time
+            if message.type == "program_change" or (message.type == "note_on" and message.velocity):
+                events.append((tick, message))
+    for tick, message in sorted(events, key=itemgetter(0)):
         if message.type == "program_change":
             programs[message.channel] = message.program
-        elif message.type == "note_on" and message.velocity:
+        else:
             stem = midi.family(programs[message.channel], message.channel)
             if stem:
                 found.add((round(tick * 4 / song.ticks_per_beat), STEMS.index(stem), message.note))
@@ -51,11 +55,11 @@ def notes(song: mido.MidiFile) -> tuple[np.ndarray, int]:
 
 
 def windows(path: Path, hop: int = BARS, stems: Sequence[str] = STEMS) -> list[np.ndarray]:
-    """The four-bar windows of a MIDI file, each as sorted numbers that stand for its notes.
+    """The four-bar windows of a MIDI file, each as a sorted array of one integer per note.
 
     Args:
         hop: bars from one window to the next.
-        stems: which of the four are looked at.
+        stems: the stems that are compared.
     """
     every, bar = _notes(path)
     every = every[np.isin(every[:, 1], [STEMS.index(stem) for stem in stems])]
@@ -81,15 +85,15 @@ def windows(path: Path, hop: int = BARS, stems: Sequence[str] = STEMS) -> list[n
 
 @dataclass(frozen=True)
 class Similarity:
-    """For each song of one side, the song of the other that has most of it."""
+    """A song of one split, and the song of the other split that has most windows in common with it."""
 
     song: Song
     other: Song
-    share: float  # of the song's windows that are in common with the other's
+    share: float  # share of the song's windows that are in common with the other song's
 
 
 def similarity(ones: Sequence[Song], others: Sequence[Song], stems: Sequence[str] = STEMS) -> list[Similarity]:
-    """For each song of `ones`, its nearest of `others` (never itself), by the share of windows in common.
+    """For each song of `ones`, the nearest of `others` (never itself) by the share of windows in common.
 
     Windows of `ones` start every four bars, those of `others` at every bar.
     """

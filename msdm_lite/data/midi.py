@@ -1,6 +1,6 @@
 """MIDI files and the four families of instruments.
 
-One map from General MIDI programs to stems serves every reader of the project:
+All code uses this map from General MIDI programs to stems:
 
 | stem   | what                                  |
 |--------|---------------------------------------|
@@ -9,8 +9,8 @@ One map from General MIDI programs to stems serves every reader of the project:
 | guitar | programs 24 to 31 (the guitar family) |
 | piano  | programs 0 to 7 (the piano family)    |
 
-It is Slakh2100's grouping by `inst_class`. Everything else (strings, winds, organs, voices, synthesizers) belongs to no
-stem and is left out of the mix. Data card: `data/README.md`.
+It is Slakh2100's grouping by `inst_class`. All other instruments (strings, winds, organs, voices, synthesizers) belong
+to no stem and are left out of the mixture. Data card: `data/README.md`.
 """
 
 import io
@@ -24,7 +24,7 @@ from msdm_lite.utils.imports import library
 if TYPE_CHECKING:
     import mido
 else:
-    mido = library("mido")  # or a line that says what to install
+    mido = library("mido")  # or an error that says what to install
 
 DRUM_CHANNEL = 9
 FAMILIES = {"bass": range(32, 40), "guitar": range(24, 32), "piano": range(0, 8)}
@@ -38,10 +38,10 @@ def family(program: int, channel: int = 0) -> str | None:
 
 
 def read(path: str | Path) -> mido.MidiFile:
-    """A MIDI file; an impossible key signature, which stops mido and means nothing for the sound, is repaired.
+    """Read a MIDI file. Impossible key signatures, which mido refuses, are replaced; they do not affect the sound.
 
     Raises:
-        InputError: the file is missing or no MIDI file.
+        InputError: the file is missing, or it is no MIDI file.
     """
     try:
         raw = Path(path).read_bytes()
@@ -60,7 +60,7 @@ def read(path: str | Path) -> mido.MidiFile:
 
 
 def events(song: mido.MidiFile) -> list[tuple[float, mido.Message, str | None]]:
-    """All channel messages as (time in seconds, message, stem), the stem by the program that is set at that time."""
+    """All channel messages as (time in seconds, message, stem); the stem is that of the channel's current program."""
     programs = [0] * 16
     out, now = [], 0.0
     for message in song:  # iterating merges the tracks and turns ticks into seconds
@@ -74,7 +74,7 @@ def events(song: mido.MidiFile) -> list[tuple[float, mido.Message, str | None]]:
 
 
 def activity(song: mido.MidiFile, window: float = 2.0) -> dict[str, float]:
-    """For each stem, the share of windows (of so many seconds) in which a note of it starts."""
+    """For each stem with notes, the share of windows of `window` seconds in which a note of it starts."""
     starts: dict[str, set[int]] = {}
     last = 0
     for now, message, stem in events(song):

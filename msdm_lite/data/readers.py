@@ -1,6 +1,6 @@
-"""Stems that a user has on disk: a folder of songs, or Slakh2100 in either of its layouts.
+"""Readers of folders of stems: a user's own songs, or Slakh2100 in either of its layouts.
 
-All give tracks that are read piece by piece at 22 050 Hz, whatever rate, channels and lengths the files have:
+All return tracks that are read in pieces at 22 050 Hz; the files may have any rate, channels and lengths:
 
 - `folder`: `song/bass.wav`, or `song_bass.wav` side by side; wav, flac, aiff, ogg or mp3;
 - `slakh`: Slakh2100 as published: `TrackXXXXX/metadata.yaml` and `stems/S00.flac`, by `inst_class`;
@@ -25,29 +25,29 @@ from msdm_lite.utils.imports import library
 
 LOG = logging.getLogger("msdm_lite")
 
-ENDINGS = (".wav", ".flac", ".aiff", ".aif", ".ogg", ".mp3")  # the first is taken where a stem is there twice
+ENDINGS = (".wav", ".flac", ".aiff", ".aif", ".ogg", ".mp3")  # if a stem has several files, the first of these is taken
 SPLITS = {"train": "train", "val": "val", "valid": "val", "validation": "val", "test": "test", "omitted": None}
-UNEQUAL = 0.1  # seconds by which the stems of a song may differ before a word is said about it
+UNEQUAL = 0.1  # seconds by which the lengths of the stems may differ without a warning
 UNDERSTOOD = ("song/bass.wav or song_bass.wav (and drums, guitar, piano), Slakh2100's TrackXXXXX/metadata.yaml with "
               "stems/, or train/TrackXXXXX/bass.wav")
 Found = tuple[str, str | None, dict[str, list[Path]]]  # name, split, stem -> files
 
 
 def folder(path: str | Path) -> list[FileTrack]:
-    """Tracks of a folder of own stems, by name: `song/bass.wav`, `song_bass.wav` (or - or .), or one song's folder.
+    """Tracks of a folder of stems, by name: `song/bass.wav`, `song_bass.wav` (or - or .), or the folder of one song.
 
     Raises:
-        InputError: no such folder, or no song in it that can be read.
+        InputError: there is no such folder, or no song in it can be read.
     """
     root = _root(path)
     return _tracks(root, "folder", _named(_places(root)))
 
 
 def slakh_msdm(path: str | Path) -> list[FileTrack]:
-    """Tracks of Slakh2100 as the code of MSDM expects it, by name: `train/TrackXXXXX/bass.wav`, with the split above.
+    """Tracks of Slakh2100 as the code of MSDM expects it, by name: `train/TrackXXXXX/bass.wav`, in folders of splits.
 
     Raises:
-        InputError: no such folder, or no song in it that can be read.
+        InputError: there is no such folder, or no song in it can be read.
     """
     root = _root(path)
     below = [(split, place) for split, place in _places(root) if split and place.parent != root]
@@ -57,14 +57,14 @@ def slakh_msdm(path: str | Path) -> list[FileTrack]:
 def slakh(path: str | Path) -> list[FileTrack]:
     """Tracks of Slakh2100 as published, by name, with or without splits; the folder `omitted` has the split None.
 
-    Stems are summed by `inst_class` as in the paper; what is neither bass, drums, guitar nor piano is left out.
+    Stems are summed by `inst_class` as in the paper; instruments other than bass, drums, guitar and piano are left out.
 
     Raises:
-        InputError: no such folder, or no song in it that can be read.
+        InputError: there is no such folder, or no song in it can be read.
         MachineError: PyYAML is missing.
     """
     root = _root(path)
-    library("yaml", "pyyaml")  # or a line that says what to install, before any song is left out
+    library("yaml", "pyyaml")  # raise here if it is missing, before any song is left out
     places = [(split, place) for split, place in _places(root) if os.path.isfile(place / "metadata.yaml")]
     return _tracks(root, "slakh", [(place.name, split, place) for split, place in places])
 
@@ -73,10 +73,10 @@ LAYOUTS = {"folder": folder, "slakh": slakh, "slakh_msdm": slakh_msdm}
 
 
 def find(path: str | Path, layout: str = "auto") -> list[FileTrack]:
-    """Tracks in a folder, by name, in the layout that is named, or ("auto") the one that it has.
+    """Tracks in a folder, by name, in the given layout; "auto" detects the layout.
 
     Raises:
-        InputError: no such folder or layout, or no song in it that can be read.
+        InputError: there is no such folder or layout, or no song in it can be read.
     """
     if layout == "auto":
         root = _root(path)
@@ -104,7 +104,7 @@ def _root(path: str | Path) -> Path:
 
 
 def _listed(place: Path) -> list[Path]:
-    """What is in a folder, in order, without hidden files; macOS leaves a `._bass.wav` beside `bass.wav`."""
+    """The entries of a folder, sorted, without hidden ones; macOS writes a `._bass.wav` beside `bass.wav`."""
     try:
         return sorted(entry for entry in place.iterdir() if not entry.name.startswith("."))
     except OSError as problem:
@@ -113,8 +113,8 @@ def _listed(place: Path) -> list[Path]:
 
 
 def _places(root: Path) -> Iterator[tuple[str | None, Path]]:
-    """(split, folder) of what is in the split folders, then of the other folders and the root, each once."""
-    seen = {os.path.realpath(root)}  # links may lead back here
+    """(split, folder) for the folders in the split folders, then for the other folders and the root, each once."""
+    seen = {os.path.realpath(root)}  # symbolic links may lead back to the root
     folders = [entry for entry in _listed(root) if os.path.isdir(entry)]
     splits = [entry for entry in folders if entry.name.lower() in SPLITS and os.path.realpath(entry) not in seen]
     inner = [(SPLITS[entry.name.lower()], place) for entry in splits for place in _listed(entry)]
@@ -126,7 +126,7 @@ def _places(root: Path) -> Iterator[tuple[str | None, Path]]:
 
 
 def _named(places: Iterable[tuple[str | None, Path]], prefixed: bool = True) -> list[Found]:
-    """Songs by the names of files: `bass.wav` belongs to its folder and, if `prefixed`, `song_bass.wav` to the song."""
+    """Songs by file names: `bass.wav` belongs to the song of its folder; with `prefixed`, `song_bass.wav` to `song`."""
     songs: list[Found] = []
     others: list[Path] = []
     for split, place in places:
@@ -173,9 +173,9 @@ def _grouped(place: Path) -> dict[str, list[Path]]:
 
 def _tracks(root: Path, source: str,
             found: Sequence[tuple[str, str | None, dict[str, list[Path]] | Path]]) -> list[FileTrack]:
-    """Tracks of the songs found, by name. Headers alone are read; a song with a file that is no good is left out."""
+    """Tracks of the songs found, sorted by name. Only headers are read; songs with an unusable file are left out."""
     tracks = []
-    quiet = None if len(found) >= 50 else True  # None: unless there is a terminal
+    quiet = None if len(found) >= 50 else True  # None: show the bar only on a terminal
     for name, split, files in tqdm(found, desc="looking at stems", unit="song", disable=quiet):
         try:
             files = _grouped(files) if isinstance(files, Path) else files

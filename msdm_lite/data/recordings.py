@@ -1,7 +1,7 @@
 """Real recordings: a guitar and the rest of the band, from two Debian packages of songs for the game Frets on Fire.
 
-They are for the end of the story, where a model meets music that no synthesizer played. Two sources, not four: the
-players' guitar, and everybody else in one track. Data card: `data/README.md`.
+They are for tests of models on music that no synthesizer rendered. They have two sources instead of four stems: the
+guitar, and all other instruments in one track. Data card: `data/README.md`.
 """
 
 import configparser
@@ -24,7 +24,7 @@ LICENCES = {"fretsonfire-songs-sectoid": "MIT", "fretsonfire-songs-muldjord": "C
 
 @dataclass(frozen=True)
 class Recording:
-    """One recorded song. It reads like a track of `msdm_lite.data.readers`, with the rows guitar and rest."""
+    """A recorded song. It is read like a track of `msdm_lite.data.readers`, with the rows guitar and rest."""
 
     name: str
     source: str  # the Debian package
@@ -40,7 +40,7 @@ class Recording:
             stems = np.zeros((2, max(map(len, rows))), np.float32)
             for out, row in zip(stems, rows, strict=True):
                 out[: len(row)] = row
-            stems = stems * peak_safe(stems, np.ones(2)).astype(np.float32)[:, None]  # both were mastered to full scale
+            stems = stems * peak_safe(stems, np.ones(2)).astype(np.float32)[:, None]  # both are at full scale
             with written_whole(target) as scratch, open(scratch, "wb") as file:
                 np.save(file, np.round(stems * 32767).astype(np.int16))
         return np.load(target, mmap_mode="r")
@@ -66,7 +66,7 @@ def recordings() -> list[Recording]:
     """All recordings, in order of name; the packages are fetched on the first call.
 
     Raises:
-        InputError: there is no `apt-get` here.
+        InputError: there is no `apt-get` on this machine, or the packages hold no such songs.
     """
     found = []
     for package, licence in LICENCES.items():

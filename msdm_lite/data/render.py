@@ -1,4 +1,4 @@
-"""MIDI to stems: one FluidSynth, dry and mono, for each of bass, drums, guitar and piano.
+"""Rendering of MIDI to stems: FluidSynth, dry and mono, once for each of bass, drums, guitar and piano.
 
 Data card: `data/README.md`.
 """
@@ -22,7 +22,7 @@ from msdm_lite.errors import InputError, MachineError
 
 LOG = logging.getLogger("msdm_lite")
 
-RENDER_RATE = 44100  # FluidSynth would alias if it played 44.1 kHz samples at 22.05 kHz
+RENDER_RATE = 44100  # the rate of the soundfonts; at 22.05 kHz FluidSynth would alias
 IGNORED = (0, 10, 32, 91, 93)  # control changes: bank, pan, bank, reverb, chorus
 
 
@@ -33,16 +33,16 @@ FONTS = {  # name -> Debian package and the file in it
 }
 
 
-# Where systems without Debian's packages keep soundfonts
+# Folders of soundfonts on systems without Debian's packages
 PLACES = ("/usr/share/soundfonts", "/usr/local/share/soundfonts", "/opt/homebrew/share/soundfonts")
 
 
 @once
 def soundfont(name: str = "FluidR3_GM") -> Path:
-    """The file of a soundfont: in `$MSDM_LITE_SOUNDFONTS`, installed, inside `pretty_midi`, or fetched from Debian.
+    """The path of a soundfont: in `$MSDM_LITE_SOUNDFONTS`, installed, inside `pretty_midi`, or fetched from Debian.
 
     Raises:
-        InputError: no such soundfont, or it is not here and cannot be fetched.
+        InputError: the name is unknown, or the soundfont is not on this machine and cannot be fetched.
     """
     if name not in FONTS:
         raise InputError(f"there is no soundfont {name!r}: {', '.join(FONTS)}")
@@ -67,7 +67,7 @@ def soundfont(name: str = "FluidR3_GM") -> Path:
 
 @once
 def default_soundfont() -> str:
-    """FluidR3_GM (MIT licence), or where it cannot be had the small TimGM6mb (GPL) that comes with `pretty_midi`."""
+    """FluidR3_GM (MIT licence); if it cannot be fetched, the small TimGM6mb (GPL) that comes with `pretty_midi`."""
     try:
         soundfont("FluidR3_GM")
         return "FluidR3_GM"
@@ -78,7 +78,7 @@ def default_soundfont() -> str:
 
 @contextmanager
 def _synth(name: str) -> Iterator[tuple]:
-    """A new synthesizer and its soundfont's number; one that has played before starts notes up to 64 samples off."""
+    """A new synthesizer and its soundfont's number; a used synthesizer may start notes up to 64 samples off."""
     try:
         import fluidsynth
     except ImportError as problem:
@@ -88,7 +88,7 @@ def _synth(name: str) -> Iterator[tuple]:
     try:
         synth.setting("synth.reverb.active", 0)
         synth.setting("synth.chorus.active", 0)
-        synth.setting("synth.dynamic-sample-loading", 1)  # reads the programs in use, and so starts in milliseconds
+        synth.setting("synth.dynamic-sample-loading", 1)  # loads only the programs in use, within milliseconds
         font = synth.sfload(str(soundfont(name)))
         if font < 0:
             raise MachineError(f"FluidSynth cannot read the soundfont {soundfont(name)}")
@@ -98,13 +98,13 @@ def _synth(name: str) -> Iterator[tuple]:
 
 
 def render_stem(events: list, stem: str, seconds: float, variation: Variation | None = None) -> np.ndarray:
-    """One stem of a song as the soundfont plays it: (T,) float32 at 22 050 Hz, not yet levelled.
+    """Render one stem of a song with the soundfont: (T,) float32 at 22 050 Hz, before `equal_rms`.
 
     Args:
-        events: what `midi.events` returns.
-        stem: which of the four families sounds.
-        seconds: length; notes that ring on are cut there.
-        variation: other programs, another key, another soundfont; as written if not given.
+        events: from `midi.events`.
+        stem: one of the four families.
+        seconds: length; notes that still sound are cut there.
+        variation: changes of program, key and soundfont; as written if not given.
     """
     variation = variation or Variation(soundfont=default_soundfont())
     with _synth(variation.soundfont) as (synth, font):
@@ -149,14 +149,14 @@ def render_stem(events: list, stem: str, seconds: float, variation: Variation | 
 
 
 def render(path: str | Path, longest: float = 300.0, variation: Variation | None = None) -> np.ndarray:
-    """A MIDI file as levelled stems: (4, T) float32 at 22 050 Hz; a family that does not play is silence.
+    """Render a MIDI file to stems of equal active RMS: (4, T) float32 at 22 050 Hz; absent stems are silent.
 
     Args:
-        longest: seconds; what comes after is left out.
-        variation: other programs, another key, another soundfont; as written if not given.
+        longest: maximal length in seconds; the rest is left out.
+        variation: changes of program, key and soundfont; as written if not given.
 
     Raises:
-        InputError: no MIDI file, or no FluidSynth on this machine.
+        InputError: it is no MIDI file, or there is no FluidSynth on this machine.
     """
     song = midi.read(path)
     events = midi.events(song)

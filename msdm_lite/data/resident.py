@@ -1,9 +1,9 @@
-"""All songs in the memory of the device that trains, and crops cut from there.
+"""Songs in the memory of the device that trains, and crops that are cut there.
 
-A loader of files makes a few hundred crops a second on each core, since half of them are resampled. A GPU eats
-thousands, and many a machine that has one has two cores. But a song is small: the whole corpus is 8 GB in 16 bits. So
-it is copied once, and each batch is cut, put out of tune and weighed where it is used. What is drawn is drawn by
-`msdm_lite.data.dataset`, so a run hears the same crops either way. Chapter: `book/13-scaling-up.ipynb`.
+A loader of files yields a few hundred crops per second on each core, since half of the crops are resampled. A GPU uses
+thousands, and many machines with a GPU have two cores. The whole corpus has only 8 GB in 16 bits. So it is copied once,
+and each batch is cut, detuned and scaled by gains on the device. `msdm_lite.data.dataset` draws the crops, so a run is
+trained on the same crops either way. Chapter: `book/13-scaling-up.ipynb`.
 """
 
 from collections.abc import Sequence
@@ -19,13 +19,13 @@ from msdm_lite.data.dataset import Crops
 from msdm_lite.data.tracks import Track
 from msdm_lite.errors import InputError
 
-FINER = 4  # times as many samples, before a cubic finds what lies between them
+FINER = 4  # factor of oversampling, before cubic interpolation
 MARGIN = 512  # samples on each side of a crop that is resampled
-AT_ONCE = 32  # crops cut together: this bounds the memory
+AT_ONCE = 32  # crops cut together, to bound the memory
 
 
 class Plans(Dataset):
-    """What `Crops` would read, and nothing read: its plans as items."""
+    """The plans of `Crops` as items; no samples are read."""
 
     def __init__(self, crops: Crops):
         self.crops = crops
@@ -38,15 +38,15 @@ class Plans(Dataset):
 
 
 class Resident:
-    """Songs on a device, in 16 bits: `cut` makes crops of plans.
+    """Songs on a device, in 16 bits; `cut` turns plans into crops.
 
     Args:
-        tracks: the songs, in the order that plans number them.
+        tracks: the songs, in the order of the numbers in the plans.
         samples: crop length T.
-        most: cents by which plans are out of tune, at most.
+        most: maximal detuning of the plans, in cents.
 
     Raises:
-        InputError: the device has too little memory for them.
+        InputError: the songs do not fit into the memory of the device.
     """
 
     def __init__(self, tracks: Sequence[Track], samples: int, most: float, device: torch.device):
@@ -80,7 +80,7 @@ class Resident:
         cents = plan["cents"].to(where, torch.float64, non_blocking=True)
         gains = gains * self.scales[tracks]
         out = torch.empty(*tracks.shape, self.samples, device=where)
-        out_of_tune = plan["cents"] != 0  # on the CPU: choosing rows waits for nothing
+        out_of_tune = plan["cents"] != 0  # on the CPU, so that choosing rows does not wait for the GPU
         for rows, read in ((~out_of_tune, self._straight), (out_of_tune, self._between)):
             chosen = rows.nonzero()[:, 0].to(where)
             for some in (chosen[i : i + AT_ONCE] for i in range(0, len(chosen), AT_ONCE)):
@@ -88,7 +88,7 @@ class Resident:
         return out
 
     def _at(self, tracks: Tensor, places: Tensor) -> Tensor:
-        """Samples (B, S, ...) at integer places (B, S, ...) of tracks (B, S), 0 outside."""
+        """Samples (B, S, ...) of tracks (B, S) at integer places (B, S, ...); 0 outside the track."""
         shape = (*tracks.shape, *[1] * (places.ndim - 2))
         row = torch.arange(len(STEMS), device=places.device) * self.total
         inside = (places >= 0) & (places < self.lengths[tracks].view(shape))
@@ -100,25 +100,26 @@ class Resident:
         return self._at(tracks, starts[..., None] + torch.arange(self.samples, device=starts.device))
 
     def _between(self, tracks: Tensor, starts: Tensor, cents: Tensor) -> Tensor:
-        """Resampled (B, S, T), as from a tape that runs too fast or slow.
+        """Crops (B, S, T), resampled to another speed by so many cents.
 
-        By Fourier transform to a finer grid, without what would fold, and from there by a cubic through four points.
+        A Fourier transform interpolates to a finer grid, without the frequencies that would alias; a cubic through four
+        points interpolates from there.
         """
         speed = torch.exp2(cents / 1200)[:, None]  # (B, 1)
         length = -(-int(self.samples * 2 ** (self.most / 1200) + 2 * MARGIN + 2) // 1024) * 1024
-        rise = torch.linspace(0, 1, MARGIN // 2, device=cents.device)  # a tape loop: its ends must meet
+        rise = torch.linspace(0, 1, MARGIN // 2, device=cents.device)  # fades, since the FFT is circular
         window = torch.cat([rise, torch.ones(length - MARGIN, device=cents.device), rise.flip(0)])
-        heard = self._at(tracks, starts[..., None] - MARGIN + torch.arange(length, device=cents.device)) * window
-        place = torch.linspace(0, 1, length // 2 + 1, device=cents.device)  # of a tone, from 0 to the highest
-        kept = torch.fft.rfft(heard) * (place * speed.float() < 1)[:, None]
+        windowed = self._at(tracks, starts[..., None] - MARGIN + torch.arange(length, device=cents.device)) * window
+        place = torch.linspace(0, 1, length // 2 + 1, device=cents.device)  # frequency over the Nyquist frequency
+        kept = torch.fft.rfft(windowed) * (place * speed.float() < 1)[:, None]
         fine = torch.fft.irfft(kept, FINER * length) * FINER  # (B, S, FINER * length)
         at = FINER * (MARGIN + torch.arange(self.samples, device=cents.device) * speed)  # (B, T)
         base = at.floor()
         u = (at - base).float()[:, None]
         weights = (-u * (u - 1) * (u - 2) / 6, (u + 1) * (u - 1) * (u - 2) / 2, -(u + 1) * u * (u - 2) / 2,
-                   (u + 1) * u * (u - 1) / 6)  # Lagrange's
+                   (u + 1) * u * (u - 1) / 6)  # cubic Lagrange interpolation
         index = base.long()[:, None].expand(-1, fine.shape[1], -1)
-        out = torch.zeros_like(heard[..., : self.samples])
+        out = torch.zeros_like(windowed[..., : self.samples])
         for k, w in enumerate(weights, -1):
             out.addcmul_(w, fine.gather(-1, index + k))
         return out

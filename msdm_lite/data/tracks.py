@@ -1,6 +1,7 @@
-"""Tracks: the protocol of a song that can be read piece by piece, and songs whose stems are sound files.
+"""Tracks: the protocol of a song that can be read in pieces, and songs whose stems are sound files.
 
-A `FileTrack` is read at 22 050 Hz, whatever rate and channels its files have. Chapter: `book/13-scaling-up.ipynb`.
+A `FileTrack` is read at 22 050 Hz; its files may have any rate and number of channels. Chapter:
+`book/13-scaling-up.ipynb`.
 """
 
 import logging
@@ -25,10 +26,10 @@ MARGIN = 0.05  # seconds read on both sides of a piece, for the resampler's filt
 
 
 def _open(path: Path) -> soundfile.SoundFile:
-    audio_io.require_readable(path)  # says better than libsndfile why not
+    audio_io.require_readable(path)  # its messages are clearer than those of libsndfile
     try:
         file = soundfile.SoundFile(path)
-    except (soundfile.SoundFileError, ValueError) as problem:  # ValueError: a name that is no valid text
+    except (soundfile.SoundFileError, ValueError) as problem:  # ValueError: the name is not valid text
         raise InputError(f"{path} cannot be read as a sound file ({problem})") from None
     if audio_io._data_cut_short(file.extra_info):
         file.close()
@@ -37,12 +38,12 @@ def _open(path: Path) -> soundfile.SoundFile:
 
 
 def _length(path: Path) -> int:
-    """Length at 22 050 Hz, by the header alone."""
+    """Length in samples at 22 050 Hz, from the header."""
     with _open(path) as file:
         frames, rate, kind = file.frames, file.samplerate, file.format
     if kind == "OGG" and audio_io.ogg_cut_short(path):
         raise InputError(f"{path} is cut short: it holds less sound than it says")
-    if frames > 1 << 40:  # a flac that was streamed says nothing, and 2**63 - 1 is assumed
+    if frames > 1 << 40:  # a streamed flac does not state its length, and 2**63 - 1 is reported
         raise InputError(f"{path} does not say its length; convert it to wav first")
     if round(frames * SAMPLE_RATE / rate) == 0:
         raise InputError(f"{path} holds no samples")
@@ -51,29 +52,29 @@ def _length(path: Path) -> int:
 
 @lru_cache(maxsize=2 * len(STEMS))
 def _decoded(path: Path, changed: int) -> np.ndarray:
-    """A whole ogg or mp3, (T,): libsndfile's jumps into these are not exact (its issue 885)."""
+    """A whole ogg or mp3 file, (T,), since seeking in these is not exact in libsndfile (its issue 885)."""
     return audio_io.load(path).numpy()
 
 
-@cache  # so once
+@cache  # so that each file is named once
 def _say_no_numbers(path: Path) -> None:
     LOG.warning("%s has samples that are NaN or infinite; they are read as zero", path)
 
 
 def _piece(path: Path, start: int, count: int) -> np.ndarray:
-    """Samples `start` to `start + count` of a file, mono at 22 050 Hz: at most (count,), fewer where the file ends.
+    """Samples `start` to `start + count` of a file, mono at 22 050 Hz: (count,), or fewer at the end of the file.
 
-    Input is read from one point where both sample grids meet to another, with a margin for the resampler on both
-    sides. A piece is then the same as that piece of the whole.
+    The input is read between two points at which the sample grids of both rates coincide, with a margin for the
+    resampler on both sides. So a piece equals that piece of the whole resampled file.
     """
-    with _open(path) as file:  # opened anew each time: a handle would not survive the fork into workers
+    with _open(path) as file:  # opened in each call, since an open file cannot be shared with forked workers
         frames, rate = file.frames, file.samplerate
         if file.format in ("OGG", "MP3"):
             return _decoded(path, path.stat().st_mtime_ns)[start : start + count]
         count = min(count, round(frames * SAMPLE_RATE / rate) - start)
         if count <= 0:
             return np.zeros(0, np.float32)
-        blocks = math.gcd(rate, SAMPLE_RATE)  # a second; each is `into` samples of input and `out` of output
+        blocks = math.gcd(rate, SAMPLE_RATE)  # per second; a block is `into` samples of input and `out` of output
         into, out = rate // blocks, SAMPLE_RATE // blocks
         margin = 0 if rate == SAMPLE_RATE else math.ceil(MARGIN * blocks)
         first = max(0, start // out - margin)
@@ -94,32 +95,32 @@ def _piece(path: Path, start: int, count: int) -> np.ndarray:
 
 @dataclass(frozen=True)
 class FileTrack:
-    """One song whose stems are files. It can be pickled and holds no open file, so any number of workers may read."""
+    """A song whose stems are files. It can be pickled and keeps no file open, so any number of workers can read it."""
 
     name: str
     source: str  # the layout: "folder", "slakh" or "slakh_msdm"
     split: str | None  # "train", "val", "test", or None
-    files: dict[str, tuple[Path, ...]] = field(hash=False)  # stem -> files that sum to it; absent is silence
+    files: dict[str, tuple[Path, ...]] = field(hash=False)  # stem -> files that sum to it; silent if absent
 
-    @cached_property  # looked up when the folder is scanned, and pickled along
+    @cached_property  # read when the folder is scanned, and pickled with the track
     def _lengths(self) -> tuple[int, ...]:
         return tuple(_length(path) for paths in self.files.values() for path in paths)
 
     @property
     def samples(self) -> int:
-        """Length at 22 050 Hz, of the longest file; InputError if one cannot be read."""
+        """Length of the longest file, in samples at 22 050 Hz. Raises InputError if a file cannot be read."""
         return max(self._lengths, default=0)
 
     def read(self, start: int = 0, count: int | None = None) -> np.ndarray:
         """Samples `start` to `start + count` of every stem, in the order of `STEMS`: (S, count) float32, at 22 050 Hz.
 
-        `count` None reads to the end of the song. Behind the end of a file, and where a stem has none, are zeros; a
-        `start` behind the end is no error. `read(a, n)` is `read()[:, a : a + n]` to 1e-4, and the array is the
-        caller's to change. Channels are mixed by their mean; samples that are NaN or infinite are read as zero, with a
-        warning. A piece of an ogg or mp3 takes decoding all of it: for training, convert to flac.
+        `count` None reads to the end of the song. Stems without a file, and places after the end of a file, are zero; a
+        `start` after the end is allowed. `read(a, n)` equals `read()[:, a : a + n]` to 1e-4. The caller may change the
+        array. Channels are mixed by their mean. NaN and infinite samples are read as zero, with a warning. For a piece
+        of an ogg or mp3 file the whole file is decoded: for training, convert to flac.
 
         Raises:
-            InputError: a file is gone, damaged or cut short, or `start` or `count` is below zero.
+            InputError: a file is missing, damaged or cut short, or `start` or `count` is below zero.
         """
         if start < 0 or (count is not None and count < 0):
             raise InputError(f"start and count must not be below zero, not {start} and {count}")
@@ -132,7 +133,7 @@ class FileTrack:
 
 
 class Track(Protocol):
-    """Stems that can be read piece by piece."""
+    """A song whose stems can be read in pieces."""
 
     @property
     def name(self) -> str: ...
@@ -150,10 +151,10 @@ class Track(Protocol):
 
 
 def require_rendered(tracks: Sequence[Track]) -> None:
-    """Refuse, early, songs that cannot be heard yet.
+    """Check that all songs are rendered, before anything long is computed.
 
     Raises:
-        InputError: one of the corpus is not rendered.
+        InputError: a song of the corpus is not rendered.
     """
     for track in tracks:
         if not getattr(track, "ready", True):

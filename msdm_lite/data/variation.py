@@ -1,7 +1,7 @@
-"""One tune, many sounds: the same song with other programs, in another key, from another soundfont.
+"""Variations of a song: other programs, another key, another soundfont.
 
-A variation is drawn for a training song and its number, and changes what the renderer plays, never what is written.
-Variation 0 is the song as it stands; validation and test songs have no other. Each kind of change can be switched off.
+A variation is drawn from the name of a training song and a number. It changes the rendering, not the MIDI file.
+Variation 0 is the song as written; validation and test songs have no other. Each kind of change can be switched off.
 Data card: `data/README.md`.
 """
 
@@ -9,16 +9,16 @@ import hashlib
 import random
 from dataclasses import dataclass, field
 
-# Within the family, what a General MIDI set plays convincingly. Slap basses and harmonics are left out.
+# Programs of each family that sound well in General MIDI. Slap basses and harmonics are left out.
 PROGRAMS = {"bass": (32, 33, 34, 35), "drums": (0, 8, 16, 25, 32, 40), "guitar": (24, 25, 26, 27, 28, 29, 30),
             "piano": (0, 1, 2, 3, 4, 5)}
 SOUNDFONTS = ("FluidR3_GM", "MuseScore_General")
-HIGHEST_STEP = 4  # semitones up or down; the bass stays a bass
+HIGHEST_STEP = 4  # semitones up or down, so that the bass stays in its range
 
 
 @dataclass(frozen=True)
 class Variation:
-    """What the renderer changes: a program for each stem (none: as written), semitones, and the soundfont's name."""
+    """Changes in the rendering: a program for each stem (as written if absent), semitones, and the soundfont's name."""
 
     programs: dict[str, int] = field(default_factory=dict)
     transpose: int = 0
@@ -37,7 +37,7 @@ def draw(song: str, number: int, programs: bool = True, transpose: bool = True, 
     if number == 0:
         return Variation()
     rng = random.Random(int(hashlib.sha256(f"{song} {number}".encode()).hexdigest()[:15], 16))
-    # All three are drawn every time, so that switching one off leaves the others as they were
+    # All three are always drawn, so that switching one off does not change the others
     drawn = {stem: rng.choice(choice) for stem, choice in PROGRAMS.items()}
     steps, font = rng.randint(-HIGHEST_STEP, HIGHEST_STEP), rng.choice(SOUNDFONTS)
     return Variation(drawn if programs else {}, steps if transpose else 0, font if soundfonts else SOUNDFONTS[0])

@@ -1,1 +1,1 @@
-"""Measures of separation and generation, and the records that results are kept in. No study of its own."""
+"""Metrics of separation and generation, and the records that results are kept in. It contains no studies."""

@@ -1,7 +1,7 @@
-"""Bands that a model made, held beside real ones: are all players heard, is there a beat, a pitch, do they agree?
+"""Generated bands compared with real ones: audible stems, beat, pitch, and agreement between stems.
 
-The measures are those of `msdm_lite.evaluation.coherence`. Every mean has its interval, by bootstrap over bands.
-Whether stems belong together is asked twice: of the bands as they were made, and of the same stems shuffled among them.
+The measures are those of `msdm_lite.evaluation.coherence`. Every mean has an interval, by bootstrap over bands.
+Agreement between stems is measured on the bands as they were generated, and on the same stems shuffled among the bands.
 Chapter: `book/06-total-generation.ipynb`.
 """
 
@@ -24,13 +24,16 @@ from msdm_lite.utils import provenance
 
 def band_measures(bands: Tensor, names: Sequence[str], tick: Callable[[], object] = lambda: None) -> dict[str,
                                                                                                           np.ndarray]:
-    """Of bands (n, S, T), for each: audible (n, S); beat, pitch, onsets and chroma (n,), nan where there is none."""
+    """The measures of each band (n, S, T): audible (n, S); beat, pitch, onsets and chroma (n,), NaN where undefined.
+
+    `tick` is called after each band.
+    """
     found: dict[str, list] = {"audible": [], "beat": [], "pitch": []}
     for band in bands:
-        heard = coherence.audible(band)
-        pitches = [coherence.pitch_salience(stem) for stem, name, there in zip(band, names, heard, strict=True)
+        audible = coherence.audible(band)
+        pitches = [coherence.pitch_salience(stem) for stem, name, there in zip(band, names, audible, strict=True)
                    if there and name in coherence.PITCHED]
-        found["audible"].append(heard.numpy())
+        found["audible"].append(audible.numpy())
         found["beat"].append(coherence.beat_salience(band.sum(0)))
         found["pitch"].append(float(np.mean(pitches)) if pitches else float("nan"))
         tick()
@@ -38,20 +41,20 @@ def band_measures(bands: Tensor, names: Sequence[str], tick: Callable[[], object
 
 
 def agreements(bands: Tensor, names: Sequence[str]) -> dict[str, np.ndarray]:
-    """Of bands (n, S, T): how far their stems agree in onsets and in pitch classes, (n,) each."""
+    """Agreement of the stems of each band (n, S, T) in onsets and in pitch classes: (n,) each."""
     return {"onsets": np.array([coherence.onset_agreement(band) for band in bands]),
             "chroma": np.array([coherence.chroma_agreement(band, names) for band in bands])}
 
 
 def _mean(values: np.ndarray) -> dict[str, float] | None:
-    """Mean and interval; None where fewer than eight bands have the measure."""
+    """Mean and interval; None if the measure is defined for fewer than eight bands."""
     if np.isfinite(values).sum() < 8:
         return None
     return dict(zip(("mean", "low", "high"), metrics.bootstrap(values), strict=True))
 
 
 def _ratio(own: np.ndarray, other: np.ndarray, draws: int = 10000) -> tuple[float, list[float]]:
-    """Ratio of two means, and its 95 % interval by bootstrap of both; nan is skipped."""
+    """Ratio of two means, and its 95 % interval by bootstrap of both; NaN is skipped."""
     rng, both = np.random.default_rng(0), [values[np.isfinite(values)] for values in (own, other)]
     means = [rng.choice(values, (draws, len(values))).mean(1) for values in both]
     return (float(both[0].mean() / both[1].mean()),
@@ -60,20 +63,22 @@ def _ratio(own: np.ndarray, other: np.ndarray, draws: int = 10000) -> tuple[floa
 
 def compare_bands(made: Tensor, real: Tensor, names: Sequence[str], seed: int = 0,
                   tick: Callable[[], object] = lambda: None,
-          given: Sequence[str] = ()) -> dict:
-    """Made bands (n, S, T) beside real ones (m, S, T).
+                  given: Sequence[str] = ()) -> dict:
+    """Compare generated bands (n, S, T) with real ones (m, S, T).
 
-    Where some stems were given, only the others are shuffled, together: the question is whether they follow.
+    If some stems were given, the generated stems of a band are shuffled together, against the given stems of another
+    band: this measures whether they follow the given ones.
 
-    What is returned:
+    Returns a dictionary:
 
-    - `audible`, the share of bands in which each stem is heard, and in which all are; `heard`, that with its interval;
-    - `beat`, `pitch`: mean of the made, mean of the real, their ratio, and its `interval`;
-    - `onsets`, `chroma`: mean of the made, of the same shuffled, and of the difference band by band: above 0 the
-      stems of a band belong together.
+    - `audible`: the share of bands in which each stem is audible, and in which all are; `heard`: the latter with its
+      interval;
+    - `beat`, `pitch`: mean of the generated bands, mean of the real ones, their ratio, and its `interval`;
+    - `onsets`, `chroma`: mean of the generated bands, of the same bands shuffled, of the real ones, and of the
+      difference to the shuffled ones band by band: above 0 the stems of a band belong together.
 
     Raises:
-        InputError: fewer than eight bands of either.
+        InputError: there are fewer than eight bands of either kind.
     """
     if min(len(made), len(real)) < 8:
         raise InputError(f"bands are compared by eight or more, not by {min(len(made), len(real))}")
@@ -103,20 +108,21 @@ def compare_bands(made: Tensor, real: Tensor, names: Sequence[str], seed: int = 
 def evaluate_bands(task: str = "generate", model: str = "lite", n: int = 24, method: str | None = None,
                    steps: int | None = None, given: Sequence[str] = ("bass", "drums"), seed: int = 0, on: str = "auto",
                    progress: bool = True, sketch: str | None = None, **settings) -> dict:
-    """`compare_bands` of bands that a model makes from noise, or around stems of the shipped clips, as a result.
+    """The record of `compare_bands` for bands that a model generates from noise, or given stems of the shipped clips.
 
     Args:
         task: "generate" or "accompany".
-        n: how many bands; of accompaniments at most one a clip.
-        given: for "accompany", the stems that are given.
-        sketch: a model that makes sketches first, which the other then decodes.
+        n: number of bands; for "accompany" at most one per clip.
+        given: for "accompany", the names of the given stems.
+        sketch: a model that first generates a sketch (a coarse spectrogram), which the other then decodes.
 
     Raises:
-        InputError: another task, fewer than eight bands, more than there are clips; and what the task itself refuses.
+        InputError: the task is unknown, n is below eight or, for "accompany", above the number of clips; and as the
+            task itself.
     """
     clips = example_clips.clips("band")
     if task not in ("generate", "accompany"):
-        raise InputError(f"bands are made by generate or accompany, not by {task!r}")
+        raise InputError(f"bands are generated by generate or accompany, not by {task!r}")
     if n < 8 or (task == "accompany" and n > len(clips)):
         raise InputError(f"{n} bands: eight are the least, and of accompaniments {len(clips)} the most")
     loaded = weights.load(model, on)

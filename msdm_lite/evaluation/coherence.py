@@ -1,8 +1,8 @@
-"""Is it music, and do the stems belong together? Plain measures of a band, to hold beside those of real bands.
+"""Measures of a band: audible stems, regularity of the beat, clarity of pitch, and agreement between stems.
 
-None is a judgement of taste. Each is high for what people play and low for noise, and agreement between stems is only
-worth something beside the same measure on stems of different songs. Features by librosa. Chapter:
-`book/01-sources-and-context.ipynb`.
+They do not measure taste. Each is high for music and low for noise, and is compared with the same measure on real
+bands. Agreement between stems is compared with the agreement of mismatched stems, those of different songs. Features by
+librosa. Chapter: `book/01-sources-and-context.ipynb`.
 """
 
 from collections.abc import Sequence
@@ -21,31 +21,34 @@ PITCHED = ("bass", "guitar", "piano")
 
 
 def audible(stems: Tensor, floor_db: float = -30.0, share: float = 0.25, sample_rate: int = SAMPLE_RATE) -> Tensor:
-    """Which stems (..., S, T) are heard, (..., S): within 30 dB of the usual level in a quarter of all half-seconds."""
+    """Which stems (..., S, T) are audible, (..., S): in a quarter of all half-seconds their RMS is above -30 dB.
+
+    The reference of 0 dB is `STEM_RMS`. `share` is the share of half-seconds, `floor_db` the threshold in dB.
+    """
     size = sample_rate // 2
-    size = max(1, min(size, stems.shape[-1]))  # of less than half a second, all of it
+    size = max(1, min(size, stems.shape[-1]))  # a sound shorter than half a second is one block
     blocks = stems[..., : stems.shape[-1] // size * size].unfold(-1, size, size)
     loud = blocks.square().mean(-1).sqrt() > 10 ** (floor_db / 20) * STEM_RMS
     return loud.float().mean(-1) >= share
 
 
 def _onsets(wave: Tensor, sample_rate: int) -> np.ndarray:
-    """Onset strength at each frame of 512 samples, without its mean; zeros for what does not change."""
+    """Onset strength at each frame of 512 samples, minus its mean; zeros for a sound that does not change."""
     onset = library("librosa.onset")
     strength = onset.onset_strength(y=wave.double().numpy(), sr=sample_rate, hop_length=512)
     return strength - strength.mean()
 
 
 def _cosine(a: np.ndarray, b: np.ndarray) -> float:
-    """Cosine of the angle between two vectors; nan if one is zero."""
+    """Cosine of the angle between two vectors; NaN if one is zero."""
     size = np.linalg.norm(a) * np.linalg.norm(b)
     return float(a @ b / size) if size > 1e-9 else float("nan")
 
 
 def beat_salience(wave: Tensor, sample_rate: int = SAMPLE_RATE) -> float:
-    """How regular the onsets of (T,) are: the highest autocorrelation of their strength between 0.25 and 1.5 s.
+    """Regularity of the onsets of (T,): the highest autocorrelation of their strength at lags of 0.25 to 1.5 s.
 
-    1 is a clock, 0 has no beat. Nan where nothing begins.
+    It is 1 for perfectly regular onsets and near 0 without a beat. It is NaN if there are no onsets or no such lags.
     """
     onsets = _onsets(wave, sample_rate)
     lags = range(int(0.25 * sample_rate / 512), min(int(1.5 * sample_rate / 512), len(onsets) // 2) + 1)
@@ -56,13 +59,13 @@ def beat_salience(wave: Tensor, sample_rate: int = SAMPLE_RATE) -> float:
 
 def pitch_salience(wave: Tensor, sample_rate: int = SAMPLE_RATE, lowest: float = 40.0,
                    highest: float = 1000.0) -> float:
-    """How periodic (T,) is where it sounds: the highest normalised autocorrelation of a frame, median over frames.
+    """Periodicity of (T,): the highest normalised autocorrelation of a frame, median over the frames that sound.
 
-    Lags are those of pitches from `lowest` to `highest` Hz. 1 is a steady tone, white noise is near 0.1. Nan for
-    silence.
+    Lags are those of pitches from `lowest` to `highest` Hz. It is 1 for a steady tone, near 0.1 for white noise, and
+    NaN for silence.
 
     Raises:
-        InputError: it is shorter than a frame.
+        InputError: the sound is shorter than a frame of 4096 samples.
     """
     size = 4096
     if wave.shape[-1] < size:
@@ -83,7 +86,7 @@ def pitch_salience(wave: Tensor, sample_rate: int = SAMPLE_RATE, lowest: float =
 
 
 def onset_agreement(stems: Tensor, sample_rate: int = SAMPLE_RATE) -> float:
-    """Correlation of onset strengths between stems (S, T), mean over pairs that sound; nan if there is none."""
+    """Correlation of onset strengths of stems (S, T), mean over pairs of audible stems; NaN if there is no pair."""
     onsets = [_onsets(stem, sample_rate) for stem, there in zip(stems, audible(stems, sample_rate=sample_rate),
                                                                 strict=True) if there]
     pairs = [_cosine(a, b) for a, b in combinations(onsets, 2)]
@@ -91,9 +94,10 @@ def onset_agreement(stems: Tensor, sample_rate: int = SAMPLE_RATE) -> float:
 
 
 def chroma_agreement(stems: Tensor, names: Sequence[str], sample_rate: int = SAMPLE_RATE) -> float:
-    """Likeness of the pitch classes that stems (S, T) play together: mean cosine over time and pairs that sound.
+    """Cosine similarity of the chroma of stems (S, T), mean over time and pairs of audible pitched stems; or NaN.
 
-    Pitch classes are smoothed over a second, and their mean over the twelve is taken off: noise agrees with nothing.
+    Chroma is smoothed over a second, and its mean over the twelve pitch classes is subtracted, so that noise has no
+    agreement. Without a pair of audible stems among bass, guitar and piano the result is NaN.
     """
     features, found = library("librosa.feature"), []
     for stem, name, there in zip(stems, names, audible(stems, sample_rate=sample_rate), strict=True):
@@ -108,10 +112,10 @@ def chroma_agreement(stems: Tensor, names: Sequence[str], sample_rate: int = SAM
 
 
 def shuffled(bands: Tensor, seed: int = 0) -> Tensor:
-    """Bands (n, S, T) whose stems come from n different bands, each stem from another than the others where n >= S.
+    """Bands (n, S, T) of mismatched stems: the stems of one come from different bands, all different if n >= S.
 
     Raises:
-        InputError: there is one band only.
+        InputError: there is only one band.
     """
     n, S = bands.shape[:2]
     if n < 2:

@@ -1,9 +1,9 @@
-"""Frechet audio distance (FAD) between two sets of sounds, and what else embeddings say of them.
+"""Frechet audio distance (FAD) between two sets of sounds, its error, and other measures of embeddings.
 
-Each set becomes a cloud of embeddings (`msdm_lite.evaluation.musicnn.embed`), each cloud a Gaussian, and the distance
-is that of the two Gaussians: `|m1 - m2|^2 + tr(C1 + C2 - 2 (C1 C2)^(1/2))`. Few sounds bias it upwards, by about a
-constant over their number. So values of different numbers do not compare, and FAD infinity is extrapolated on a line
-against 1 / n. Sources: Kilgour et al., Interspeech 2019; Chong and Forsyth, CVPR 2020 (the extrapolation). Chapter:
+A Gaussian is fitted to the embeddings of each set (`msdm_lite.evaluation.musicnn.embed`), and the distance is that of
+the two Gaussians: `|m1 - m2|^2 + tr(C1 + C2 - 2 (C1 C2)^(1/2))`. A small number n of sounds biases it upwards, by about
+a constant over n. So values at different n cannot be compared, and FAD infinity is extrapolated on a line against
+1 / n. Sources: Kilgour et al., Interspeech 2019; Chong and Forsyth, CVPR 2020 (the extrapolation). Chapter:
 `book/10-measuring.ipynb`.
 """
 
@@ -27,10 +27,10 @@ def embed_mixtures(bands: Tensor, embedding: str = "musicnn") -> Tensor:
 
 
 def frechet(a: Tensor, b: Tensor) -> float:
-    """Frechet distance of two clouds of embeddings, (n, d) and (m, d).
+    """Frechet distance of the Gaussians fitted to two sets of embeddings, (n, d) and (m, d).
 
     Raises:
-        InputError: a cloud of fewer than two points, or of other dimensions than the other.
+        InputError: a set has fewer than two points, or the dimensions differ.
     """
     if a.ndim != 2 or b.ndim != 2 or a.shape[1] != b.shape[1] or min(len(a), len(b)) < 2:
         raise InputError(f"two clouds of two points or more are compared, (n, d) and (m, d), not {tuple(a.shape)} and "
@@ -42,17 +42,17 @@ def frechet(a: Tensor, b: Tensor) -> float:
 
 def fad_infinity(a: Tensor, b: Tensor, sizes: Sequence[int], draws: int = 8, seed: int = 0) -> tuple[float,
                                                                                                      list[float]]:
-    """The distance that ever more sounds in `a` would come to, and the mean distances at the sizes that say so.
+    """FAD infinity, the extrapolated distance for infinitely many sounds in `a`; and the mean distance at each size.
 
-    Subsets are drawn without putting back: a bootstrap's copies would make its clouds look smaller than they are.
+    Subsets are drawn without replacement: with the repeated points of a bootstrap the covariance would be too small.
 
     Args:
-        a, b: clouds (n, d) and (m, d); b is used whole.
-        sizes: two or more, each at most n.
-        draws: subsets of each size.
+        a, b: embeddings (n, d) and (m, d); all of b is used.
+        sizes: sizes of the subsets of a: two or more, each at most n.
+        draws: number of subsets of each size.
 
     Raises:
-        InputError: fewer than two sizes, or one that is larger than n.
+        InputError: there are fewer than two sizes, or one is larger than n.
     """
     if len(set(sizes)) < 2 or max(sizes) > len(a):
         raise InputError(f"two sizes or more are needed, at most {len(a)}, not {list(sizes)}")
@@ -64,10 +64,12 @@ def fad_infinity(a: Tensor, b: Tensor, sizes: Sequence[int], draws: int = 8, see
 
 
 def half_samples(songs: Sequence, draws: int = 20, seed: int = 0) -> list[Tensor]:
-    """Which sounds are left (a mask) when half of the songs that they are of are drawn, without putting back.
+    """Boolean masks (n,), one per draw: the sounds of a random half of the songs, drawn without replacement.
+
+    `songs` names the song of each of the n sounds.
 
     Raises:
-        InputError: fewer than eight songs.
+        InputError: there are fewer than eight songs.
     """
     names, of = np.unique(np.asarray(songs), return_inverse=True)
     if len(names) < 8:
@@ -78,29 +80,30 @@ def half_samples(songs: Sequence, draws: int = 20, seed: int = 0) -> list[Tensor
 
 
 def standard_error(statistic: Callable[[Tensor], Any], songs: Sequence, draws: int = 20, seed: int = 0) -> np.ndarray:
-    """Standard error of a statistic of sounds, or of each of several, by `halves` of the songs that they are of.
+    """Standard error of a statistic of sounds, or of each of several, from `half_samples` of their songs.
 
-    That of half varies about as much as the whole's would from set to set: twice the variance for half the songs, half
-    of which is lost since halves of one set overlap. Where copies spoil the statistic, a bootstrap has no place.
+    The statistic of a random half varies about as much as that of the whole from set to set: half the songs double the
+    variance, and the overlap of the halves of one set halves it. A bootstrap cannot be used for statistics that
+    repeated points bias.
 
     Args:
-        statistic: of the sounds that a mask (n,) leaves.
-        songs: of each sound its song, or another name for each where all are independent.
+        statistic: takes a mask (n,) of the sounds to use.
+        songs: the song of each sound, or a different name for each sound if all are independent.
 
     Raises:
-        InputError: fewer than eight songs.
+        InputError: there are fewer than eight songs.
     """
     return np.std([statistic(half) for half in half_samples(songs, draws, seed)], axis=0, ddof=1)
 
 
 def frechet_error(a: Tensor, b: Tensor, draws: int = 20, seed: int = 0, songs: Sequence | None = None) -> float:
-    """Standard error of the distance of clouds (n, W, d) and (m, W, d) of sounds, by `spread` of the first.
+    """Standard error of the Frechet distance of embeddings (n, W, d) and (m, W, d), by `standard_error` over the first.
 
     Args:
-        songs: of each sound its song, where some are of one and so not independent.
+        songs: the song of each of the n sounds; if None all sounds are taken as independent.
 
     Raises:
-        InputError: fewer than eight songs, or sounds.
+        InputError: there are fewer than eight songs, or sounds.
     """
     whole = b.flatten(0, 1)
     names = range(len(a)) if songs is None else songs

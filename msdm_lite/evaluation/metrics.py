@@ -1,9 +1,9 @@
 """Separation metrics: SI-SDR and its improvement, windowed scores of whole songs, and their intervals.
 
-Windowed scores cut a song into windows of four seconds, one every two, and leave out windows in which at most one stem
-sounds. There are two. As published, a silent stem counts like any other; against silence a quiet estimate improves on
-the mixture by tens of decibels. Over active stems, silent ones are left out. Source: the code of Mariani et al. (arXiv
-2302.02257). Chapters: `book/01-sources-and-context.ipynb`, `book/10-measuring.ipynb`.
+Windowed scores cut a song into windows of four seconds, one every two seconds, and leave out windows in which at most
+one stem is active. There are two scores. In the published one silent stems count too; for a silent target a quiet
+estimate improves on the mixture by tens of decibels. The score of active stems leaves silent ones out. Source: the code
+of Mariani et al. (arXiv 2302.02257). Chapters: `book/01-sources-and-context.ipynb`, `book/10-measuring.ipynb`.
 """
 
 import numpy as np
@@ -17,8 +17,8 @@ from msdm_lite.errors import InputError
 def si_sdr(estimate: Tensor, target: Tensor, eps: float = 1e-8) -> Tensor:
     """Scale-invariant signal-to-distortion ratio in dB over the last axis: (..., T), (..., T) -> (...).
 
-    The target is scaled to the estimate's part along it; what is left over is distortion. No mean is removed, as in the
-    paper's code. Le Roux et al., ICASSP 2019.
+    The signal is the projection of the estimate on the target; the rest of the estimate is distortion. No mean is
+    removed, as in the paper's code. Source: Le Roux et al., ICASSP 2019.
 
     Raises:
         InputError: the shapes differ.
@@ -32,9 +32,9 @@ def si_sdr(estimate: Tensor, target: Tensor, eps: float = 1e-8) -> Tensor:
 
 
 def si_sdr_improvement(estimates: Tensor, targets: Tensor, silent_db: float = -60.0) -> Tensor:
-    """By how many dB separated stems are better than the mixture itself: (..., S, T) twice -> (..., S).
+    """SI-SDR improvement of separated stems over the mixture, in dB: (..., S, T) twice -> (..., S).
 
-    A stem more than `-silent_db` dB below the mixture is not there to be found; its value is NaN and means skip it.
+    A target `-silent_db` dB or more below the mixture counts as silent, and its value is NaN.
     """
     mixture = targets.sum(-2, keepdim=True).expand_as(targets)
     gain = si_sdr(estimates, targets) - si_sdr(mixture, targets)
@@ -43,10 +43,10 @@ def si_sdr_improvement(estimates: Tensor, targets: Tensor, silent_db: float = -6
 
 
 def bootstrap(values, confidence: float = 0.95, draws: int = 10000, seed: int = 0) -> tuple[float, float, float]:
-    """Mean of values (one a song, NaN is skipped) and its percentile bootstrap interval: (mean, low, high).
+    """Mean of values (one per song, NaN is skipped) and its percentile bootstrap interval: (mean, low, high).
 
     Raises:
-        InputError: fewer than 8 values; an interval from so few would pretend to knowledge.
+        InputError: there are fewer than 8 values, too few for a reliable interval.
     """
     values = np.asarray(values, dtype=float)
     values = values[~np.isnan(values)]
@@ -59,19 +59,20 @@ def bootstrap(values, confidence: float = 0.95, draws: int = 10000, seed: int = 
 
 
 def interval(values) -> dict:
-    """Mean, interval (low, high) and number n of what was measured, NaN skipped; no interval of fewer than eight."""
+    """Mean, interval (low, high) and number n of finite values; the interval is None for fewer than eight values."""
     values = np.asarray(values, dtype=float)
     values = values[np.isfinite(values)]
     mean, low, high = bootstrap(values) if len(values) >= 8 else (
         float(values.mean()) if len(values) else None, None, None)
     return {"mean": mean, "low": low, "high": high, "n": len(values)}
 
+
 SCORING_WINDOW, SCORING_HOP = 4.0, 2.0  # seconds
-SILENT = 1.5e-5  # of the Euclidean length over the number of samples: the published test, which depends on the length
+SILENT = 1.5e-5  # threshold of the norm over the number of samples: the published test, which depends on the length
 
 
 def scoring_windows(stems: Tensor, sample_rate: int = SAMPLE_RATE) -> Tensor:
-    """(S, T) -> (W, S, window): every two seconds four; a song shorter than that is one window."""
+    """Windows of 4 s, one every 2 s: (S, T) -> (W, S, window). A shorter song is one window."""
     size, hop = round(SCORING_WINDOW * sample_rate), round(SCORING_HOP * sample_rate)
     if stems.shape[-1] < size:
         return stems[None]
@@ -79,14 +80,14 @@ def scoring_windows(stems: Tensor, sample_rate: int = SAMPLE_RATE) -> Tensor:
 
 
 def active_stems(stems: Tensor) -> Tensor:
-    """Which stems (..., S, T) the published test takes to play: (..., S)."""
+    """Which stems (..., S, T) are active by the published test: (..., S)."""
     return stems.norm(dim=-1) / stems.shape[-1] >= SILENT
 
 
 def windowed_improvements(estimates: Tensor, targets: Tensor, sample_rate: int = SAMPLE_RATE) -> tuple[Tensor, Tensor]:
-    """SI-SDR improvement (dB) in windows in which two stems or more play: as published, (W, S), and of active ones.
+    """SI-SDR improvement (dB) in windows with two or more active stems: as published, (W, S), and of active stems only.
 
-    The second is the first with NaN where the target is silent.
+    The second result is the first with NaN where the target is silent.
 
     Raises:
         InputError: the shapes (S, T) differ.

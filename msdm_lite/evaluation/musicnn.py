@@ -1,8 +1,9 @@
-"""What a network that tags music hears in a sound, as 200 numbers for every three seconds: the space of our FAD.
+"""Embeddings of sounds by a network that tags music: 200 numbers for every three seconds, the default space of FAD.
 
 The network is *musicnn* (Pons and Serra, ISMIR 2019 late-breaking; weights trained on MagnaTagATune, ISC licence). Its
-package on PyPI carries the weights, but asks for an old TensorFlow; so the wheel is fetched alone, checked against its
-hash, and read as the archive that it is. The network is written anew in torch. Chapter: `book/10-measuring.ipynb`.
+package on PyPI contains the weights, but requires an old TensorFlow; so the wheel is fetched without its requirements,
+checked against its hash, and read as a zip archive. The network is reimplemented in torch. Chapter:
+`book/10-measuring.ipynb`.
 """
 
 import hashlib
@@ -24,17 +25,17 @@ from msdm_lite.utils.imports import library
 
 SAMPLE_RATE = 16000
 WINDOW, HOP, MELS = 512, 256, 96  # of the spectrogram
-FRAMES = 187  # that the network hears at once: three seconds
+FRAMES = 187  # of the network's input: three seconds
 WHEEL = "musicnn-0.1.0-py3-none-any.whl"
 SHA256 = "f38a4890c648c1ddbb141c5d96d2b0a8cfcd36746002d896989f7b88beb65cfa"
 
 
 def wheel() -> Path:
-    """The wheel in the cache; fetched with pip if it is not there yet, 29 MB.
+    """The path of the wheel in the cache; pip fetches it on the first call, 29 MB.
 
     Raises:
-        MachineError: it cannot be fetched.
-        InputError: what was fetched is not what it should be.
+        MachineError: the wheel cannot be fetched.
+        InputError: the file in the cache has another hash.
     """
     path = paths.cache("musicnn", WHEEL)
     if not path.exists():
@@ -58,7 +59,7 @@ def _weights() -> dict[str, Tensor]:
 
 
 def log_mel(wave: Tensor) -> Tensor:
-    """The spectrogram that the network sees, of sound (..., T) at 16 kHz: (..., 1 + T / 256, 96)."""
+    """The mel spectrogram that the network takes, of sound (..., T) at 16 kHz: (..., 1 + T // 256, 96)."""
     filters = library("librosa.filters")
     bank = torch.from_numpy(filters.mel(sr=SAMPLE_RATE, n_fft=WINDOW, n_mels=MELS)).to(wave)  # (96, 257)
     flat = wave.reshape(-1, wave.shape[-1])
@@ -69,7 +70,7 @@ def log_mel(wave: Tensor) -> Tensor:
 
 @torch.no_grad()
 def network(mel: Tensor) -> tuple[Tensor, Tensor]:
-    """Spectrograms (N, 187, 96) -> the last hidden layer (N, 200), and how likely each of 50 tags is (N, 50)."""
+    """Spectrograms (N, 187, 96) -> the last hidden layer (N, 200), and the probabilities of 50 tags (N, 50)."""
     w = _weights()
 
     def norm(x: Tensor, n: int) -> Tensor:
@@ -81,12 +82,12 @@ def network(mel: Tensor) -> tuple[Tensor, Tensor]:
         return (x - mean.view(shape)) * (gamma / (variance + 1e-3).sqrt()).view(shape) + beta.view(shape)
 
     def conv(x: Tensor, n: int) -> Tensor:
-        """Convolution number n, ReLU, and the normalisation that follows it."""
+        """Convolution number n, then ReLU, then batch normalisation n + 1."""
         name = "conv2d" + (f"_{n}" if n else "")
         return norm(F.relu(F.conv2d(x, w[f"{name}/kernel"].permute(3, 2, 0, 1), w[f"{name}/bias"])), n + 1)
 
     x = norm(mel[:, None], 0)  # (N, 1, L, 96)
-    # Timbre: tall filters, over many bands and a few frames. Rhythm: long ones, over one band
+    # Timbre: tall filters, over many mel bands and a few frames. Rhythm: long filters, over one band
     tall = F.pad(x, (0, 0, 3, 3))
     front = [conv(tall, n).amax(3) for n in (0, 1)]
     front += [conv(F.pad(x, (0, 0, (k - 1) // 2, k // 2)), n).amax(3) for n, k in ((2, 128), (3, 64), (4, 32))]
@@ -106,10 +107,10 @@ def network(mel: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def embed(waves: Tensor, sample_rate: int = audio_io.SAMPLE_RATE) -> Tensor:
-    """Sounds (N, T) of three seconds or more -> (N, W, 200), W the number of whole windows of three seconds.
+    """Embeddings of sounds (N, T) of three seconds or more: (N, W, 200), W the number of whole three-second windows.
 
     Raises:
-        InputError: they are shorter.
+        InputError: the sounds are shorter.
     """
     mel = log_mel(audio_io.resample(waves, sample_rate, SAMPLE_RATE))  # (N, L, 96)
     if mel.shape[1] < FRAMES:

@@ -1,6 +1,6 @@
-"""Records: one JSON file a result in data/results/, with all that says how it was computed. Chapters read them.
+"""Records: one JSON file per result in data/results/, with how it was computed. The chapters read them.
 
-`PartialResults` keeps what a long measurement has found so far, so that a stopped one resumes. Chapter:
+`PartialResults` keeps the finished parts of a long measurement, so that a stopped measurement can be resumed. Chapter:
 `book/10-measuring.ipynb`.
 """
 
@@ -22,11 +22,11 @@ from msdm_lite.utils import device, paths
 from msdm_lite.utils.files import written_whole
 from msdm_lite.utils.provenance import commit
 
-TOLERANCE = 0.1  # of a number, most of them dB: what the same command may make otherwise on another machine
-SLIGHT = 0.02  # of what lies between zero and one, as shares and agreements do
+TOLERANCE = 0.1  # of a number, most of them in dB: by how much the same command may differ on another machine
+SLIGHT = 0.02  # of a number between 0 and 1, such as a share or an agreement
 Tolerance = float | str | Mapping[str, float | str]  # see `allowed_difference`
 
-# What older records call otherwise: a name there -> the name that the code and the chapters use. Files stay as they are
+# Names in older records -> names in the code and the chapters. The files themselves are not changed
 RENAMED_KEYS = {
     "judged": "quality",
     "dealt": "shuffled",
@@ -34,6 +34,11 @@ RENAMED_KEYS = {
     "worlds": "domains",
     "constrained": "constrained_stem",
     "out_of_phase": "randomised_signs",
+    "mixture known, ODE": "mixture-constrained, ODE",
+    "mixture known, churn": "mixture-constrained, churn",
+    "mixture known, Heun": "mixture-constrained, Heun",
+    "mixture known, DPM-Solver++": "mixture-constrained, DPM-Solver++",
+    "mixture known, DPM-Solver++, mean of 8": "mixture-constrained, DPM-Solver++, mean of 8",
     "mixture known: shaped noise": "mixture: zero-sum noise",
     "mixture known: shaped noise from sigma 160, Heun": "mixture: zero-sum noise from sigma 160, Heun",
     "mixture known: shaped noise, Heun": "mixture: zero-sum noise, Heun",
@@ -74,21 +79,21 @@ RENAMED_VALUES = {
     "stems-known": "stems-given",
     "paint": "decode",
 }
-# as the value of "setting"
+# values under the key "setting"
 RENAMED_SETTINGS = {"high": "sigma_max", "low": "sigma_min", "constrained": "constrained_stem"}
 
 
 def read(name: str) -> dict:
-    """A recorded result by its name, such as "separation-dirac".
+    """A recorded result by its name, such as "separation-dirac", with current names in place of older ones.
 
     Raises:
-        InputError: there is none of that name.
+        InputError: there is no result of that name.
     """
     return current(json.loads(paths.data("results", f"{name}.json").read_text()))
 
 
 def current(value: Any, key: str = "") -> Any:
-    """A record, or a part of one that stands under `key`, with today's names in place of older ones."""
+    """A record, or the part of one under `key`, with current names in place of older ones."""
     if isinstance(value, dict):
         return {RENAMED_KEYS.get(name, name): current(inner, name) for name, inner in value.items()}
     if isinstance(value, list):
@@ -99,12 +104,12 @@ def current(value: Any, key: str = "") -> Any:
 
 
 def exists(name: str) -> bool:
-    """Is there a recorded result of that name?"""
+    """Whether there is a recorded result of that name."""
     return (paths.data_folder() / "results" / f"{name}.json").exists()
 
 
 def save(result: dict, path: str | Path) -> Path:
-    """Write a result as JSON, whole or not at all."""
+    """Write a result as JSON; an interrupted call leaves no partial file. Returns the path."""
     path = Path(path)
     with written_whole(path) as scratch:
         scratch.write_text(json.dumps(result, indent=1, allow_nan=True) + "\n")
@@ -113,10 +118,14 @@ def save(result: dict, path: str | Path) -> Path:
 
 def circumstances(model: StemModel | None, begun: float, sketcher: StemModel | None = None,
                   tolerance: Tolerance = TOLERANCE, precision: str | None = None) -> dict:
-    """Where, when, by which code and with which weights a result is made that was begun at `time.perf_counter()`.
+    """The part of a record that says on which machine, when, and with which code and weights it was computed.
 
-    Weights of None are those of no model. `tolerance` is what `msdm-lite results --check` lets a number differ by;
-    `precision` what was computed in, if it is not what models sample in.
+    Args:
+        model: the model that was used; None if there was none.
+        begun: `time.perf_counter()` at the beginning.
+        sketcher: the model of sketches that was used, if any.
+        tolerance: by how much `msdm-lite results --check` lets numbers differ, see `allowed_difference`.
+        precision: the arithmetic that was used, if it is not the one in which models sample.
     """
     def brief(model: StemModel) -> dict:
         return {k: model.record.get(k) for k in ("steps", "minutes", "commit")}
@@ -131,10 +140,10 @@ def circumstances(model: StemModel | None, begun: float, sketcher: StemModel | N
 
 
 def allowed_difference(tolerance: Tolerance, at: str, number: float) -> float:
-    """By how much a number on record, which is found at "/its/path", may differ where its command is run again.
+    """By how much a recorded number at the path `at` ("/its/path") may differ when its command is run again.
 
-    A tolerance is a number; or a text such as "10 %", of the number on record; or one of these for each name that a
-    path may have, of which the innermost counts, and "" for all other paths.
+    A tolerance is a number; or a text such as "10 %", relative to the recorded number; or a mapping from names in the
+    path to such tolerances: the innermost name counts, and "" stands for all other paths.
     """
     if isinstance(tolerance, Mapping):
         tolerance = next(tolerance[name] for name in reversed(at.split("/")) if name in tolerance)
@@ -142,26 +151,27 @@ def allowed_difference(tolerance: Tolerance, at: str, number: float) -> float:
         return float(tolerance.removesuffix("%")) / 100 * abs(number)
     return tolerance
 
+
 Tensors = dict[str, Tensor]
 Cached = Callable[[str, Callable[[], Tensors]], Tensors]
 
 
 def compute(name: str, make: Callable[[], Tensors]) -> Tensors:
-    """Keeps nothing: each part is made."""
+    """Compute a part and keep no file of it."""
     return make()
 
 
 class PartialResults:
-    """Tensors by name, in files of the folder `NAME-parts` beside `NAME.json`.
+    """Named tensors, in files of the folder `NAME-parts` beside `NAME.json`.
 
-    `seconds` is how long those took that were found there: what a result took includes the runs before.
+    `seconds` is the time that the parts found there took to compute: the time of a result includes earlier runs.
 
     Args:
-        out: the result that they are parts of.
-        head: what it is a measurement of. Parts of another are no good, and are removed.
+        out: the file of the result that the parts belong to.
+        head: describes the measurement. Parts of a measurement with another head are removed.
 
     Raises:
-        InputError: there is such a folder, of something else.
+        InputError: the folder exists and does not hold parts of a result.
     """
 
     def __init__(self, out: Path, head: dict):
@@ -175,7 +185,7 @@ class PartialResults:
             scratch.write_text(said)
 
     def keep(self, name: str, make: Callable[[], Tensors]) -> Tensors:
-        """The part of that name: as it was found before, or made now."""
+        """The part of that name: read from its file if there is one, else computed by `make` and written."""
         path = self.folder / f"{name}.pt"
         if path.exists():
             kept = torch.load(path, weights_only=True)
@@ -188,5 +198,5 @@ class PartialResults:
         return found
 
     def done(self) -> None:
-        """The result is written: its parts go."""
+        """Remove the parts, when the result has been written."""
         shutil.rmtree(self.folder)

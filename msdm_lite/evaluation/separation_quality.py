@@ -1,9 +1,9 @@
-"""A separation method scored on the shipped clips or on whole test songs, as a record; and two baselines.
+"""Scores of separation methods on the shipped clips or on test songs, as records; and two baselines.
 
-Test songs are those of the corpus, of Slakh2100, or of any folder of stems. The baselines need no model: the mixture in
-place of every stem, and the ideal ratio mask, which knows the true stems and bounds all methods that only share out the
-magnitude of the mixture. Source of the published scoring: the code of Mariani et al., arXiv 2302.02257. Chapter:
-`book/10-measuring.ipynb`.
+Test songs come from the corpus, from Slakh2100, or from any folder of stems. The baselines need no model: the mixture
+in place of every stem, and the ideal ratio mask, which is computed from the true stems and is an upper bound for
+methods that only distribute the magnitude of the mixture. Source of the published scoring: the code of Mariani et al.,
+arXiv 2302.02257. Chapter: `book/10-measuring.ipynb`.
 """
 
 import time
@@ -27,16 +27,16 @@ from msdm_lite.models import weights
 from msdm_lite.models.base import StemModel
 from msdm_lite.utils import provenance
 
-STFT_WINDOW, STFT_HOP = 2048, 512  # samples of the spectrogram
+STFT_WINDOW, STFT_HOP = 2048, 512  # of the spectrogram, in samples
 
 
 def mixture_baseline(stems: Tensor) -> Tensor:
-    """The mixture of (S, T) in place of every stem: an improvement of 0 dB by definition."""
+    """The mixture of stems (S, T) in place of every stem, (S, T): its improvement is 0 dB by definition."""
     return stems.sum(0).expand_as(stems)
 
 
 def ideal_mask(stems: Tensor) -> Tensor:
-    """Each stem of (S, T) as its share of the magnitudes lets it through from the mixture: the ideal ratio mask."""
+    """The ideal ratio mask: the mixture of stems (S, T) times each stem's share of the STFT magnitudes, (S, T)."""
     shape = torch.hann_window(STFT_WINDOW).to(stems)
     spectra = torch.stft(stems, STFT_WINDOW, STFT_HOP, window=shape, return_complex=True)  # (S, F, L)
     shares = spectra.abs() / spectra.abs().sum(0).clamp(min=1e-12)
@@ -47,17 +47,18 @@ BASELINES: dict[str, Callable[[Tensor], Tensor]] = {"mixture": mixture_baseline,
 
 
 def evaluate_clips(method: str | None = None, model: str = "lite", kind: str = "band", steps: int | None = None,
-             seed: int = 0, on: str = "auto", progress: bool = True, given: Sequence[str] = (), **settings) -> dict:
-    """SI-SDR improvement of a method on the shipped clips, as a result that can be written and made again.
+                   seed: int = 0, on: str = "auto", progress: bool = True, given: Sequence[str] = (),
+                   **settings) -> dict:
+    """The record of a method's SI-SDR improvement on the shipped clips, with the command that repeats it.
 
-    There is no interval of fewer than eight clips.
+    With fewer than eight clips there is no interval.
 
     Args:
-        method: what suits the model, if None.
-        given: stems that the method is given besides the mixture; the others are scored.
+        method: of `msdm_lite.diffusion.methods.METHODS`; if None, the default of the model.
+        given: names of stems that are given besides the mixture; only the others are scored.
 
     Raises:
-        InputError: an unknown method, model, stem or kind of clip, or a model of other stems than the clips'.
+        InputError: the method, model, stem or kind of clip is unknown, or the model has other stems than the clips.
     """
     if method:
         by_name(method)
@@ -74,7 +75,7 @@ def evaluate_clips(method: str | None = None, model: str = "lite", kind: str = "
         known_stems = {name: stems[n] for name, n in zip(given, numbers, strict=True)}
         got = separate(stems.sum(0), loaded, method, steps, seed, given=known_stems, **settings)
         gain = metrics.si_sdr_improvement(got, stems)
-        if numbers:  # what was given is no find
+        if numbers:  # given stems are not scored
             gain[numbers] = torch.nan
         gains.append(gain)
         names.append(entry["name"])
@@ -98,18 +99,18 @@ def evaluate_clips(method: str | None = None, model: str = "lite", kind: str = "
 
 
 def excerpt(track: Track, seconds: float | None, sample_rate: int) -> Tensor:
-    """The stems (4, T) of a song's middle, or of all of it."""
+    """The stems (4, T) of so many seconds from the middle of a song; of the whole song if None."""
     count = track.samples if seconds is None else min(track.samples, round(seconds * sample_rate))
     return torch.from_numpy(track.read((track.samples - count) // 2, count))
 
 
 def separate_song(mixture: Tensor, model: StemModel, chunks: bool, **settings) -> Tensor:
-    """Stems (S, T') of a mixture (T,): of the whole, or in the paper's way of segments that know nothing of each other.
+    """Stems (S, T') of a mixture (T,), separated as a whole or, with `chunks`, in independent segments as in the paper.
 
-    In that way what is left at the end, shorter than a segment, is dropped.
+    With `chunks` the remainder at the end, shorter than a segment, is dropped.
 
     Raises:
-        InputError: as `separate`, or in that way the whole is shorter than a segment.
+        InputError: as `separate`; or, with `chunks`, the mixture is shorter than a segment.
     """
     if not chunks:
         return separate(mixture, model, **settings)
@@ -123,8 +124,7 @@ def separate_song(mixture: Tensor, model: StemModel, chunks: bool, **settings) -
 
 def equal_length_batches(tracks: Sequence[Track], seconds: float | None, sample_rate: int, most: int
              ) -> Iterator[tuple[list[Track], Tensor]]:
-    """Songs, in their order, with their stems (B, S, T): as many of one length as come in a row, and no more than most.
-    """
+    """Batches of consecutive songs of equal length, at most `most` in each: the songs, and their stems (B, S, T)."""
     some: list[Track] = []
     stems: list[Tensor] = []
     for track in tracks:
@@ -141,22 +141,23 @@ def equal_length_batches(tracks: Sequence[Track], seconds: float | None, sample_
 def evaluate_songs(data: str = "band", model: str = "lite", method: str | None = None, steps: int | None = None,
                    seed: int = 0, n: int | None = None, seconds: float | None = 12.0, chunks: bool = False,
                    on: str = "auto", progress: bool = True, batch: int | None = None, **settings) -> dict:
-    """SI-SDR improvement on the test songs, in both scorings, as a result that can be written and made again.
+    """The record of a method's SI-SDR improvement on test songs, with both scores of `msdm_lite.evaluation.metrics`.
 
     Args:
         data: "band", "composed", "all", or a folder of stems such as Slakh2100, of which the split "test" is taken.
         method: of `msdm_lite.diffusion.methods.METHODS`, or of `msdm_lite.evaluation.separation_quality.BASELINES`,
-            which ask no model; what suits the model if None.
-        n: how many songs, in order of name; all if None.
-        seconds: of each, from its middle; all of it if None.
-        chunks: separate segments one by one, as the paper does.
-        batch: how many songs of one length go through the model together, which changes nothing but the time; what
-            suits the device if None.
+            which need no model; if None, the default of the model.
+        n: number of songs, in order of name; all if None.
+        seconds: length of the excerpt from the middle of each song; the whole song if None.
+        chunks: separate independent segments, as the paper does.
+        batch: number of songs of equal length that go through the model together; it affects only time and memory. If
+            None, 1 on a CPU and 62 on a GPU.
         settings: any field of `msdm_lite.diffusion.methods.Method`, and `samples` of `separate`.
 
     Raises:
-        InputError: no test songs, or such as are not rendered; an unknown method or model; settings of a method that
-            has none; or songs shorter than what is asked.
+        InputError: there are no test songs, they are not rendered, or none has two active stems; the method or model
+            is unknown; a baseline gets settings; n, seconds or batch is not positive; or, with `chunks`, a song is
+            shorter than a segment.
     """
     if batch is not None and batch < 1:
         raise InputError(f"{batch} songs cannot go through a model together: one or more")
@@ -201,7 +202,7 @@ def evaluate_songs(data: str = "band", model: str = "lite", method: str | None =
     chosen = {"method": method, "steps": steps, "n": n} | settings
     flags = ["--whole"] * (seconds is None) + ["--chunks"] * chunks
     command = provenance.command_line("msdm-lite", "evaluate", *flags, songs=data, seed=seed,
-                               model=model if loaded else None, seconds=seconds, **chosen)
+                                      model=model if loaded else None, seconds=seconds, **chosen)
     return {"what": "SI-SDR improvement in dB over the mixture on test songs: windows of 4 s every 2 s, mean of a song,"
                     " mean over songs; published: silent stems count; active: they do not",
             "data": data, "model": str(model) if loaded else None, "method": method,
@@ -216,11 +217,11 @@ def evaluate_songs(data: str = "band", model: str = "lite", method: str | None =
 
 
 def grouped(table: Tensor, groups: list[str]) -> dict:
-    """Mean and interval over all stems of each group of songs; the rows of a table (songs, S) say theirs."""
+    """Mean and interval over all stems for each group of songs; `groups` names the group of each row of (songs, S)."""
     return {group: summary(table[[other == group for other in groups]], STEMS)["all"] for group in sorted(set(groups))}
 
 
 def summary(table: Tensor, stems: tuple[str, ...]) -> dict:
-    """Mean and interval over songs of a table (songs, S): of each stem, and over all; no interval under 8 songs."""
+    """Mean and interval over the songs of a table (songs, S), for each stem and for all; no interval below 8 songs."""
     columns = [*zip(stems, table.T, strict=True), ("all", table.nanmean(1))]
     return {name: metrics.interval(column) for name, column in columns}

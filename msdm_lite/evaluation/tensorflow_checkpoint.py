@@ -1,8 +1,8 @@
-"""Weights out of a TensorFlow checkpoint, without TensorFlow. The file is read as data; nothing in it is run.
+"""A reader of TensorFlow checkpoints that does not need TensorFlow. No code in the file is run.
 
-A checkpoint is two files. The first, `.index`, is a sorted table in LevelDB's format: blocks of keys that share their
-beginnings, found through a footer. Each key names a tensor, each value (a protocol buffer) says its type and shape, and
-where its numbers stand in the second file. Chapter: `book/10-measuring.ipynb`.
+A checkpoint is two files. The first, `.index`, is a sorted table in LevelDB's format: a footer points to blocks of
+keys, and neighbouring keys share their prefixes. Each key is the name of a tensor. Each value (a protocol buffer) holds
+its type, its shape, and its offset and size in the second file. Chapter: `book/10-measuring.ipynb`.
 """
 
 import struct
@@ -12,19 +12,19 @@ import numpy as np
 from msdm_lite.errors import InputError
 
 MAGIC = 0xDB4775248B80FB57  # the last eight bytes of every LevelDB table
-FLOAT32 = 1  # of TensorFlow's numbers for types
+FLOAT32 = 1  # TensorFlow's number for this type
 
 
 def tensors(index: bytes, data: bytes) -> dict[str, np.ndarray]:
     """All float32 tensors of a checkpoint by name, from the bytes of its two files.
 
     Raises:
-        InputError: this is no such checkpoint, or it is cut short.
+        InputError: the bytes are not such a checkpoint, or they are cut short.
     """
     try:
         if struct.unpack("<Q", index[-8:])[0] != MAGIC:
             raise ValueError("no table")
-        _, at = _pair(index, len(index) - 48)  # of the metaindex, which is empty
+        _, at = _pair(index, len(index) - 48)  # skip the handle of the metaindex block, which is empty
         (start, size), _ = _pair(index, at)
         found = {}
         for _, handle in _entries(index, start, size):
@@ -43,7 +43,7 @@ def tensors(index: bytes, data: bytes) -> dict[str, np.ndarray]:
 
 
 def _varint(data: bytes, at: int) -> tuple[int, int]:
-    """A number in seven bits a byte, the last of which has no eighth; and where it ends."""
+    """A varint, and the offset behind it. A byte has seven bits, lowest first; its eighth bit is 0 in the last byte."""
     value = shift = 0
     while True:
         byte = data[at]
@@ -54,14 +54,14 @@ def _varint(data: bytes, at: int) -> tuple[int, int]:
 
 
 def _pair(data: bytes, at: int) -> tuple[tuple[int, int], int]:
-    """Offset and size of a block, and where they end."""
+    """The handle of a block, its offset and size; and the offset behind the handle."""
     first, at = _varint(data, at)
     second, at = _varint(data, at)
     return (first, second), at
 
 
 def _entries(table: bytes, start: int, size: int) -> list[tuple[bytes, bytes]]:
-    """Keys and values of a block. A key repeats so many bytes of the one before, and adds its own."""
+    """Keys and values of a block. Of each key the block stores the length of the prefix shared with the one before."""
     if table[start + size] != 0:
         raise ValueError("its blocks are compressed")
     block = table[start : start + size]
@@ -78,7 +78,7 @@ def _entries(table: bytes, start: int, size: int) -> list[tuple[bytes, bytes]]:
 
 
 def _message(data: bytes) -> dict[int, list]:
-    """A protocol buffer's fields by number: integers, or bytes that may be messages themselves."""
+    """The fields of a protocol buffer by number: integers, or bytes that may be messages themselves."""
     at = 0
     fields: dict[int, list] = {}
     value: int | bytes

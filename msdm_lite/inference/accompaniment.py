@@ -31,9 +31,8 @@ from msdm_lite.utils.device import large_blocks_returned
 LOG = logging.getLogger("msdm_lite")
 
 
-
 def load_stems(given: Mapping[str, str | Path | Tensor], model: StemModel) -> dict[str, Tensor]:
-    """Stems by name, (T,) each, equally long: shorter ones are filled up with silence, and that is said.
+    """Stems by name, (T,) each, of one length: shorter ones are padded with silence, with a warning.
 
     Raises:
         InputError: a file that cannot be used, a stem that the model does not have, none, or all of them.
@@ -43,7 +42,7 @@ def load_stems(given: Mapping[str, str | Path | Tensor], model: StemModel) -> di
     if not given:
         raise InputError("no stem is given: name at least one, or generate a whole band")
     if len(given) == len(model.stems):
-        raise InputError("all stems are given: there is no player to add")
+        raise InputError("all stems are given: there is no stem to add")
     waves = {}
     for name, source in given.items():
         waves[name] = audio_io.samples(source, model.sample_rate)
@@ -64,7 +63,7 @@ def load_stems(given: Mapping[str, str | Path | Tensor], model: StemModel) -> di
 def accompany(given: Mapping[str, str | Path | Tensor], model: StemModel | str = "lite", seed: int = 0,
               method: str | None = None, steps: int | None = None, progress: bool = False,
               sketcher: StemModel | str | None = None, **settings) -> Tensor:
-    """A whole band (S, T) around the stems that are given, which come back as they were.
+    """A whole band (S, T): the given stems, unchanged, and the generated others.
 
     Args:
         given: some of the model's stems, by name: files of any rate, or samples (T,) at the model's rate.
@@ -73,10 +72,10 @@ def accompany(given: Mapping[str, str | Path | Tensor], model: StemModel | str =
         method: a name in `msdm_lite.diffusion.methods.IMPUTATIONS`. If None, "stems-given" where the model was trained
             for it (`StemModel.trained_for`), and "replacement" where not.
         steps: noise levels; the method's own number if None.
-        sketcher: a model, or its name, that first sketches what the new players do; the model then decodes it.
+        sketcher: a model, or its name, that first generates a sketch of the new stems, which the model then decodes.
         settings: any other field of `msdm_lite.diffusion.methods.Method`.
 
-    New players are as loud beside the given ones as the model learned that they are.
+    The new stems have the loudness relative to the given ones that the model was trained on.
 
     Raises:
         InputError: no stem, all stems or others than the model's; files or settings that cannot be used.
@@ -90,8 +89,8 @@ def accompany(given: Mapping[str, str | Path | Tensor], model: StemModel | str =
     numbers = [model.stems.index(name) for name in waves]
     levels = [level for wave in waves.values() if (level := mixture_rms(wave, model.sample_rate // 4)) > 1e-12]
     if not levels:
-        LOG.warning("the given stems are silent: the players have nothing to follow")
-    # One gain for all, so that their balance stays: on average they are as loud as the model's stems
+        LOG.warning("the given stems are silent: the new ones do not depend on them")
+    # One gain for all, so that their balance stays: on average they have the RMS level of the training stems
     gain = audio_levels.STEM_RMS / (sum(level**2 for level in levels) / len(levels)) ** 0.5 if levels else 1.0
     clean = encode_stems(dict(zip(numbers, waves.values(), strict=True)), model, T, gain)
     denoise, sketching = Windowed(model), Windowed(sketcher) if sketcher else None
@@ -109,14 +108,14 @@ def accompany(given: Mapping[str, str | Path | Tensor], model: StemModel | str =
             conditional = partial(denoise, sketch=full_sketch)
         states = methods.conditional(conditional, clean.shape, chosen, given=clean, stems=numbers, generator=generator)
         del clean  # the sampler has what it needs of it
-        made = decode(sampling.final_x(states)[0], model, T, 1 / gain)
+        band = decode(sampling.final_x(states)[0], model, T, 1 / gain)
     for n, wave in zip(numbers, waves.values(), strict=True):  # to the last bit
-        made[n] = wave
-    return made
+        band[n] = wave
+    return band
 
 
 def save_band(folder: str | Path, band: Tensor, model: StemModel) -> list[Path]:
-    """The stems (S, T) and their mix into a folder, all or none; the paths of the files.
+    """Write the stems (S, T) and their mix to a folder, all or none. Returns the paths of the files.
 
     Raises:
         InputError: they cannot be written there.

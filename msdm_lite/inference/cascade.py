@@ -26,7 +26,7 @@ def load_sketcher(sketcher: StemModel | str | None, model: StemModel) -> StemMod
     """The model that generates sketches for another that decodes them, loaded if it is named.
 
     Raises:
-        InputError: it makes no sketches, the model cannot be conditioned on any, or their sketches are not alike.
+        InputError: it does not generate sketches, the model does not decode any, or their sketches differ in format.
     """
     if sketcher is None:
         return None
@@ -50,29 +50,32 @@ def _tempi() -> list[float]:
 
 
 def beat_conditioning(sketcher: StemModel, frames: int, generator: torch.Generator, tempo: float | None = None,
-            metre: int | None = None) -> Tensor | None:
-    """The click (1, 4, frames) that a band plays to, four beats to a bar if no metre is said.
+                      metre: int | None = None) -> Tensor | None:
+    """The beat conditioning (1, 4, frames) of one band; None if its sketcher takes none, or the tempo is 0.
 
-    None if its sketcher hears none, or the tempo is 0.
-
-    At the tempo of a training song if none is said: the model's first draw.
+    Args:
+        tempo: beats per minute; if None, that of a training song, the first draw from the generator.
+        metre: beats a bar; four if None.
     """
     if not sketcher.takes_beat_phase or tempo == 0:
         return None
     if tempo is None:
         tempo = _tempi()[int(torch.randint(len(_tempi()), (), generator=generator))]
-    hop = sketcher.config.bins / sketcher.sample_rate  # a picture begins a hop before the sound does
+    hop = sketcher.config.bins / sketcher.sample_rate  # a spectrogram begins one hop before the sound
     return beats.steady(frames, hop, tempo, 4 if metre is None else metre, hop)[None].to(sketcher.device)
 
 
-def sample_sketch(sketching: Windowed, frames: int, generator: Noise, count: Tensor | None = None,
-         given: Tensor | None = None, stems: Sequence[int] = (), weight: float = 1.0) -> Tensor:
-    """Sketches (B, S, bands, frames) from noise, or around the stems that are given, by number, and how strictly.
+def sample_sketch(sketching: Windowed, frames: int, generator: Noise, beat_phase: Tensor | None = None,
+                  given: Tensor | None = None, stems: Sequence[int] = (), weight: float = 1.0) -> Tensor:
+    """Sketches (B, S, bands, frames) from noise, or around given stems; one for each generator.
 
-    One of each generator, or of the only one, to clicks (B, 4, frames), or to none.
+    Args:
+        beat_phase: beat conditioning (B, 4, frames), or None.
+        given: the sketch (B, S, bands, frames) of the given stems, whose numbers are `stems`.
+        weight: of classifier-free guidance; 1 is none.
     """
     model = sketching.model
-    denoise: Denoise = sketching if count is None else partial(sketching, beat_phase=count)
+    denoise: Denoise = sketching if beat_phase is None else partial(sketching, beat_phase=beat_phase)
     items = len(generator) if isinstance(generator, Sequence) else 1
     shape = (items, len(model.stems), *model.denoiser.std.shape[1:], frames)
     states = methods.conditional(denoise, shape, SKETCHES["ode"].replace(weight=weight), given=given, stems=stems,
@@ -81,4 +84,5 @@ def sample_sketch(sketching: Windowed, frames: int, generator: Noise, count: Ten
 
 
 def sketch_evaluations(sketching: Windowed | None, frames: int, weight: float = 1.0, items: int = 1) -> int:
+    """Batches of network evaluations for sketches of `items` bands of so many frames; 0 without a sketcher."""
     return SKETCHES["ode"].replace(weight=weight).nfe * sketching.batch_count(items, frames) if sketching else 0

@@ -12,26 +12,26 @@ from msdm_lite.models.base import StemModel
 def separation_method(model: StemModel, name: str | None = None, given: bool = False, **settings) -> Method:
     """A method of separation by name, or the one that suits the model, with other settings where they are not None.
 
-    `given` says that some stems are known beside the mixture.
+    `given`: whether some stems are given beside the mixture.
 
     Raises:
         InputError: an unknown name or setting, or a method that the model was not trained for.
     """
     model.require_sound()
-    learned = model.trained_for(mixture=True, stems=given)
+    trained = model.trained_for(mixture=True, stems=given)
     name = default_separation(model, given) if name is None else name
     method = methods.by_name(name, METHODS, **settings)
-    if method.needs_conditioning and not learned:
+    if method.needs_conditioning and not trained:
         raise InputError(f"this model was not trained with {'both mixture and stems' if given else 'a mixture'} known: "
                          f"{name} is not for it; try dirac or wiener")
     if method.guidance == "guided" and not model.takes_mixture:
         raise InputError("this model cannot be conditioned on the mixture: guided is not for it")
-    method.check()  # whatever is wrong is said first
+    method.check()  # before anything long is computed
     return method
 
 
 def default_separation(model: StemModel, given: bool = False) -> str:
-    """The name of the method of separation that suits a model; `given`: some stems are known beside the mixture."""
+    """The name of the method of separation that suits a model; `given`: some stems are given beside the mixture."""
     if model.takes_mixture:
         return "guided"
     return "mixture-constrained" if model.trained_for(mixture=True, stems=given) else "dirac"
@@ -44,11 +44,11 @@ def imputation_method(model: StemModel, name: str | None = None, **settings) -> 
         InputError: an unknown name or setting, or a method that the model was not trained for.
     """
     model.require_sound()
-    learned = model.trained_for(stems=True)
+    trained = model.trained_for(stems=True)
     if name is None:
-        name = "stems-given" if learned else "replacement"
+        name = "stems-given" if trained else "replacement"
     method = methods.by_name(name, IMPUTATIONS, **settings)
-    if method.needs_conditioning and not learned:
+    if method.needs_conditioning and not trained:
         raise InputError(f"this model was not trained with stems that are known: {name} is not for it; use replacement")
-    method.check()  # whatever is wrong is said first
+    method.check()  # before anything long is computed
     return method

@@ -23,14 +23,14 @@ def check_samples(wave: Tensor, model: StemModel, what: str = "the mixture") -> 
 
 
 def encoded_shape(model: StemModel, samples: int) -> tuple[int, int]:
-    """(bins, L) of the coefficients that `encode` makes of so many samples."""
+    """(bins, L) of the coefficients that `encode` returns for so many samples."""
     return model.config.bins, -(-samples // model.config.bins) + 2
 
 
 def encode(wave: Tensor, model: StemModel, gain: float = 1.0) -> Tensor:
-    """Samples (T,) or (S, T) of any length as one picture, (bins, L) or (S, bins, L), on the model's device.
+    """MDCT spectrogram (bins, L) or (S, bins, L) of samples (T,) or (S, T) of any length, on the model's device.
 
-    A hop of silence on each side: the picture is a loop, and its end must not sound in its beginning.
+    A hop of silence is added on each side: the transform is circular, and the end must not sound in the beginning.
     """
     N = model.config.bins
     pad = (N, N + -wave.shape[-1] % N)
@@ -40,17 +40,18 @@ def encode(wave: Tensor, model: StemModel, gain: float = 1.0) -> Tensor:
 
 
 def encode_stems(waves: Mapping[int, Tensor], model: StemModel, samples: int, gain: float = 1.0) -> Tensor:
-    """Stems by number, (T,) each, as the picture of a band, (1, S, bins, L); stems that are not there are silent."""
+    """Spectrogram (1, S, bins, L) of stems by number, (T,) each; missing stems are silent."""
     out = torch.zeros(1, len(model.stems), *encoded_shape(model, samples), device=model.device)
-    for n, wave in waves.items():  # one at a time: the transform needs several times what it is given
+    for n, wave in waves.items():  # one at a time: the transform needs several times its input's memory
         out[0, n] = encode(wave, model, gain)
     return out
 
 
 def decode(coefficients: Tensor, model: StemModel, samples: int, gain: float = 1.0) -> Tensor:
-    """The picture (..., bins, L) of a song as its samples (..., T), on the CPU."""
+    """Samples (..., T) of a spectrogram (..., bins, L), on the CPU."""
     N = model.config.bins
     out = torch.empty(*coefficients.shape[:-2], samples)
-    for place, one in zip(out.view(-1, samples), coefficients.flatten(0, -3), strict=True):
+    each = coefficients.reshape(-1, *coefficients.shape[-2:])
+    for place, one in zip(out.view(-1, samples), each, strict=True):
         torch.mul(model.transform.inverse(one.cpu())[N : N + samples], gain, out=place)
     return out

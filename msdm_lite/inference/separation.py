@@ -23,11 +23,10 @@ from msdm_lite.utils.device import large_blocks_returned
 LOG = logging.getLogger("msdm_lite")
 
 
-
 def separate_encoded(y: Tensor, denoise, stems: int, method: str = "mixture-constrained", steps: int | None = None,
-                      generator: torch.Generator | None = None, variance: Tensor | None = None,
-                      **settings) -> Iterator[sampling.State]:
-    """The sampler of a separation, a generator of states, for mixtures y (B, ...) in the space where `denoise` works.
+                     generator: torch.Generator | None = None, variance: Tensor | None = None,
+                     **settings) -> Iterator[sampling.State]:
+    """The sampler of a separation, a generator of states, for encoded mixtures y (B, ...), the space of `denoise`.
 
     Args:
         denoise: obeys the denoiser contract.
@@ -43,29 +42,29 @@ def separate_encoded(y: Tensor, denoise, stems: int, method: str = "mixture-cons
 def separate(source: str | Path | Tensor, model: StemModel | str = "lite", method: str | None = None,
              steps: int | None = None, seed: int = 0, progress: bool = False, samples: int = 1,
              given: Mapping[str, str | Path | Tensor] | None = None, keep_stereo: bool = False, **settings) -> Tensor:
-    """Stems (S, T) of a mixture, as loud as they are in it.
+    """Stems (S, T) of a mixture, at their loudness in it.
 
     Args:
         source: a sound file of any rate, a tenth of a second or longer, or samples at the model's rate: (T,), or
             (2, T) with `keep_stereo`.
         model: from `msdm_lite.load`, or its name.
         method: a name in `msdm_lite.diffusion.methods.METHODS`. If None, "mixture-constrained" (one evaluation, the
-            posterior mean) where the model was trained for it, and "dirac" where not.
+            posterior mean) if the model was trained for it, else "dirac".
         steps: noise levels; the method's own number if None.
         seed: the same seed gives the same stems on the same device.
-        samples: how many separations are averaged. The mean is nearer to the truth than each of them, and duller.
-        given: stems of the mixture that are known already, by name: files or samples (T,). If all but one are, that
-            one is what they leave of the mixture, and no model is asked.
-        keep_stereo: return (S, 2, T), each stem where it stood: left and right are separated as a mixture each. Of
-            four ways this scored best (`benchmarks/stereo.py`), since where a stem is louder it is easier to find.
+        samples: number of separations that are averaged. Their mean has a smaller error than each, and a duller sound.
+        given: stems of the mixture that are known, by name: files or samples (T,). If only one is missing, it is the
+            mixture minus the others, and the model is not evaluated.
+        keep_stereo: return (S, 2, T), with the panning of the mixture: left and right are separated as a mixture each.
+            Of four ways this scored best (`benchmarks/stereo.py`).
         settings: any other field of `msdm_lite.diffusion.methods.Method`: churn, corrections, sigma_max, sigma_min,
-        sampler, ...
+            sampler, ...
 
-    The stems sum to the mixture with every method but "gaussian", "pigdm" and "guided", which only come near.
+    With every method but "gaussian", "pigdm" and "guided" the stems sum to the mixture; with those nearly.
 
     Raises:
         InputError: a file that cannot be used, samples that are not finite, shorter than 0.1 s, an unknown model or
-            method, settings that make no sense.
+            method, settings out of range.
     """
     if isinstance(model, str | Path):
         model = weights.load(model)
@@ -78,15 +77,15 @@ def separate(source: str | Path | Tensor, model: StemModel | str = "lite", metho
             raise InputError("stereo means a mixture (2, T), of which no stem is given"
                              f"{'' if given else f', and not one of shape {tuple(wave.shape)}'}")
         sides = [separate(side, model, method, steps, seed, progress, samples, **settings) for side in wave]
-        return torch.stack([sides[0], sides[-1]], 1)  # a mono file is both sides
+        return torch.stack([sides[0], sides[-1]], 1)  # a mono file gives both sides
     if wave.ndim != 1:
         raise InputError(f"a mixture is mono, (T,), and not of shape {tuple(wave.shape)}")
     check_samples(wave, model)
     S = len(model.stems)
     known = _given(given or {}, model, len(wave))
-    if known and len(known) == S - 1:  # the last one is what those leave, whatever the method
-        rest = wave - sum(known.values())
-        return torch.stack([known.get(n, rest) for n in range(S)])
+    if known and len(known) == S - 1:  # the last one is the mixture minus the others, whatever the method
+        missing = wave - sum(known.values())
+        return torch.stack([known.get(n, missing) for n in range(S)])
     level = mixture_rms(wave, model.sample_rate // 4)
     if level < 1e-12:
         LOG.warning("the mixture is silent, and so are its stems")
@@ -113,7 +112,7 @@ def separate(source: str | Path | Tensor, model: StemModel | str = "lite", metho
 
 def _summed(start: Callable[[torch.Generator], Generator[sampling.State, None, Tensor]], samples: int, seed: int
             ) -> Tensor:
-    """The sum of so many samples, whose noise comes from one seed; `start` makes a sampler and holds none of it."""
+    """The sum of that many samples, with noise of one seed; `start` returns a new sampler and keeps no reference."""
     generator = torch.Generator().manual_seed(seed)
     whole = sampling.final_x(start(generator))
     for _ in range(samples - 1):
@@ -124,11 +123,11 @@ def _summed(start: Callable[[torch.Generator], Generator[sampling.State, None, T
 @torch.no_grad()
 @large_blocks_returned()
 def separate_batch(mixtures: Tensor, model: StemModel, method: str | None = None, steps: int | None = None,
-                      seed: int = 0, samples: int = 1, **settings) -> Tensor:
-    """Stems (B, S, T) of mixtures (B, T) of one length, to rounding what `separate` finds for each of them alone.
+                   seed: int = 0, samples: int = 1, **settings) -> Tensor:
+    """Stems (B, S, T) of mixtures (B, T) of one length, equal up to rounding to `separate` of each mixture.
 
-    For GPUs, which one mixture leaves idle. All get the same noise, as each would by itself. Arguments and errors are
-    those of `separate`.
+    For GPUs, which one mixture does not fill. All mixtures get the same noise, as they would one by one.
+    Arguments and errors are those of `separate`.
     """
     chosen = separation_method(model, method, steps=steps, **settings)
     if samples < 1 or mixtures.ndim != 2:
@@ -136,18 +135,18 @@ def separate_batch(mixtures: Tensor, model: StemModel, method: str | None = None
     check_samples(mixtures, model)
     B, T = mixtures.shape
     levels = [mixture_rms(wave, model.sample_rate // 4) for wave in mixtures]
-    heard = [i for i in range(B) if levels[i] >= 1e-12]  # what is silent has silent stems
+    audible = [i for i in range(B) if levels[i] >= 1e-12]  # a silent mixture has silent stems
     stems = torch.zeros(B, len(model.stems), T)
-    if not heard:
+    if not audible:
         return stems
-    denoise, shape = Windowed(model), (len(heard), len(model.stems), *encoded_shape(model, T))
-    y = torch.stack([encode(mixtures[i], model, MIXTURE_RMS / levels[i]) for i in heard])
+    denoise, shape = Windowed(model), (len(audible), len(model.stems), *encoded_shape(model, T))
+    y = torch.stack([encode(mixtures[i], model, MIXTURE_RMS / levels[i]) for i in audible])
 
     def start(generator: torch.Generator) -> Generator[sampling.State, None, Tensor]:
         return methods.conditional(denoise, shape, chosen, y, variance=model.variance,
-                                   generator=[generator] * len(heard))
+                                   generator=[generator] * len(audible))
 
-    for i, found in zip(heard, _summed(start, samples, seed), strict=True):
+    for i, found in zip(audible, _summed(start, samples, seed), strict=True):
         stems[i] = decode(found, model, T, levels[i] / (MIXTURE_RMS * samples))
     return stems
 
@@ -165,5 +164,5 @@ def _given(given: Mapping[str, str | Path | Tensor], model: StemModel, samples: 
             wave = torch.nn.functional.pad(wave[:samples], (0, max(0, samples - len(wave))))
         waves[model.stem_index(name)] = wave
     if len(waves) == len(model.stems):
-        raise InputError("all stems are given: there is nothing to find")
+        raise InputError("all stems are given: there is nothing to separate")
     return waves

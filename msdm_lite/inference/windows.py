@@ -1,4 +1,4 @@
-"""Long pictures through a network of fixed span: overlapping windows, denoised jointly at every noise level.
+"""Long spectrograms through a network of fixed span: overlapping windows, denoised jointly at every noise level.
 
 Chapter: `book/12-longer-and-stranger.ipynb`.
 """
@@ -14,19 +14,19 @@ from msdm_lite.models.base import StemModel
 
 
 class Windowed:
-    """The denoiser contract for pictures of any length: (B, S, bins, L), L as long as memory holds.
+    """The denoiser contract for spectrograms of any length: (B, S, bins, L).
 
-    The picture is cut into overlapping windows of the model's span; each is denoised, and where two overlap their
-    guesses are cross-faded. This happens at every noise level, so neighbours agree long before the sound is finished.
+    The spectrogram is cut into overlapping windows of the model's span; each is denoised, and the denoised estimates
+    are joined by overlap-add. This happens at every noise level, so that neighbouring windows agree.
     The network's memory does not depend on L, also where gradients are taken.
 
     Args:
         overlap: share of a window that it has in common with the next.
-        batch: windows that go through the network together; what suits the device if None.
+        batch: windows that go through the network together; if None, 3 on a CPU and 32 on a GPU.
         tick: called after each batch, for a progress bar.
 
     Raises:
-        InputError: an overlap that is none.
+        InputError: an overlap outside [0, 1).
     """
 
     def __init__(self, model: StemModel, overlap: float = 0.25, batch: int | None = None,
@@ -37,32 +37,32 @@ class Windowed:
         self.tick: Callable[[], object] = tick or (lambda: None)
         self.batch = batch or (3 if torch.device(getattr(model, "device", "cpu")).type == "cpu" else 32)
         self.span = model.config.frames
-        self.shared = min(max(1, round(overlap * self.span)), self.span - 1)  # so that windows go on
+        self.shared = min(max(1, round(overlap * self.span)), self.span - 1)  # so that the hop is at least one frame
 
     def starts(self, frames: int) -> list[int]:
-        """First frame of each window; the last window ends with the picture."""
+        """First frame of each window; the last window ends with the spectrogram."""
         if frames <= self.span:
             return [0]
         hop = self.span - self.shared
         return [*range(0, frames - self.span, hop), frames - self.span]
 
     def batch_count(self, items: int, frames: int) -> int:
-        """How many batches one evaluation of the whole takes."""
+        """Number of batches in one evaluation of the whole."""
         return -(-items * len(self.starts(frames)) // self.batch)
 
     def fade(self, like: Tensor, length: int) -> Tensor:
-        """Weights of a window's frames: rising and falling over the shared part."""
+        """Weights of a window's frames (length,): rising and falling over the shared part."""
         ramp = (torch.arange(length, device=like.device, dtype=like.dtype) + 0.5) / self.shared
         return torch.minimum(ramp, ramp.flip(0)).clamp(max=1)
 
     def __call__(self, x: Tensor, sigma: Tensor, conditioning: Conditioning | None = None,
                  **conditions: Tensor) -> Tensor:
-        """Denoised stems (B, S, bins, L). Other pictures (B, ..., L) that the model takes are cut alike."""
+        """Denoised stems (B, S, bins, L). Other conditions (B, ..., L) of the model are cut in the same way."""
         return _Joined.apply(x, sigma, conditioning, conditions, self)
 
     def batches(self, x: Tensor, sigma: Tensor, conditioning: Conditioning | None, conditions: dict[str, Tensor],
                 size: int | None = None):
-        """Batches of windows: their places (item, start), and what the network is given of them."""
+        """Batches of windows: their places (item, start), and the arguments of the network."""
         size = size or self.batch
         length = min(self.span, x.shape[-1])
         places = [(item, start) for item in range(len(x)) for start in self.starts(x.shape[-1])]
@@ -74,7 +74,7 @@ class Windowed:
             yield some, cut(x, some, length), (sigma[items], flags), also
 
     def weights(self, x: Tensor) -> Tensor:
-        """Sum of the fades over each frame of pictures (B, S, bins, L): (L,)."""
+        """Sum of the fades over each frame of spectrograms (B, S, bins, L): (L,)."""
         weight = x.new_zeros(x.shape[-1])
         for start in self.starts(x.shape[-1]):
             add(weight, self.fade(x, min(self.span, x.shape[-1])), start)
@@ -82,29 +82,29 @@ class Windowed:
 
 
 def cut(coefficients: Tensor, places: list[tuple[int, int]], length: int) -> Tensor:
-    """Windows of a picture (B, ..., L): (windows, ..., length)."""
+    """Windows of a spectrogram (B, ..., L): (windows, ..., length)."""
     return torch.stack([coefficients[item, ..., start : start + length] for item, start in places])
 
 
 def add(total: Tensor, window: Tensor, start: int) -> None:
-    """Add a window to a picture, in place."""
+    """Add a window to a spectrogram, in place."""
     total[..., start : start + window.shape[-1]] += window
 
 
 class _Joined(torch.autograd.Function):
-    """Forward: windows, denoised and cross-faded. Backward: the same windows again, one batch's memory at a time."""
+    """Forward: windows, denoised and overlap-added. Backward: the same windows again, one batch in memory at a time."""
 
     @staticmethod
     def forward(ctx, x: Tensor, sigma: Tensor, conditioning: Conditioning | None, conditions: dict[str, Tensor],
                 windows: Windowed) -> Tensor:
         ctx.save_for_backward(x, sigma)
         ctx.rest = conditioning, conditions, windows
-        total = torch.empty_like(x)  # that of a long song is large: every pass over it counts
+        total = torch.empty_like(x)  # for a long song every pass over it takes time
         fade, weights = windows.fade(x, min(windows.span, x.shape[-1])), windows.weights(x)
         end = 0
         for places, window, arguments, also in windows.batches(x, sigma, conditioning, conditions):
             for (item, start), guess in zip(places, windows.model.denoise(window, *arguments, **also), strict=True):
-                old = max(end - start, 0) if start else 0  # frames that the window before has written
+                old = max(end - start, 0) if start else 0  # frames that the previous window has written
                 share, end = fade / weights[start : start + len(fade)], start + len(fade)
                 total[item, ..., start : start + old].addcmul_(guess[..., :old], share[:old])
                 torch.mul(guess[..., old:], share[old:], out=total[item, ..., start + old : end])
@@ -116,7 +116,7 @@ class _Joined(torch.autograd.Function):
         (x, sigma), (conditioning, conditions, windows) = ctx.saved_tensors, ctx.rest
         total = torch.zeros_like(x)
         fade, gradient = windows.fade(x, min(windows.span, x.shape[-1])), gradient / windows.weights(x)
-        alone = 1 if x.device.type == "cpu" else None  # what a gradient keeps of three would be half a gigabyte
+        alone = 1 if x.device.type == "cpu" else None  # activations of three windows would take half a gigabyte
         for places, window, arguments, also in windows.batches(x, sigma, conditioning, conditions, alone):
             with torch.enable_grad():
                 window.requires_grad_()

@@ -119,7 +119,7 @@ class SpaceToDepth(nn.Module):
         """(B, inputs, bins, W) -> (B, width, rows, W)."""
         parts = []
         for (_, f), layer, part in zip(self.bands, self.project_in, x.split([n for n, _ in self.bands], 2),
-                                          strict=True):
+                                       strict=True):
             B, C, H, W = part.shape
             part = part.reshape(B, C, H // f, f, W).permute(0, 2, 4, 1, 3).reshape(B, H // f, W, C * f)
             parts.append(layer(part.permute(0, 3, 1, 2)))

@@ -1,8 +1,8 @@
-"""To hear and to see: a mixer to A/B stems with, spectrograms, and a figure that the reader drags.
+"""HTML for notebooks: a player that compares stems, with their spectrograms, and a slider over images.
 
-Everything interactive is one piece of HTML that carries its sounds, pictures and script with it, so it works in a
-page saved to disk, without a network or a kernel, as well as in Jupyter and Colab. Waveforms are torch tensors or
-numpy arrays of shape (T,), in full-scale units: samples between -1 and 1. Chapter: `book/01-sources-and-context.ipynb`.
+Each is one piece of HTML that contains its sounds, images and script, so it works in a page saved to disk, without a
+network or a kernel, as well as in Jupyter and Colab. Waveforms are torch tensors or numpy arrays of shape (T,), in
+full-scale units: samples between -1 and 1. Chapter: `book/01-sources-and-context.ipynb`.
 """
 
 import base64
@@ -32,19 +32,19 @@ PEAK = 0.95
 
 def mixer(tracks: Any = None, sample_rate: int = SAMPLE_RATE, title: str = "", groups: Mapping[str, Any] | None = None,
           captions: Mapping[str, Any] | None = None, selected: str | None = None, quality: float = 0.5) -> HTML:
-    """A player of tracks in sync on one playhead, with mute, solo, volume and a spectrogram for each.
+    """A player of synchronised tracks with one playhead, and mute, solo, volume and a spectrogram for each track.
 
     Args:
         tracks: {name: waveform (T,)}, or an array (4, T) of stems in the usual order.
-        groups: instead of tracks, {group name: tracks}: one group is heard at a time, and changing the group keeps
-            the playhead, so that the true and the separated guitar can be compared in the middle of a note. Tracks of
+        groups: instead of tracks, {group name: tracks}: one group plays at a time, and changing the group keeps the
+            playhead, so that the true and the separated guitar can be compared in the middle of a note. Tracks of
             one name share mute, solo and volume across groups. A group may hold a single track: the mixture, say.
         captions: {group name: {track name: text}}, or {track name: text} beside `tracks`.
-        selected: the group heard first; the first one by default.
+        selected: the group that plays first; the first one by default.
         quality: of Ogg Vorbis, 0 to 1; 0.5 takes 20 to 40 kB for 6 s.
 
-    Levels are left as they are, so that balances can be trusted. Only if a track or the sum of a group would peak
-    over 0.95, all tracks of all groups are turned down by one common factor, which the player states.
+    Tracks keep their RMS levels, so that their balance is the true one. Only if a track or the sum of a group peaks
+    over 0.95, all tracks of all groups are multiplied by one common factor, which the player shows.
 
     Returns an IPython.display.HTML.
 
@@ -101,7 +101,7 @@ def _vorbis(wave: np.ndarray, sample_rate: int, quality: float) -> bytes:
 
 
 def _webp(level: np.ndarray, top: float, depth: float = 70) -> bytes:
-    """A picture of dB levels (rows, columns): `depth` dB of magma below `top`, low frequencies at the bottom."""
+    """The bytes of a WebP image of a spectrogram (rows, columns) in dB, from `top` - `depth` to `top`."""
     pixels = colormaps["magma"](np.clip((level[::-1] - top) / depth + 1, 0, 1), bytes=True)[..., :3]
     file = io.BytesIO()
     Image.fromarray(np.ascontiguousarray(pixels)).save(file, "WEBP", quality=60, method=6)
@@ -113,26 +113,26 @@ def _uri(mime: str, content: bytes) -> str:
 
 
 def _render(template: str, **values: Any) -> HTML:
-    """Fill a template that stands beside this module; all text is escaped, and the id is new in every call."""
+    """Fill a template from the folder of this module. All text is escaped, and the id is new in every call."""
     page = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True).from_string(
         Path(__file__).with_name(template).read_text(encoding="utf-8"))
     return HTML(page.render(id="msdm-" + uuid.uuid4().hex[:12], **values))
 
 
-# ---- the figure that the reader drags --------------------------------------------------------------------------
+# ---- the slider ------------------------------------------------------------------------------------------------
 
 def slider(images: Iterable, labels: Iterable, title: str = "", selected: int | None = None) -> HTML:
-    """One picture at a time, chosen with a slider: the steps of a sampler, a sweep of a parameter.
+    """One image at a time, chosen with a slider: the steps of a sampler, or a sweep of a parameter.
 
     Args:
         images: bytes of PNG, JPEG or WebP files, or matplotlib figures (drawn here, and closed); give them one size.
         labels: a short text for each, shown beside the slider and read out by screen readers.
-        selected: index of the picture shown first, and alone where scripts are off; the middle one by default.
+        selected: index of the image shown first, and alone where scripts are off; the middle one by default.
 
     Returns an IPython.display.HTML.
 
     Raises:
-        InputError: there are no images, not as many labels, or another kind of file.
+        InputError: there are no images, not as many labels, another kind of file, or `selected` is out of range.
     """
     images, labels = list(images), [str(label) for label in labels]
     if not images or len(images) != len(labels):

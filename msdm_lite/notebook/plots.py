@@ -17,11 +17,18 @@ from msdm_lite.errors import InputError
 
 # Okabe and Ito's palette: distinct for colour-blind readers, and visible on white and on near-black.
 COLOURS = {"bass": "#0072B2", "drums": "#D55E00", "guitar": "#009E73", "piano": "#CC79A7", "mix": "#808080"}
-DB = "level / dB re full-scale sine"
+DB = "magnitude / dB re full-scale sine"
 
 
 def to_wave(waveform: Any, what: str = "a waveform") -> np.ndarray:
-    """The waveform as a float32 array (T,), or an InputError that names it."""
+    """The waveform as a float32 array (T,).
+
+    Args:
+        what: the name of the waveform in the message of an error.
+
+    Raises:
+        InputError: it is not an array of numbers of shape (T,) with T > 0, or holds NaN or infinity.
+    """
     if hasattr(waveform, "detach"):
         waveform = waveform.detach().cpu().float().numpy()
     try:
@@ -36,7 +43,11 @@ def to_wave(waveform: Any, what: str = "a waveform") -> np.ndarray:
 
 
 def as_named_tracks(tracks: Any) -> dict[str, np.ndarray]:
-    """{name: float32 array (T,)} from a dict of waveforms or an array (4, T) of stems."""
+    """{name: float32 array (T,)} from a dict of waveforms or an array (4, T) of stems.
+
+    Raises:
+        InputError: anything else, an empty dict, or a waveform that `to_wave` refuses.
+    """
     if not isinstance(tracks, Mapping):
         if np.ndim(tracks) != 2 or len(tracks) != len(STEMS):
             raise InputError(f"tracks must be a dict of waveforms or an array ({len(STEMS)}, T), "
@@ -50,7 +61,11 @@ def as_named_tracks(tracks: Any) -> dict[str, np.ndarray]:
 # ---- plots -----------------------------------------------------------------------------------------------------
 
 def stft_levels(wave: np.ndarray, sample_rate: int, edges: np.ndarray, columns: int, window: int = 2048) -> np.ndarray:
-    """dB re a full-scale sine, (len(edges) - 1, columns): the strongest bin between each two edges (in Hz)."""
+    """Spectrogram of a waveform (T,) in dB re a full-scale sine: (len(edges) - 1, columns).
+
+    Each value is the power of the strongest STFT bin between two edges (Hz), mean over the frames of a column.
+    `window` is the length of a frame in samples.
+    """
     per_column = max(1, round(2 * len(wave) / columns / window))
     centres = (np.arange(columns * per_column) + 0.5) * len(wave) / (columns * per_column)
     padded = np.pad(wave, window // 2 + 1)
@@ -72,7 +87,10 @@ def spectrogram(waveform: Any, sample_rate: int = SAMPLE_RATE, ax: Axes | None =
     """Draw the spectrogram of a waveform (T,) in dB relative to a full-scale sine (a sine of amplitude 1 is at 0 dB).
 
     Shows `depth` dB below `top` (the loudest point by default); frequency in Hz on a logarithmic axis from 40 Hz, or
-    in kHz on a linear one with log=False. Returns the matplotlib axes. InputError as for `mixer`.
+    in kHz on a linear one with log=False. Returns the matplotlib axes.
+
+    Raises:
+        InputError: a waveform that `to_wave` refuses.
     """
     wave = to_wave(waveform)
     ax = ax or plt.subplots(figsize=(7, 2.6), layout="constrained")[1]
@@ -94,7 +112,7 @@ def spectrogram(waveform: Any, sample_rate: int = SAMPLE_RATE, ax: Axes | None =
 
 def spectrograms(waveforms: Any, sample_rate: int = SAMPLE_RATE, *, log: bool = True, depth: float = 70,
                  title: str = "") -> Figure:
-    """A row of spectrograms, {name: waveform (T,)} or (4, T), in one range of colours. Returns the figure."""
+    """Draw spectrograms of {name: waveform (T,)} or stems (4, T) in a row with one colour range. Returns the figure."""
     waves = as_named_tracks(waveforms)
     figure, axes = plt.subplots(1, len(waves), figsize=(2.6 * len(waves) + 1, 2.8), sharey=True, squeeze=False,
                                 layout="constrained")

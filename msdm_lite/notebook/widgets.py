@@ -1,6 +1,6 @@
-"""What answers to sliders where a kernel is alive, and stands still in a page: ipywidgets with a way out.
+"""Interactive plots: ipywidgets where a kernel runs, one static plot elsewhere.
 
-`make book` sets MSDM_LITE_STATIC: a widget in a static page would be an empty frame. Chapter:
+`make book` sets MSDM_LITE_STATIC, because a widget in a static page is an empty frame. Chapter:
 `book/13-scaling-up.ipynb`.
 """
 
@@ -12,15 +12,17 @@ from msdm_lite.errors import InputError
 
 
 def live(draw: Callable, **controls) -> None:
-    """Call draw with the values of the controls, again whenever the reader moves one.
+    """Call draw with the values of the controls, and again whenever the reader changes one.
+
+    If MSDM_LITE_STATIC is set, or without ipywidgets, draw is called once, with the initial values.
 
     Args:
-        draw: makes and shows something; its arguments are the controls.
-        controls: what `ipywidgets.interact` takes, (low, high, step) or a list of choices, in a pair with the value to
-            begin with: `hours=((10, 1000, 10), 100)`.
+        draw: creates and shows something; its arguments are the controls.
+        controls: each a pair of what `ipywidgets.interact` takes, (low, high, step) or a list of choices, and the
+            initial value: `hours=((10, 1000, 10), 100)`.
 
     Raises:
-        InputError: a control without a value to begin with.
+        InputError: a control without an initial value.
     """
     for name, control in controls.items():
         if not (isinstance(control, tuple) and len(control) == 2 and isinstance(control[0], tuple | list)):

@@ -1,3 +1,3 @@
-"""One module a study: each measures one question and writes one record. Cards and tables that read the records live
-here too.
+"""Studies: each module measures one question and writes one JSON record a run. Cards and tables that read these
+records are here too.
 """

@@ -1,4 +1,4 @@
-"""`python -m msdm_lite.studies NAME` runs a study; `--list` says what each one writes and how long it takes."""
+"""`python -m msdm_lite.studies NAME` runs a study; `--list` lists what each writes and how long it takes."""
 
 import importlib
 import sys
@@ -20,7 +20,7 @@ class Study:
     measures: str
 
     def minutes(self) -> str:
-        """How long the longest of its records took, as the record says."""
+        """The longest computation time in its records, such as "12 min"; "unknown" if none states one."""
         found = [records.read(name) for name in self.records if records.exists(name)]
         seconds = max((record.get("wall_seconds", 0.0) for record in found), default=0.0)
         return f"{seconds / 60:.0f} min" if seconds else "unknown"
@@ -46,7 +46,7 @@ STUDIES = {
 
 
 def table() -> str:
-    """The studies, one a line: name, time of the longest record, what is measured, which records it writes."""
+    """The studies, two lines each: name, time of the longest record, and what is measured; the records it writes."""
     rows = [f"{'study':<20}{'takes':>9}  measures; writes"]
     rows += [f"{name:<20}{study.minutes():>9}  {study.measures}\n{'':<31}{', '.join(study.records)}"
              for name, study in STUDIES.items()]
@@ -54,7 +54,11 @@ def table() -> str:
 
 
 def main(args: list[str] | None = None) -> int:
-    """Run a study by its name (the process's own arguments if None). Returns the exit code, as `guarded` does."""
+    """Run a study by its name. Returns the exit code, as `guarded` does.
+
+    Args:
+        args: name and options; those of the process if None.
+    """
     name, *rest = [*(sys.argv[1:] if args is None else args), ""]
     if name in ("--list", ""):
         print(table())

@@ -1,9 +1,9 @@
-"""Every claim of the paper and of those who sum it up, and what came of it here: read from results, never typed.
+"""The claims of the paper and of a summary of it, each with its outcome here, computed from the recorded results.
 
-A claim knows where it was made, which chapter tests it, and how to read its outcome off the recorded results. The
-outcomes: *reproduced*, when the interval lies on the claimed side; *not reproduced*, when it lies on the other;
-*partly reproduced*, when it lies on the claimed side, but not in all that was asked, or with a measure beside it
-unlike that of real bands; *undecided*, when it holds both; *cannot be tested here*, with the reason.
+A claim says where it was made, which chapter tests it, and how its outcome follows from the recorded results. The
+outcomes are *reproduced*, when the interval lies on the claimed side; *not reproduced*, when it lies on the other;
+*partly reproduced*, when it lies on the claimed side for only a part of the claim, or when a related measure is unlike
+that of real bands; *undecided*, when it includes both sides; *cannot be tested here*, with the reason.
 Chapter: `book/10-measuring.ipynb`.
 """
 
@@ -17,16 +17,17 @@ from msdm_lite.studies import published
 
 YES, NO, OPEN, NEVER = "reproduced", "not reproduced", "undecided", "cannot be tested here"
 PARTLY = "partly reproduced"
-MARGIN = 0.5  # dB: what is behind by no more is as good
-NEAR = 0.1  # of a distance to real music: what is farther by no more is as near
-LIKE = 2.0  # distances of training songs from test songs: what is farther is unlike music
-HEARD, BEAT = 0.8, 0.7  # of bands in which all play; of the beat of real bands: what "generates" asks for
-Outcome = tuple[str, str]  # what came out, and the figure or the reason
+MARGIN = 0.5  # dB: a result that is behind by no more counts as equally good
+NEAR = 0.1  # fraction of a distance to real music: one that is larger by no more counts as equal
+LIKE = 2.0  # multiple of the distance of training songs to test songs: what is farther is unlike music
+# For the claim "generates": share of bands with all stems audible; regularity of the beat over that of real bands
+HEARD, BEAT = 0.8, 0.7
+Outcome = tuple[str, str]  # the outcome, and the figure or the reason
 
 
 @dataclass(frozen=True)
 class Claim:
-    """What is claimed, where, the chapter (by the stem of its file) that tests it, and what came out."""
+    """What is claimed, where, the chapter (file name without suffix) that tests it, and a function of its outcome."""
 
     statement: str
     where: str
@@ -35,12 +36,12 @@ class Claim:
 
 
 def clips(name: str) -> np.ndarray:
-    """Improvement of each clip, mean over its stems, of a recorded separation: (clips,)."""
+    """Improvement of each clip in a recorded separation, in dB, mean over its stems: (clips,)."""
     return np.nanmean(np.array(list(records.read(name)["clips"].values()), float), 1)
 
 
 def difference(one: str, other: str) -> tuple[float, float, float]:
-    """Mean and 95 % interval of the first result's advantage over the second, clip by clip or song by song, in dB."""
+    """Advantage of the first result over the second, paired by clip or song: mean and 95 % interval, in dB."""
     a, b = (found.get("clips") or found["songs"] for found in map(records.read, (one, other)))
     both = [name for name in a if name in b]
     return metrics.bootstrap(np.nanmean(np.array([a[n] for n in both], float), 1)
@@ -48,18 +49,18 @@ def difference(one: str, other: str) -> tuple[float, float, float]:
 
 
 def side(mean: float, low: float, high: float, over: float = 0.0, unit: str = " dB", digits: int = 2) -> Outcome:
-    """Reproduced if all of the interval is above `over`, not if all is below."""
+    """Reproduced if the whole interval lies above `over`, not reproduced if it lies below, else undecided."""
     outcome = YES if low > over else NO if high < over else OPEN
     return outcome, f"{mean:+.{digits}f}{unit} [{low:+.{digits}f}, {high:+.{digits}f}]"
 
 
 def better(one: str, other: str, over: float = 0.0) -> Callable[[], Outcome]:
-    """A claim that the first result beats the second by more than `over` dB."""
+    """A claim that the first result is better than the second by more than `over` dB."""
     return lambda: side(*difference(one, other), over)
 
 
 def comparison(one: str, other: str) -> Callable[[], Outcome]:
-    """A question that nobody answered before, whether one result is better: the sign of the interval is the answer."""
+    """A question without a published answer, whether one result is better: the sign of the interval answers it."""
     def outcome() -> Outcome:
         mean, low, high = difference(one, other)
         answer = "yes" if low > 0 else "no" if high < 0 else OPEN
@@ -70,27 +71,27 @@ def comparison(one: str, other: str) -> Callable[[], Outcome]:
 
 
 def never(reason: str) -> Callable[[], Outcome]:
-    """A claim that nothing here can decide."""
+    """A claim that cannot be tested here."""
     return lambda: (NEVER, reason)
 
 
 def one_model_does_both() -> Outcome:
-    """Separates better than doing nothing, and makes bands that are heard whole and keep a beat."""
+    """The model improves on the mixture, and generates bands with all stems audible and a regular beat."""
     songs, bands = records.read("published-band-joint-dirac"), records.read("distance-generate-prior")
     separated, made = songs["active"]["all"], bands["quality"]
-    heard, beat = made["heard"], made["beat"]["ratio"] or 0.0
+    audible, beat = made["heard"], made["beat"]["ratio"] or 0.0
     low, high = made["beat"]["interval"] or (0.0, 0.0)
     words = (f"separates {songs['n']} songs by {separated['mean']:.2f} dB [{separated['low']:.2f}, "
-             f"{separated['high']:.2f}]; all four players are heard in {heard['mean']:.0%} [{heard['low']:.0%}, "
-             f"{heard['high']:.0%}] of {bands['n']} bands, and their beat is {beat:.0%} [{low:.0%}, "
+             f"{separated['high']:.2f}]; all four stems are audible in {audible['mean']:.0%} [{audible['low']:.0%}, "
+             f"{audible['high']:.0%}] of {bands['n']} bands, and their beat is {beat:.0%} [{low:.0%}, "
              f"{high:.0%}] as regular as that of real bands")
-    if separated["low"] <= 0 or heard["mean"] < HEARD:
+    if separated["low"] <= 0 or audible["mean"] < HEARD:
         return NO, words
     return YES if beat >= BEAT else PARTLY, words
 
 
 def about_three_decibels() -> Outcome:
-    """Is a lead of 3 dB inside the interval of the joint model's? The independent ones' stands beside it."""
+    """Reproduced if the interval of the joint model's lead includes 3 dB. The independent models' lead is given too."""
     mean, low, high = difference("published-band-joint-dirac", "published-band-joint-gaussian")
     alone = difference("published-band-independent-dirac", "published-band-independent-gaussian")
     songs = records.read("published-band-joint-dirac")["n"]
@@ -103,9 +104,10 @@ def about_three_decibels() -> Outcome:
 
 
 def on_songs(data: str, model: str, *methods: str) -> list[str]:
-    """Names of a prior's separations of all test songs: as the paper samples, if all are on record so.
+    """Names of the recorded separations of all test songs by a prior, one for each method, at equal settings.
 
-    With fewer levels if not, so that all have as many; none if they are not on record that way either.
+    The settings are the paper's if all methods have such a record, else those with fewer noise levels. The list is
+    empty if a method lacks that record too. `data` is band or composed, `model` joint or independent.
     """
     alone = "" if model == "joint" else f"{model}-"
     for start in (f"published-{data}-{model}-", f"songs-{data}-{alone}"):
@@ -116,10 +118,10 @@ def on_songs(data: str, model: str, *methods: str) -> list[str]:
 
 
 def on_all_music(model: str, one: str, other: str) -> Callable[[], Outcome]:
-    """A claim that one way to sample a prior separates better than another: on all test songs and on the clips.
+    """A claim that one method separates better than another with the same prior, on all test songs and on the clips.
 
-    What the songs by the program say is the outcome. It is in part only, if songs by people or the clips do not agree.
-    Where they were sampled with fewer levels than the paper has, what was sampled with as many comes first.
+    Songs by the program decide the outcome. It is "partly reproduced" if songs by people or the clips disagree.
+    If these songs were sampled with fewer noise levels than in the paper, results with more levels decide first.
     """
     def outcome() -> Outcome:
         pairs = {f"songs by {who}": on_songs(data, model, one, other)
@@ -132,7 +134,7 @@ def on_all_music(model: str, one: str, other: str) -> Callable[[], Outcome]:
                 record = records.read(names[0])
                 levels = record["settings"]["steps"]
                 found.append((levels, verdict, f"{words} ({record['n']} {where}, {levels} levels)"))
-        found.sort(key=lambda one: -one[0])  # of as many levels, in the order from above
+        found.sort(key=lambda one: -one[0])  # most levels first; equal ones keep the order above
         first = found[0][1]
         agreed = all(verdict == first for _, verdict, _ in found)
         return PARTLY if first == YES and not agreed else first, "; ".join(words for *_, words in found)
@@ -141,7 +143,7 @@ def on_all_music(model: str, one: str, other: str) -> Callable[[], Outcome]:
 
 
 def independent_against_joint(method: str) -> Callable[[], Outcome]:
-    """The paper's four models are each as large as its joint one; so is ours beside `lite-small`. And at equal cost."""
+    """Independent models against a joint one as large as each (as in the paper), and one of equal training cost."""
     def outcome() -> Outcome:
         verdict, words = better(f"songs-band-independent-{method}", f"songs-band-small-{method}")()
         mean, low, high = difference(f"equal-minutes-{method}", f"separation-independent-{method}")
@@ -155,33 +157,33 @@ def independent_against_joint(method: str) -> Callable[[], Outcome]:
 
 
 def keeps_up_with_supervised() -> Outcome:
-    """Dirac with corrections against the same network taught to separate, no more than `MARGIN` behind."""
+    """Dirac with correction steps is at most `MARGIN` dB behind the same network trained to separate."""
     mean, low, high = difference("published-band-joint-dirac-corrected", "songs-band-supervised")
     songs = records.read("songs-band-supervised")["n"]
     words = f"Dirac, corrected: {side(mean, low, high)[1]} ({songs} songs)"
     best = difference("songs-band-mixture-known", "songs-band-supervised")
     verdict = YES if low > -MARGIN else NO if high < -MARGIN else OPEN
-    return verdict, f"{words}; one evaluation of the joint model, mixture known: {side(*best)[1]}"
+    return verdict, f"{words}; one network evaluation of the joint model, mixture-constrained noise: {side(*best)[1]}"
 
 
 def generated() -> tuple[dict, str]:
-    """How far the stems of bands from noise agree, and those of real ones; and of how many bands."""
+    """Agreement between the stems of generated bands and between those of real ones; and the number of bands."""
     result = records.read("distance-generate-prior")
     return result["quality"], f"{result['n']} bands"
 
 
 def accompanied() -> tuple[dict, str]:
-    """The same of bands with made guitar and piano."""
+    """The same for crops in which guitar and piano are generated; and the number of crops."""
     result = records.read("distance-accompany")
     found = result["subsets"]["guitar, piano"]
     return {kind: {"difference": found[kind], "made": found["made"][kind], "real": found["real"][kind]}
-            for kind in found["made"]}, f"{result['n']} crops, guitar and piano made"
+            for kind in found["made"]}, f"{result['n']} crops, guitar and piano generated"
 
 
 def coheres(read: Callable[[], tuple[dict, str]]) -> Callable[[], Outcome]:
-    """A claim that made stems belong together: in onsets and in pitch classes, better than shuffled stems do.
+    """A claim that generated stems agree in onsets and in pitch classes better than shuffled stems do.
 
-    Agreement above that of real bands is no merit: stems that swell together agree in all their onsets.
+    More agreement than in real bands counts as partly reproduced: stems that swell together agree in all onsets.
     """
     def outcome() -> Outcome:
         found, what = read()
@@ -198,9 +200,9 @@ def coheres(read: Callable[[], tuple[dict, str]]) -> Callable[[], Outcome]:
 
 
 def nearer_than_mismatched_stems() -> Outcome:
-    """Mixes with added players, held to the same with real players of another song: whose distance is the smaller?
+    """Sub-FAD of mixes with generated stems is smaller than with real stems of another song (mismatched stems).
 
-    Of each choice of players the interval of the difference says so, if it lies on one side of zero.
+    For each choice of stems the interval of the difference decides, if it excludes zero.
     """
     result = records.read("distance-accompany")
     found = result["subsets"]
@@ -215,9 +217,9 @@ def nearer_than_mismatched_stems() -> Outcome:
 
 
 def as_near_as_a_model_of_mixes() -> Outcome:
-    """Is the joint model's distance to real music no more than `NEAR` over that of a model that learned mixes alone?
+    """The joint model's FAD is at most `NEAR` larger than that of a model trained on mixes alone.
 
-    Partly, where its mixes are unlike music all the same.
+    Partly reproduced if its mixes are unlike music even so: more than `LIKE` times as far as training songs.
     """
     found = records.read("mixes")
     joint, mixes = (found["arms"][which]["made"] for which in ("joint", "mixes"))
@@ -233,7 +235,7 @@ def as_near_as_a_model_of_mixes() -> Outcome:
 
 
 def context_is_learned() -> Outcome:
-    """True company saves error in most pairs of stem and noise level."""
+    """The true other stems reduce the denoising error in most pairs of stem and noise level."""
     result = records.read("context-lite")
     rows = result["rows"]
     best = max(rows, key=lambda row: row["low"])
@@ -265,13 +267,13 @@ CLAIMS = [
           "09-does-context-matter", independent_against_joint("gaussian")),
     Claim("a prior separates as well as a supervised model", f"{PAPER}, table 1", "10-measuring",
           keeps_up_with_supervised),
-    Claim("asked, not claimed: is Dirac better than telling the same network the mix (classifier-free guidance)?",
+    Claim("asked, not claimed: is Dirac better than the same network given the mix (classifier-free guidance)?",
           CARD, "11-beyond-the-paper",
           comparison("songs-band-guided-dirac", "songs-band-guided")),
-    Claim("generated players belong together", f"{PAPER}, listening test", "06-total-generation",
+    Claim("generated stems belong together", f"{PAPER}, listening test", "06-total-generation",
           coheres(generated)),
-    Claim("added players follow the given ones", f"{PAPER}, section 5", "08-imputation", coheres(accompanied)),
-    Claim(f"mixes with added players are near real ones (sub-FAD {_ends(published.SUB_FAD)})", f"{PAPER}, section 5",
+    Claim("added stems follow the given ones", f"{PAPER}, section 5", "08-imputation", coheres(accompanied)),
+    Claim(f"mixes with added stems are near real ones (sub-FAD {_ends(published.SUB_FAD)})", f"{PAPER}, section 5",
           "08-imputation", nearer_than_mismatched_stems),
     Claim("the joint model's mixes are as good as those of a model of mixes (FAD {} and {})"
           .format(*published.FAD.values()), f"{PAPER}, section 5", "10-measuring",
@@ -285,11 +287,11 @@ CLAIMS = [
 
 
 def rows() -> list[list[str]]:
-    """The table: claim, where it was made, the chapter that tests it, what came out, the figure."""
+    """The table of claims: statement, where it was made, link to the chapter that tests it, outcome, figure."""
     found = []
     for claim in CLAIMS:
         outcome, words = claim.outcome()
-        figure = words.replace("; ", ";<br>")  # a line for each kind of music
+        figure = words.replace("; ", ";<br>")  # one line for each kind of music
         link = f"[{claim.chapter[:2]}]({claim.chapter}.ipynb)"
         found.append([claim.statement, claim.where, link, outcome, figure])
     return found

@@ -1,7 +1,7 @@
-"""Does a model listen to the other players? Its error for each stem, in true company and in that of another song.
+"""Does a model use the other stems? Its denoising error for each stem beside the true and beside mismatched stems.
 
-If the stems of a song share nothing that the model has learned, the two are the same, as they are for independent
-models. The difference, level by level, is what context is worth: a measure of the joint likelihood that needs no
+If the model has captured nothing that the stems of a song share, both errors are equal, as they are for independent
+models. Their difference at each noise level measures the value of context, and so the joint likelihood, without any
 sampling. Source: the question of arXiv 2302.02257, section 4; Vincent, 2011, for the loss. Chapter:
 `book/09-does-context-matter.ipynb`.
 """
@@ -24,22 +24,22 @@ from msdm_lite.models import weights
 from msdm_lite.models.base import StemModel
 from msdm_lite.utils import files, provenance
 
-SLIGHT = 0.005  # the tolerance of a record: what company saves is a few hundredths
+SLIGHT = 0.005  # the tolerance of a record: context saves a few hundredths of the error
 LEVELS = (0.01, 0.03, 0.1, 0.3, 1.0, 3.0)
 
 
 @torch.no_grad()
 def errors(model: StemModel, x: Tensor, sigma: float, seed: int = 0) -> tuple[Tensor, Tensor]:
-    """Error of the denoised stems of clean x (N, S, bins, L), each item of another song, at one level: (N, S) twice.
+    """Errors of the denoised stems of clean x (N, S, bins, L), each item of another song, at one level: (N, S) twice.
 
-    First in true company; then with all other stems from the next item, but the stem and its noise unchanged. The unit
-    is what a Wiener filter leaves (`msdm_lite.diffusion.denoiser.error`).
+    The first is beside the true stems. For the second all other stems come from the next item; the stem itself and all
+    noise are unchanged. The unit is the error of a Wiener filter (`msdm_lite.diffusion.denoiser.error`).
 
     Raises:
-        InputError: one item has no other to take players from.
+        InputError: there is only one item.
     """
     if len(x) < 2:
-        raise InputError("one song has no other to take players from")
+        raise InputError("one song has no other to take stems from")
     x = x.to(model.device)
     level = torch.full((1,), sigma, device=x.device)
     std = model.variance[..., 0].sqrt().expand(-1, x.shape[2])  # (S, bins)
@@ -59,9 +59,9 @@ def errors(model: StemModel, x: Tensor, sigma: float, seed: int = 0) -> tuple[Te
 
 
 def measure(model: StemModel, x: Tensor, levels: Sequence[float] = LEVELS, seed: int = 0) -> list[dict]:
-    """For each level and stem: mean error in true and in other company, and the share of it that context saves.
+    """For each noise level and stem: mean error beside the true and beside mismatched stems, over x (N, S, bins, L).
 
-    The share has its interval over items, by bootstrap, where there are eight or more.
+    With eight items or more, also the share of the error that context saves, with its bootstrap interval over items.
     """
     found = []
     for sigma in tqdm(levels, desc="levels", leave=False):
@@ -77,14 +77,18 @@ def measure(model: StemModel, x: Tensor, levels: Sequence[float] = LEVELS, seed:
 
 
 def main(out: Path, model: str = "lite", clips: int = 24, seed: int = 0) -> None:
-    """Measure it on the shipped band clips and write one JSON file.
+    """Measure the value of context on the shipped band clips and write one JSON file.
 
     Args:
-        out: where.
+        out: file of the result.
         model: a shipped name or a path.
-        clips: how many; from 8 on there are intervals.
+        clips: number of clips, two or more; from 8 on there are intervals.
+        seed: seed of the noise.
+
+    Raises:
+        InputError: fewer than two clips, or a model of other stems.
     """
-    files.writable_file(out)  # before the long work
+    files.writable_file(out)  # fails before the long computation
     if clips < 1:
         raise InputError(f"{clips} clips are none to measure on")
     loaded, begun = weights.load(model), time.perf_counter()
@@ -98,5 +102,5 @@ def main(out: Path, model: str = "lite", clips: int = 24, seed: int = 0) -> None
              **records.circumstances(loaded, begun, tolerance=SLIGHT),
              "command": provenance.command_line("python", "-m", "msdm_lite.studies", "context", model=model,
                                                 clips=clips, seed=seed,
-                                         out=out)}
+                                                out=out)}
     records.save(found, out)

@@ -1,6 +1,6 @@
-"""What the corpus is, measured: the numbers and pictures of the data card (`data/README.md`).
+"""Measurements of the corpus: the numbers and figures of the data card (`data/README.md`).
 
-Everything here is computed from the lists and the rendered songs, so that the card cannot tell another story.
+Everything here is computed from the lists and the rendered songs, so that the card agrees with them.
 """
 
 import json
@@ -19,11 +19,11 @@ from msdm_lite.notebook.plots import COLOURS
 from msdm_lite.utils import paths as utils_paths
 
 SIDES = ("train", "val", "test")
-PER_SIDE = 40  # songs whose sound is measured for the pictures, evenly spaced
+PER_SIDE = 40  # songs at most whose audio is measured for a figure
 
 
 def minutes() -> dict:
-    """Songs, minutes, and minutes in which each family plays, for every kind of music and side of the split."""
+    """Number of songs, minutes, and minutes in which each family plays, for each kind of music and each split."""
     out = {}
     for kind in ("band", "composed"):
         for side in SIDES:
@@ -43,14 +43,18 @@ def minutes() -> dict:
 
 
 def genres() -> dict:
-    """Songs of each genre of composed music on each side of the split."""
+    """Number of composed songs of each genre in each split."""
     rows = corpus.table("composed")
     return {genre: {side: sum(row["genre"] == genre and row["split"] == side for row in rows) for side in SIDES}
             for genre in sorted({row["genre"] for row in rows})}
 
 
 def kinship() -> dict:
-    """How much of the held-out songs is in training songs, as the mean share of four-bar windows in common."""
+    """Leakage between splits: the share of four-bar windows that a held-out song has in common with a training song.
+
+    The training song is the nearest one. Returns mean and highest share and the number of near-duplicates, for test and
+    validation songs, with all stems, drums alone, and the other three (`msdm_lite.data.leakage`).
+    """
     songs = corpus.songs()
     train = [song for song in songs if song.split == "train"]
     out = {}
@@ -66,14 +70,15 @@ def kinship() -> dict:
 
 
 def spread(songs: Sequence[corpus.Song]) -> list[corpus.Song]:
-    """At most PER_SIDE of the songs, evenly spaced."""
+    """At most PER_SIDE of the songs: every k-th, from the first on."""
     return list(songs)[:: max(1, len(songs) // PER_SIDE)][:PER_SIDE]
 
 
 def levels() -> dict:
     """Active RMS (dB) and integrated loudness (LUFS) of each stem, as the soundfont plays it, and after balancing.
 
-    Lists with one number for each sounding stem of the band songs for training that are looked at.
+    For each measure, each way of balancing and each stem, a list of one number a song: at most PER_SIDE band songs of
+    the training split.
     """
     out: dict = {when: {stem: [] for stem in STEMS} for when in (
         "rms, as played", "rms, balanced by rms", "loudness, as played", "loudness, balanced by rms",
@@ -93,8 +98,11 @@ def levels() -> dict:
 
 
 def spectra(bands: int = 36) -> dict:
-    """Mean power spectrum of each stem (dB, bands evenly spaced in pitch) for each kind of music; and of recordings."""
-    edges = np.geomspace(40, SAMPLE_RATE / 2, bands + 1)  # no band narrower than the lines of the spectrum
+    """Mean power spectrum of each stem for each kind of music; and of recordings.
+
+    In dB under the strongest frequency band; the bands are evenly spaced in pitch, from 40 Hz on.
+    """
+    edges = np.geomspace(40, SAMPLE_RATE / 2, bands + 1)  # no band is narrower than the line spacing of the spectrum
     frequency = np.fft.rfftfreq(4096, 1 / SAMPLE_RATE)
     which = np.clip(np.searchsorted(edges, frequency, "right") - 1, 0, bands - 1)
 
@@ -143,7 +151,7 @@ def tables(found: dict) -> str:
 
 
 def draw(found: dict, folder: Path) -> list[Path]:
-    """Two pictures, as PNG: the levels before and after balancing, and the spectra. The paths."""
+    """Draw two figures as PNG files, the levels before and after balancing and the spectra; returns their paths."""
     import matplotlib
 
     matplotlib.use("Agg")
@@ -181,10 +189,13 @@ def draw(found: dict, folder: Path) -> list[Path]:
 
 
 def write(folder: Path) -> Path:
-    """Measure; write results/corpus.json, the pictures, and the tables between the markers of README.md in `folder`.
+    """Measure the corpus; write results/corpus.json, the figures, and the tables in README.md, all in `folder`.
+
+    The tables replace the text between two markers. Songs that are not rendered yet are rendered first. Returns the
+    path of the JSON file.
 
     Raises:
-        InputError: songs are not rendered, or a package is missing.
+        InputError: songs cannot be rendered, or a package is missing.
     """
     corpus.build(corpus.songs())
     found = {"what": "the corpus: minutes, genres, kinship of the splits, levels and spectra of the stems",

@@ -1,11 +1,12 @@
-"""How far bands that a model made are from real ones: FAD and sub-FAD, copying and collapse, by genre.
+"""Distances of generated bands to real ones: FAD and sub-FAD, copying and lack of diversity; sub-FAD also by genre.
 
-`python -m msdm_lite.studies distance --task generate --out FILE` compares bands from noise with songs of the test
-split, beside what songs of the training split are from them: no model can be expected to come nearer. `--task decode`
-keeps only the sketches of those training songs, and decodes them: a bound for any model of sketches. `--task accompany`
-does it for all fourteen choices of players to add; the embedding hears the given and the new players together, as in
-the paper (arXiv 2302.02257, sub-FAD, after Donahue et al., arXiv 2301.12662). All need the rendered corpus (`msdm-lite
-data build`). Chapter: `book/10-measuring.ipynb`.
+`python -m msdm_lite.studies distance --task generate --out FILE` compares generated bands with songs of the test
+split. Songs of the training split are compared with the same test songs, as a reference: no model can be expected to
+come nearer. `--task decode` reduces these training songs to sketches (coarse spectrograms) and decodes the sketches:
+this bounds what any model of sketches can reach. `--task accompany` computes sub-FAD for all fourteen choices of stems
+to add. Its embeddings are of the mixture of given and generated stems, as in the paper (arXiv 2302.02257, sub-FAD,
+after Donahue et al., arXiv 2301.12662). All tasks need the rendered corpus (`msdm-lite data build`). Chapter:
+`book/10-measuring.ipynb`.
 """
 
 import time
@@ -35,15 +36,22 @@ from msdm_lite.models.base import StemModel
 from msdm_lite.studies import sub_fad
 from msdm_lite.utils import files, provenance
 
-# Of each number, by its name: what the same command may make otherwise on another machine
+# The tolerance of each number, by its name: how far it may differ when the command runs again on another machine
 NEAR: records.Tolerance = {"": 0.1, "errors": 0.05, "error": 0.05, **dict.fromkeys(
     ("copies", "diversity", "audible", "heard", "played", "onsets", "chroma", "quality"), records.SLIGHT)}
 
 
 def distance_with_error(made: Tensor, other: Tensor, seed: int = 0, songs: Sequence[str] | None = None) -> dict:
-    """Distance of clouds (n, W, d), (m, W, d): as it is, its standard error, and the limit of ever more sounds.
+    """FAD of two clouds of embeddings, (n, W, d) and (m, W, d), with its standard error and FAD infinity.
 
-    `songs` says of which song each sound of the first is, where some are of one.
+    What is returned: `fad`, the distance of the whole clouds; `error`, its standard error; `limit`, FAD infinity (see
+    `fad.fad_infinity`); `sizes`, the mean distance at each number of windows that FAD infinity is extrapolated from.
+
+    Args:
+        songs: the song of each sound of the first cloud, where several sounds are of one song.
+
+    Raises:
+        InputError: fewer than eight songs, or sounds.
     """
     flat, against = made.flatten(0, 1), other.flatten(0, 1)
     sizes = [len(flat) // k for k in (4, 3, 2, 1)]
@@ -53,11 +61,22 @@ def distance_with_error(made: Tensor, other: Tensor, seed: int = 0, songs: Seque
 
 
 def generated_distances(model: StemModel, n: int, seconds: float, data: str, seed: int = 0,
-              sketcher: StemModel | None = None, steps: int | None = None, progress: bool = True,
-              embedding: str = "musicnn", keep: Cached = compute) -> dict:
-    """Bands from noise beside bands of the training and of the test songs, n each: see `placed`.
+                        sketcher: StemModel | None = None, steps: int | None = None, progress: bool = True,
+                        embedding: str = "musicnn", keep: Cached = compute) -> dict:
+    """Generate n bands, and compare them with n crops of training songs and n of test songs: `distances_to_songs`.
 
-    And, as `quality`, what `msdm_lite.evaluation.band_quality` says of them, beside one crop of each test song.
+    `quality` in the result is `msdm_lite.evaluation.band_quality.compare_bands` of the generated bands and one crop of
+    each test song; `real` there is the number of these crops.
+
+    Args:
+        n: number of bands.
+        seconds: duration of each.
+        sketcher: a model that generates the sketches which `model` then decodes.
+        steps: number of noise levels; the default of the method if not given.
+        keep: computes each band, or reads it from an interrupted run.
+
+    Raises:
+        InputError: the songs have too few crops with two audible stems; or fewer than eight bands or test songs.
     """
     def band(i: int) -> Tensors:
         return {"band": generation.generate(model, seconds, 1, seed + i, steps=steps, sketcher=sketcher)}
@@ -74,9 +93,10 @@ def generated_distances(model: StemModel, n: int, seconds: float, data: str, see
 @torch.no_grad()
 def decode_real_sketches(model: StemModel, bands: Tensor, seed: int = 0, steps: int | None = None,
                          progress: bool = True,
-            keep: Cached = compute) -> Tensor:
-    """Bands (n, S, T) of which no more than the sketch is kept, decoded by a model: what a perfect model of sketches
-    would give.
+                         keep: Cached = compute) -> Tensor:
+    """Reduce bands (n, S, T) to their sketches, and decode these with a model: decoded bands (n, S, T), on the CPU.
+
+    A perfect model of sketches would give the same result.
 
     Raises:
         InputError: the model was not trained to decode sketches.
@@ -96,7 +116,10 @@ def decode_real_sketches(model: StemModel, bands: Tensor, seed: int = 0, steps: 
 
 
 def randomised_signs(model: StemModel, bands: Tensor, seed: int = 0) -> Tensor:
-    """Bands (n, S, T) whose pictures keep every size and get other signs: as loud everywhere, and phases of chance."""
+    """Randomise the signs of the MDCT coefficients of bands (n, S, T), and keep their magnitudes: bands (n, S, T).
+
+    Energies stay the same at every time and frequency; phases are random.
+    """
     made = torch.empty_like(bands)
     for i, band in enumerate(bands):
         clean = encode_stems(dict(enumerate(band)), model, band.shape[-1]).cpu()
@@ -106,32 +129,38 @@ def randomised_signs(model: StemModel, bands: Tensor, seed: int = 0) -> Tensor:
 
 
 def distances_to_songs(made: Tensor, learned: Tensor, test: Tensor, seed: int = 0, embedding: str = "musicnn",
-           learned_songs: Sequence[str] | None = None, songs: Sequence[str] | None = None) -> dict:
-    """Where made bands (n, S, T) lie, beside the clouds (n, W, d) of training and of test songs.
+                       learned_songs: Sequence[str] | None = None, songs: Sequence[str] | None = None) -> dict:
+    """Compare generated bands (n, S, T) with the embeddings (n, W, d) of training songs and of test songs.
 
     What is returned:
 
-    - `made`, `train`: how far both are from test songs (`apart`); `ratio`: the first over the second;
-    - `halves`: how far two halves of the test songs are apart;
-    - `copies`: how near a sound is to the nearest training sound, over how near a test sound is: well under 1, and the
-      model repeats what it learned;
-    - `diversity`: mean distance between two sounds, over that of test sounds: well under 1, and it makes the same over
-      and over;
-    - `audible`: the share of bands in which all stems are heard;
-    - `intervals` of the last three (95 %).
+    - `made`, `train`: distance of the generated bands and of the training songs to the test songs, as
+      `distance_with_error` gives it; `ratio`: the first FAD over the second;
+    - `halves`: FAD between two halves of the test songs;
+    - `copies`: median nearest-neighbour distance of generated windows to training windows, over that of test windows to
+      training windows. If it is well under 1, the model copies its training data;
+    - `diversity`: mean distance between two generated windows, over that between two test windows. If it is well under
+      1, the generated bands are too much alike;
+    - `audible`: the share of bands in which all stems are audible;
+    - `intervals`: 95 % intervals of the last three.
 
     Args:
-        learned_songs: of which song each training sound is, where some are of one.
-        songs: the same of the made bands, where each was made of a song.
+        learned: embeddings of training songs.
+        test: embeddings of test songs.
+        learned_songs: the song of each item of `learned`, where several are of one song.
+        songs: the same for the generated bands, where each was decoded from a song.
+
+    Raises:
+        InputError: fewer than eight bands, or fewer than eight songs that they or the training items are of.
     """
     own, train, held = embed_mixtures(made, embedding), learned.flatten(0, 1), test.flatten(0, 1)
     near = fad.nearest_distances(own.flatten(0, 1), train).unflatten(0, own.shape[:2])
     usual, various = fad.nearest_distances(held, train).median().item(), fad.diversity(held)
-    heard = coherence.audible(made).all(1).double()
+    audible = coherence.audible(made).all(1).double()
 
     def measured(some: Tensor) -> list[float]:
         return [near[some].median().item() / usual, fad.diversity(own[some].flatten(0, 1)) / various,
-                heard[some].mean().item()]
+                audible[some].mean().item()]
 
     values = measured(torch.ones(len(made), dtype=torch.bool))
     errors = fad.standard_error(measured, range(len(made)) if songs is None else songs, seed=seed)
@@ -149,31 +178,34 @@ def distances_to_songs(made: Tensor, learned: Tensor, test: Tensor, seed: int = 
 def main(out: Path, task: Literal["generate", "decode", "accompany"] = "generate", model: str = "lite",
          sketch: str | None = None, n: int = 300, seconds: float = 6.0, data: str = "band", steps: int | None = None,
          embedding: Literal["musicnn", "vggish"] = "musicnn", seed: int = 0) -> None:
-    """Measure it and write one JSON file. What was made by a run that was stopped is not made again.
+    """Measure distances of generated bands and write one JSON file. A stopped run resumes where it was.
 
     Args:
-        out: where; until it is written, bands and what was measured of them are in a folder beside it.
-        task: generate; decode, the sketches of training songs; or accompany: all fourteen choices of players to add.
+        out: file of the result; until it is written, partial results are in a folder beside it.
+        task: generate; decode, of sketches of training songs; or accompany, with all fourteen choices of stems to add.
         model: a shipped name or a path.
-        sketch: a model that makes sketches first, which the other then decodes.
-        n: how many bands, eight or more.
-        seconds: of each, three or more.
-        data: band, composed or all: whose test songs they are held to, and given players come from.
-        steps: noise levels; the method's own number if not given.
-        embedding: musicnn, or vggish, which published distances use; it needs `torchvggish` and, once, the network.
-        seed: of everything random.
+        sketch: a model that generates sketches (coarse spectrograms), which the other model then decodes.
+        n: number of bands, eight or more.
+        seconds: duration of each band, three or more.
+        data: band, composed or all: the songs that bands are compared with, and that give sketches and given stems.
+        steps: number of noise levels; the default of the method if not given.
+        embedding: musicnn, or vggish, which published distances use; it needs `torchvggish` and, once, a download.
+        seed: seed of all random numbers.
+
+    Raises:
+        InputError: fewer than eight bands, or shorter than three seconds; decode together with `sketch`.
     """
-    files.writable_file(out)  # before the long work
+    files.writable_file(out)  # fails before the long computation
     if n < 8 or seconds < 3:
         raise InputError(f"{n} bands of {seconds:g} s: eight of three seconds are the least")
     loaded, begun = weights.load(model), time.perf_counter()
     sketcher = cascade.load_sketcher(sketch, loaded)
     if task == "decode" and sketch:
-        raise InputError("the sketches that are decoded are those of songs: no model is needed to make them")
+        raise InputError("the sketches that are decoded are those of songs: no model is needed to generate them")
     made_by = {key: value for key, value in records.circumstances(loaded, begun, sketcher).items() if "record" in key}
     parts = PartialResults(Path(out), made_by | {"task": task, "model": model, "sketch": sketch, "n": n,
                                                  "seconds": seconds,
-                                        "data": data, "steps": steps, "embedding": embedding, "seed": seed})
+                                                 "data": data, "steps": steps, "embedding": embedding, "seed": seed})
     if task == "generate":
         found = generated_distances(loaded, n, seconds, data, seed, sketcher, steps, embedding=embedding,
                                     keep=parts.keep)
@@ -187,26 +219,28 @@ def main(out: Path, task: Literal["generate", "decode", "accompany"] = "generate
     else:
         found = sub_fad.all_subsets(loaded, *real_bands(data, "test", n, seconds, seed), sub_fad.subsets(), seed,
                                     sketcher, steps,
-                        embedding=embedding, keep=parts.keep)
+                                    embedding=embedding, keep=parts.keep)
     command = provenance.command_line("python", "-m", "msdm_lite.studies", "distance", task=task, model=model, n=n,
                                       seconds=seconds,
-                               data=data, seed=seed, sketch=sketch, steps=steps,
-                               embedding=embedding if embedding != "musicnn" else None, out=out)
-    where = records.circumstances(loaded, begun - parts.seconds, sketcher, NEAR)  # with the runs before
+                                      data=data, seed=seed, sketch=sketch, steps=steps,
+                                      embedding=embedding if embedding != "musicnn" else None, out=out)
+    where = records.circumstances(loaded, begun - parts.seconds, sketcher, NEAR)  # time includes earlier runs
     records.save({"what": f"Frechet distance of {embedding} embeddings of mixtures to songs of the test split; of "
-                           "accompaniments, given and new players together",
-                   "task": task, "model": model, "settings": {"sketch": sketch, "steps": steps, "seconds": seconds},
-                   "data": data, "n": n,
-                   "interval": "95 % over songs: by halves of them for distances and what `intervals` has, else by "
-                               "bootstrap", **found, "seed": seed, **where, "command": command}, out)
+                  "accompaniments, given and new players together",
+                  "task": task, "model": model, "settings": {"sketch": sketch, "steps": steps, "seconds": seconds},
+                  "data": data, "n": n,
+                  "interval": "95 % over songs: by halves of them for distances and what `intervals` has, else by "
+                  "bootstrap", **found, "seed": seed, **where, "command": command}, out)
     parts.done()
 
 
 def real_bands(data: str, split: str, n: int, seconds: float, seed: int = 0) -> tuple[Tensor, list[str], list[str]]:
-    """n random crops (n, 4, T) of songs of a split in which two stems or more are heard; their songs, and styles.
+    """Draw n random crops of songs of a split, each with two audible stems or more.
+
+    Returns the crops (n, 4, T), the name of the song of each, and its style ("" where it has none).
 
     Raises:
-        InputError: there are too few of them.
+        InputError: there are too few such crops.
     """
     tracks = songs_of(data, split)
     styles = {track.name: getattr(track, "style", "") for track in tracks}
@@ -220,4 +254,4 @@ def real_bands(data: str, split: str, n: int, seconds: float, seed: int = 0) -> 
             names.append(item["name"])
         if len(found) == n:
             return torch.stack(found), names, [styles[name] for name in names]
-    raise InputError(f"{data} has too little music of two players or more for {n} crops of {seconds:g} s")
+    raise InputError(f"{data} has too little music of two stems or more for {n} crops of {seconds:g} s")

@@ -1,10 +1,9 @@
-"""What is left of a separation when the notes are the same and the world is another.
+"""Separation under domain shift: the same notes with other sounds.
 
-`python -m msdm_lite.studies domain-shift --out FILE` takes the test songs that were written by a program, and plays
-each as it is; from other soundfonts; by other instruments of the families; between two keys; and with two players
-alone. Every number stands beside that of the same song as it is. Stems are equally strong in the excerpt, not in the
-song. It needs FluidSynth, and nothing rendered.
-Chapter: `book/12-longer-and-stranger.ipynb`.
+`python -m msdm_lite.studies domain-shift --out FILE` renders the test songs that were written by a program: as they
+are; with other soundfonts; with other instruments of the same families; a quarter-tone sharp; and with two stems alone.
+Every result is compared with that of the same song as it is. Stems are balanced over the excerpt, not over the song.
+The study needs FluidSynth, but no rendered corpus. Chapter: `book/12-longer-and-stranger.ipynb`.
 """
 
 import random
@@ -33,15 +32,15 @@ QUARTER_TONE = 50  # cents
 
 
 def other_instruments(song: str) -> dict[str, int]:
-    """For each stem a program of its family that no song as written has; drawn by the song's name."""
-    from msdm_lite.data import band_songs  # here, so that a line says what to install where mido is missing
+    """For each stem a General MIDI program of its family that no band song has; the song's name seeds the draw."""
+    from msdm_lite.data import band_songs  # here, so that a missing mido is reported with what to install
 
     rng = random.Random(song)
     return {stem: rng.choice([p for p in PROGRAMS[stem] if p not in band_songs.PROGRAMS[stem]]) for stem in STEMS}
 
 
 def domain_shifts(song: Song, seconds: float) -> Iterator[tuple[str, Tensor]]:
-    """The first seconds of a song, (4, T), in one world after another, each with its name."""
+    """Yield each domain's name and the stems (4, T) of the first `seconds` of a song in it."""
     from msdm_lite.data import render
 
     def played(variation: Variation, longest: float = seconds) -> Tensor:
@@ -62,7 +61,7 @@ def domain_shifts(song: Song, seconds: float) -> Iterator[tuple[str, Tensor]]:
 
 
 def measure(model, songs: Sequence[Song], seconds: float = 12.0, progress: bool = True) -> dict[str, dict]:
-    """SI-SDR improvement in each world, one value a song: mean, interval, and the difference to the song as it is."""
+    """SI-SDR improvement in dB in each domain: mean, interval over songs, and difference to songs as they are."""
     found: dict[str, list[float]] = {}
     for song in tqdm(songs, unit="song", disable=not progress):
         for name, stems in domain_shifts(song, seconds):
@@ -74,24 +73,27 @@ def measure(model, songs: Sequence[Song], seconds: float = 12.0, progress: bool 
 
 
 def main(out: Path, model: str = "lite", n: int = 62, seconds: float = 12.0) -> None:
-    """Measure it and write one JSON file.
+    """Measure separation in each domain and write one JSON file.
 
     Args:
-        out: where.
+        out: file of the result.
         model: a shipped name or a path; it separates by its default method.
-        n: how many songs, in order of name.
-        seconds: of each, from its beginning.
+        n: number of songs at most, in order of name.
+        seconds: duration of the excerpt of each song, from its beginning.
+
+    Raises:
+        InputError: fewer than one song, or an excerpt shorter than a second.
     """
-    files.writable_file(out)  # before the long work
+    files.writable_file(out)  # fails before the long computation
     if n < 1 or not 1 <= seconds < float("inf"):
         raise InputError(f"{n} songs of {seconds:g} s: one song or more, a second or longer")
     loaded, begun = weights.load(model), time.perf_counter()
     songs = corpus.songs("test", "band")[:n]
     records.save({"what": "SI-SDR improvement in dB over the mixture, mean over the stems that sound, one value a "
-                           "song; difference: to the same song as it is",
-                   "data": "the first seconds of band test songs, rendered anew", "n": len(songs), "model": model,
-                   "settings": {"seconds": seconds}, "interval": "95 % percentile bootstrap over songs",
-                   "domains": measure(loaded, songs, seconds), "seed": 0, **records.circumstances(loaded, begun),
-                   "command": provenance.command_line("python", "-m", "msdm_lite.studies", "domain-shift", model=model,
-                                                      n=n, seconds=seconds,
-                                               out=out)}, out)
+                  "song; difference: to the same song as it is",
+                  "data": "the first seconds of band test songs, rendered anew", "n": len(songs), "model": model,
+                  "settings": {"seconds": seconds}, "interval": "95 % percentile bootstrap over songs",
+                  "domains": measure(loaded, songs, seconds), "seed": 0, **records.circumstances(loaded, begun),
+                  "command": provenance.command_line("python", "-m", "msdm_lite.studies", "domain-shift", model=model,
+                                                     n=n, seconds=seconds,
+                                                     out=out)}, out)

@@ -1,9 +1,10 @@
-"""Conditioned on the mixture or not, by which stems sound: classifier-free guidance against Dirac on parts of a band.
+"""Classifier-free guidance against Dirac on parts of a band, by which stems play.
 
-`python -m msdm_lite.studies guidance-vs-dirac --out FILE` adds up only some stems of each shipped clip, all eleven
-choices of two players or more, and has one model look for all four: conditioned on the mixture (weight 1), and as a
-prior with Dirac guidance. A model that sees the mixture may decide from it who is there at all; a prior must be brought
-to silence. Both methods see the same clips and the same seed. Chapter: `book/11-beyond-the-paper.ipynb`.
+`python -m msdm_lite.studies guidance-vs-dirac --out FILE` sums only some stems of each shipped clip, for all eleven
+choices of two stems or more. One model separates each sum into all four stems: conditioned on the mixture (weight 1),
+and as a prior with Dirac guidance. A model that is conditioned on the mixture can infer from it which stems play;
+with a prior, guidance must silence the absent stems. Both methods use the same clips and the same seed. Chapter:
+`book/11-beyond-the-paper.ipynb`.
 """
 
 import time
@@ -27,17 +28,17 @@ from msdm_lite.models import weights
 from msdm_lite.models.base import StemModel
 from msdm_lite.utils import files, provenance
 
-# As in the recorded tables
+# The settings of the recorded tables
 METHODS: dict[str, dict[str, Any]] = {"guided": {"steps": 20}, "dirac": {"steps": 50, "churn": 10.0, "corrections": 1}}
 
 
 def lineups(least: int = 2) -> list[tuple[str, ...]]:
-    """All choices of players, `least` of them or more, the few before the many."""
+    """All choices of at least `least` stems, in order of their number."""
     return [some for size in range(least, len(STEMS) + 1) for some in combinations(STEMS, size)]
 
 
 def gains(model: StemModel, bands: Sequence[Tensor], some: Sequence[str], method: str, seed: int = 0) -> Tensors:
-    """SI-SDR improvement in dB, mean over the players `some`, on bands (4, T) in which no others play: `dB` (n,)."""
+    """SI-SDR improvement of n bands (4, T) in which only the stems `some` play, mean over these: {"dB": (n,)}."""
     found = []
     for band in bands:
         alone = torch.zeros_like(band)
@@ -50,9 +51,10 @@ def gains(model: StemModel, bands: Sequence[Tensor], some: Sequence[str], method
 
 def measure(model: StemModel, bands: Sequence[Tensor], seed: int = 0, progress: bool = True,
             keep: Cached = compute) -> dict:
-    """For each line-up, and for each number of players, both methods, and by how much the first is ahead.
+    """SI-SDR improvement in dB of both methods, and the first's lead, for each line-up and for each number of stems.
 
-    Each with its interval over bands; of a number of players each band's mean over the line-ups of that size.
+    Each is a mean with its interval over bands (4, T). For a number of stems, the value of a band is its mean over the
+    line-ups of that size.
     """
     jobs = [(some, method) for some in lineups() for method in METHODS]
     found = {(some, method): keep(f"{'+'.join(some)}-{method}", partial(gains, model, bands, some, method, seed))["dB"]
@@ -69,15 +71,18 @@ def measure(model: StemModel, bands: Sequence[Tensor], seed: int = 0, progress: 
 
 
 def main(out: Path, model: str = "lite-guided", n: int = 24, seed: int = 0) -> None:
-    """Measure it and write one JSON file. A line-up that a stopped run has measured is not measured again.
+    """Compare both methods and write one JSON file. A stopped run resumes with the line-ups that it has not measured.
 
     Args:
-        out: where; until it is written, what was found is in a folder beside it.
+        out: file of the result; until it is written, partial results are in a folder beside it.
         model: a shipped name or a path, of a model that can be conditioned on the mixture.
-        n: how many of the shipped clips, in their order.
-        seed: of everything random.
+        n: number of shipped clips, in their order.
+        seed: seed of all random numbers.
+
+    Raises:
+        InputError: more clips than there are, or none; or a model that cannot be conditioned on the mixture.
     """
-    files.writable_file(out)  # before the long work
+    files.writable_file(out)  # fails before the long computation
     clips = example_clips.clips("band")
     if not 1 <= n <= len(clips):
         raise InputError(f"{n} clips: there are {len(clips)}, and one is the least")
@@ -89,13 +94,13 @@ def main(out: Path, model: str = "lite-guided", n: int = 24, seed: int = 0) -> N
     parts = PartialResults(Path(out), {"model": model, "model_record": made_by, "n": n, "seed": seed,
                                        "settings": METHODS})
     found = measure(loaded, [example_clips.clip(entry["name"]) for entry in clips[:n]], seed, keep=parts.keep)
-    where = records.circumstances(loaded, begun - parts.seconds)  # with the runs before
+    where = records.circumstances(loaded, begun - parts.seconds)  # time includes earlier runs
     records.save({"what": "SI-SDR improvement in dB over the mixture, mean over the stems that play, where only some "
-                           "of a clip's stems were added up; guided: conditioned on the mixture, weight 1",
-                   "data": "shipped band clips, one a song", "n": n, "model": model, "settings": METHODS,
-                   "interval": "95 % percentile bootstrap over songs; none of fewer than eight", **found,
-                   "seed": seed, **where,
-                   "command": provenance.command_line("python", "-m", "msdm_lite.studies", "guidance-vs-dirac",
-                                                      model=model, n=n, seed=seed,
-                                               out=out)}, out)
+                  "of a clip's stems were added up; guided: conditioned on the mixture, weight 1",
+                  "data": "shipped band clips, one a song", "n": n, "model": model, "settings": METHODS,
+                  "interval": "95 % percentile bootstrap over songs; none of fewer than eight", **found,
+                  "seed": seed, **where,
+                  "command": provenance.command_line("python", "-m", "msdm_lite.studies", "guidance-vs-dirac",
+                                                     model=model, n=n, seed=seed,
+                                                     out=out)}, out)
     parts.done()

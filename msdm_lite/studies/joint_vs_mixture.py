@@ -1,10 +1,10 @@
-"""A joint model against a model of mixes: whose music is the nearer to real music? `python -m msdm_lite.studies
-joint-vs-mixture --out F`.
+"""A joint model against a model of mixes: FAD of the mixes that each generates.
 
-The paper holds its joint model to one of the same network that learned the sums of the stems alone, and finds mixes of
-the two about as good (arXiv 2302.02257, section 5). So here: two networks that differ in their first and last layer,
-learned from the same crops in as many steps, neither conditioned on anything but the noise level. Each then makes as
-many mixes, which are held to test songs. Chapter: `book/10-measuring.ipynb`.
+The paper compares its joint model with the same network trained on mixtures alone, and finds their mixes about equally
+good (arXiv 2302.02257, section 5). `python -m msdm_lite.studies joint-vs-mixture --out FILE` trains two networks that
+differ in their first and last layer, on the same crops and for the same number of steps, both conditioned on the noise
+level alone. Each then generates the same number of mixes, which are compared with test songs. Chapter:
+`book/10-measuring.ipynb`.
 """
 
 import json
@@ -26,17 +26,17 @@ from msdm_lite.training import loop
 from msdm_lite.training.recipe import Recipe
 from msdm_lite.utils import files, provenance
 
-# Of each number: by how much it may differ where the same command learns anew, on another machine
+# The tolerance of each number, by its name: how far it may differ when the same command trains on another machine
 ANEW: records.Tolerance = {"": "10 %", "error": "50 %"}
-SAME = ("preset", "data", "batch", "seed")  # of a recipe: what a run that goes on must have in common with what it was
+SAME = ("preset", "data", "batch", "seed")  # fields of a recipe that stay the same when a run resumes
 ARMS = {"joint": Recipe(preset="lite", shapes=(1.0, 0.0, 0.0, 0.0), sketched=0.0), "mixes": Recipe(preset="lite-mix")}
 
 
 def trained_in(folder: Path, recipe: Recipe, device: str, resident: bool, compile: bool) -> Path:
-    """The weights that a recipe makes in a folder, where its run may be over, or half done.
+    """Train a recipe in a folder, or resume its run there, unless it is complete; returns the path of the weights.
 
     Raises:
-        InputError: something else was learned there.
+        InputError: the folder has weights of another recipe, or of more steps; and what `loop.train` raises.
     """
     path = folder / f"{recipe.preset}.safetensors"
     before: dict[str, Any] = {"steps": 0, "recipe": asdict(recipe)}
@@ -46,13 +46,13 @@ def trained_in(folder: Path, recipe: Recipe, device: str, resident: bool, compil
         raise InputError(f"{folder} has a model that was learned otherwise: choose another folder, or remove it")
     if before["steps"] == recipe.steps:
         return path
-    (folder / "measured.json").unlink(missing_ok=True)  # it was of other weights
+    (folder / "measured.json").unlink(missing_ok=True)  # it belongs to earlier weights
     return loop.train(recipe, folder, (folder / "checkpoint.pt").exists(), device, compiled=compile,
-                       resident=resident)
+                      resident=resident)
 
 
 def described(model: StemModel, made: Tensor) -> dict:
-    """What made the bands (n, S, T): its size and its training; and the share of them in which each stem sounds."""
+    """Size and training of the model of bands (n, S, T); `sounding`: share of bands in which each stem is audible."""
     return {"parameters": sum(p.numel() for p in model.parameters()),
             **{key: model.record[key] for key in ("steps", "validation")},
             "sounding": coherence.audible(made).float().mean(0).tolist()}
@@ -61,26 +61,26 @@ def described(model: StemModel, made: Tensor) -> dict:
 def main(out: Path, steps: int = 2500, batch: int = 8, n: int = 300, seconds: float = 6.0, data: str = "band",
          seed: int = 0, runs: Path | None = None, device: str = "auto", resident: bool = False,
          compile: bool = False) -> None:
-    """Train both, make music with both, and write how far it is from real music.
+    """Train both models, generate mixes with both, and write their distances to real music.
 
     Args:
-        out: the JSON file; written after each of the two.
-        steps: of training, of each.
+        out: the JSON file; it is written after each of the two models.
+        steps: training steps of each model.
         batch: crops in a step.
-        n: how many mixes each makes, eight or more.
-        seconds: of each, three or more.
-        data: band, composed or all: what is learned, and what is to be come near to.
-        seed: of weights, crops and noise.
-        runs: folder of the two runs: one that was stopped goes on, and what was measured is kept; if not given, one
-            beside `out` that is removed at the end.
+        n: number of mixes from each model, eight or more.
+        seconds: duration of each mix, three or more.
+        data: band, composed or all: the corpus that models are trained on and mixes are compared with.
+        seed: seed of weights, crops and noise.
+        runs: folder of the two training runs; a stopped run resumes there, and measurements are kept. If not given,
+            they are in a folder beside `out` that is removed at the end.
         device: auto, cpu or cuda.
-        resident: songs in the memory of the GPU, as for `msdm-lite train`.
-        compile: the networks are compiled first, as for `msdm-lite train`.
+        resident: keep the songs in the memory of the GPU, as for `msdm-lite train`.
+        compile: compile the networks first, as for `msdm-lite train`.
 
     Raises:
-        InputError: too few mixes, or too short; or a folder of runs in which something else was learned.
+        InputError: too few mixes, or too short; or a folder with weights of another recipe.
     """
-    files.writable_file(out)  # before the long work
+    files.writable_file(out)  # fails before the long computation
     if n < 8 or seconds < 3:
         raise InputError(f"{n} mixes of {seconds:g} s: eight of three seconds are the least")
     begun = time.perf_counter()
@@ -93,14 +93,14 @@ def main(out: Path, steps: int = 2500, batch: int = 8, n: int = 300, seconds: fl
         "arms": {}, "learning": {},
         "command": provenance.command_line("python", "-m", "msdm_lite.studies", "joint-vs-mixture", steps=steps,
                                            batch=batch, n=n, seconds=seconds,
-                                    data=data, seed=seed, out=out)}
+                                           data=data, seed=seed, out=out)}
     kept_in = runs or out.with_name(f"{out.stem}-runs")
     for name, arm in ARMS.items():
         folder = kept_in / name
         path = trained_in(folder, replace(arm, steps=steps, batch=batch, data=data, seed=seed), device, resident,
                           compile)
         asked = {"n": n, "seconds": seconds, "data": data, "seed": seed}
-        measured = folder / "measured.json"  # so that a long run that was stopped goes on with the other arm
+        measured = folder / "measured.json"  # a stopped run resumes with the other arm
         kept = json.loads(measured.read_text()) if measured.exists() else {}
         model = weights.load(path, device)
         if any(kept.get(key) != value for key, value in asked.items()):

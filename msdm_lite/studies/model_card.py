@@ -1,8 +1,8 @@
-"""The models that ship, and their card: what each is for, how it came to be, what it reached, how to make it again.
+"""The model card: for each shipped model its purpose, its training runs with their commands, and its results.
 
-Everything but the sentences in PURPOSES is read from the weights, their records and logs, and the results, so that the
-card cannot tell another story. The parts of a model card are those of Mitchell et al. (arXiv 1810.03993).
-Model card: `data/weights/README.md`.
+Everything except the sentences in PURPOSES and LIMITS is read from the weights, their training records and logs, and
+the recorded results, so that the card agrees with them. The parts of a model card are those of Mitchell et al. (arXiv
+1810.03993). Model card: `data/weights/README.md`.
 """
 
 import json
@@ -17,36 +17,36 @@ from msdm_lite.utils import paths
 
 PURPOSES = {
     "lite": "the joint model of four stems: generates, separates, accompanies; small enough for a laptop",
-    "lite-sketch": "draws sketches of a band, which lite decodes; makes no sound of its own",
+    "lite-sketch": "generates sketches of a band, which lite decodes into sound",
     "lite-single": "one stem without the others: four of them are the independent models that a joint one is "
                    "compared with",
     "lite-small": "a joint model that cost as much as a single one of the independent models, for comparison",
-    "lite-supervised": "the same network taught to separate and nothing else: what a prior is measured against",
+    "lite-supervised": "the same network trained to separate and nothing else: the reference for a prior",
     "lite-guided": "all stems noisy, the mixture an extra input: for classifier-free guidance",
     "tiny": "small enough to be trained while one waits: for tests and the chapter on training",
-    "tiny-wave": "the twin of tiny that works on waveforms: for the comparison of front ends",
-    "lite-mix": "one channel, what all stems sum to: what the bands of a joint model are measured against",
+    "tiny-wave": "tiny on waveforms: for the comparison of front ends",
+    "lite-mix": "one channel, the mixture: the reference for the bands of a joint model",
     "large": "lite at twice the width, for a GPU",
     "base": "waveforms, for a Colab GPU",
     "paper": "waveforms, as large as published",
 }
 LIMITS = """\
-All of them learned from rendered MIDI (the data card, `../README.md`, says which): instruments of one soundfont,
+All of them were trained on rendered MIDI (the data card, `../README.md`, says which): instruments of one soundfont,
 without singers, effects or a room. {recordings} What is neither bass, drums, guitar nor piano goes to
-whichever of these it is most like. Stems are mono at 22 050 Hz: nothing above 11 kHz is in them. They are made for
-teaching and research. The weights are under the MIT licence, as the code is. Part of what they learned from is under
+whichever of these it is most like. Stems are mono at 22 050 Hz: nothing above 11 kHz is in them. They are for
+teaching and research. The weights are under the MIT licence, as the code is. Part of the training data is under
 GPL 2, the Artistic License, BSD and Creative Commons Attribution: the data card names it."""
 
 
 def files(name: str) -> list[Path]:
-    """The files of a model that ships: one, or one a stem."""
+    """Paths of the weights of a shipped model: one file, or one file for each stem."""
     place = paths.data("weights")
     whole = place / f"{name}.safetensors"
     return [whole] if whole.exists() else sorted((place / name).glob("*.safetensors"))
 
 
 def opened(path: Path) -> tuple[int, dict, dict]:
-    """Number of parameters, configuration and training record of a model file."""
+    """Number of parameters (with buffers), configuration and training record of a model file."""
     with safe_open(path, framework="pt") as file:
         meta = file.metadata()
         count = sum(math.prod(file.get_slice(key).get_shape()) for key in list(file.keys()))
@@ -54,7 +54,7 @@ def opened(path: Path) -> tuple[int, dict, dict]:
 
 
 def stretches(record: dict) -> list[dict]:
-    """The runs that made a model, the first one first; each went on from what the one before had learned."""
+    """The training runs of a model, the first one first. Each continues from the weights of the one before."""
     found = [record]
     while "before" in found[-1]:
         found.append(found[-1]["before"])
@@ -62,7 +62,7 @@ def stretches(record: dict) -> list[dict]:
 
 
 def row(run: dict, before: dict | None) -> str:
-    """A line of the table of runs: what it added to the run before it."""
+    """A row of the table of runs: the steps and minutes since the run before (None for the first), and the recipe."""
     past_steps, past_minutes = (before["steps"], before["minutes"]) if before else (0, 0.0)
     recipe = run["recipe"]
     shapes = recipe.get("shapes") or [1 - recipe.get("known_share", 0), recipe.get("known_share", 0), 0, 0]
@@ -75,7 +75,7 @@ def row(run: dict, before: dict | None) -> str:
 
 
 def results(name: str) -> list[str]:
-    """Lines of a table: every result on record that scores this model with a mean and an interval."""
+    """Rows of a table: every recorded result that scores this model with a mean and an interval."""
     found = []
     for path in sorted(paths.data("results").glob("*.json")):
         result = records.read(path.stem)
@@ -86,7 +86,7 @@ def results(name: str) -> list[str]:
 
 
 def overview() -> list[str]:
-    """Lines of a table: every model that ships, its size, its training, and what it is for."""
+    """A table as lines of Markdown: every shipped model with its size, its training and its purpose."""
     lines = ["| model | parameters | file | trained | for |", "|---|---|---|---|---|"]
     for name in weights.shipped():
         parts = [opened(path) for path in files(name)]
@@ -99,19 +99,23 @@ def overview() -> list[str]:
 
 
 def made_by(run: dict, number: int = 1) -> str:
-    """The command of a model's training run, by what its options mean today, into a folder of its own."""
+    """The command that repeats a training run with the options of today, with an output folder of its own.
+
+    A run from before the option `--detune` gets `--detune 0`. If `number` is above 1, the run starts from the output of
+    the run before it.
+    """
     before_detuning = " --detune 0" if "detune" not in run["recipe"] else ""
     preset = run["recipe"].get("preset", "lite")
     here, past = ("runs/" + "-".join([preset, *(run["recipe"].get("stems") or ()), *([str(n)] * (n > 1))])
                   for n in (number, number - 1))
     command = run["command"]
-    if number > 1:  # it went on from what shipped then, which is what the run before it left
+    if number > 1:  # it started from the model that shipped then, the output of the run before it
         command = command.replace(f"--start {run['recipe'].get('start')}", f"--start {past}/{preset}.safetensors")
     return f"{command}{before_detuning} --out {here}"
 
 
 def section(name: str) -> list[str]:
-    """The part of the card that tells of one model."""
+    """The section of the card about one model, as lines of Markdown."""
     lines = [f"## {name}", ""]
     for path in files(name):
         count, config, record = opened(path)
@@ -119,21 +123,22 @@ def section(name: str) -> list[str]:
         said = f" ({', '.join(config['stems'])})" if len(files(name)) > 1 else ""
         lines += [f"**Preset** `{config['preset']}`{said}, {count:,} parameters, stems {', '.join(config['stems'])}, "
                   f"{config['sample_rate']} Hz. In all {record['steps']} steps in {record['minutes']:.0f} minutes.", "",
-                  "| steps | minutes | batch | optimizer | learning rate | nothing / mixture / stems / both known | "
+                  "| steps | minutes | batch | optimizer | learning rate | given: nothing / mixture / stems / both | "
                   "songs | machine | commit | before it |", "|---|---|---|---|---|---|---|---|---|---|"]
         lines += [row(run, before) for run, before in zip(runs, [None, *runs], strict=False)]
-        lines += ["", "Made by, one after the other:" if len(runs) > 1 else "Made by:", "", "```",
+        lines += ["", "Trained by, one after the other:" if len(runs) > 1 else "Trained by:", "", "```",
                   *(made_by(run, n) for n, run in enumerate(runs, 1)), "```", ""]
     if found := results(name):
         lines += ["| method | SI-SDR improvement, dB [95 %] | songs | command |", "|---|---|---|---|", *found, ""]
     if curves(name):
-        lines += [f"![What {name} scored on validation crops while it learned](../pictures/model-{name}.png)", ""]
+        lines += [f"![What {name} scored on validation crops during training](../pictures/model-{name}.png)", ""]
     return lines
 
 
 def on_recordings() -> str:
-    """What is left of a separation when people play, in a sentence: as `msdm_lite.studies.real_recordings` found, if
-    that is on record.
+    """How well `lite` separates real recordings, as text of LIMITS.
+
+    The numbers are from the record of `msdm_lite.studies.real_recordings`. Without that record the text has none.
     """
     if not records.exists("played-lite"):
         return "On recordings they do worse."
@@ -141,18 +146,18 @@ def on_recordings() -> str:
     ours, theirs = (found[music]["model"]["guitar"] for music in ("by the program", "played"))
     return (f"On recordings they do far worse:\n`lite` finds the guitar {theirs['mean']:.1f} dB better than the mix "
             f"[{theirs['low']:.1f}, {theirs['high']:.1f}] in {theirs['n']} songs, and {ours['mean']:.1f} dB in songs\n"
-            "like those it learned.")
+            "like its training data.")
 
 
 def curves(name: str) -> list[dict]:
-    """The validations in the log of a model's last run, if its log ships."""
+    """The lines with validation scores in the log of a model's last run; none if the log does not ship."""
     path = paths.data_folder() / "weights" / f"{name}.log.jsonl"
     lines = [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
     return [line for line in lines if any(key.startswith("val_") for key in line)]
 
 
 def draw(name: str, path: Path) -> Path:
-    """The validations of a model as a picture, PNG: what is left of each noise level, and the separation."""
+    """Plot a model's validation errors by noise level and its SI-SDR improvement to a PNG file. Returns the path."""
     import matplotlib
 
     matplotlib.use("Agg")
@@ -165,7 +170,7 @@ def draw(name: str, path: Path) -> Path:
     scored = any(score in line for line in log)
     figure, axes = plt.subplots(1, len(kinds) + scored, figsize=(3.4 * (len(kinds) + scored), 3), layout="constrained",
                                 squeeze=False)
-    titles = {"free": "nothing known", "known": "mixture known", "stems": "stems known", "sketch": "sketch known"}
+    titles = {"free": "nothing given", "known": "mixture given", "stems": "stems given", "sketch": "sketch given"}
     for axis, kind in zip(axes[0], kinds, strict=False):
         levels = sorted({float(key.split("_")[2]) for line in log for key in line if key.startswith(f"val_{kind}_")})
         for n, level in enumerate(levels):
@@ -197,7 +202,7 @@ def card() -> str:
 
 
 def write(folder: Path) -> Path:
-    """The card into weights/README.md of a data folder, its pictures into pictures/; the card's path."""
+    """Write the card to `weights/README.md` of a data folder, its figures to `pictures/`. Returns the card's path."""
     for name in weights.shipped():
         if curves(name):
             draw(name, folder / "pictures" / f"model-{name}.png")

@@ -1,8 +1,8 @@
-"""How near each method comes to the exact posterior, as evaluations grow: `python -m msdm_lite.studies
-oracle-convergence --out FILE`.
+"""Distance of each method's samples to the exact posterior, by network evaluations (NFE).
 
-The sources are Gaussians and mixtures of them, so the posterior is known exactly and a sampler has nothing to hide
-behind: what stays when evaluations grow is the method's own bias. Chapter: `book/07-separation.ipynb`.
+`python -m msdm_lite.studies oracle-convergence --out FILE` writes the record. The sources have analytic distributions,
+Gaussians and mixtures of Gaussians, so the posterior is known exactly. The distance that remains as the NFE grow is the
+bias of the method. Chapter: `book/07-separation.ipynb`.
 """
 
 import time
@@ -26,23 +26,23 @@ from msdm_lite.utils import files, provenance
 from msdm_lite.utils.imports import library
 
 DOUBLE: Any = {"dtype": torch.float64}
-POINT = torch.tensor([0.9, -0.4, 0.6], **DOUBLE)  # the band behind the mixture, and the given stem
+POINT = torch.tensor([0.9, -0.4, 0.6], **DOUBLE)  # the true sources: their sum is the mixture
 
 
 def independent() -> GaussianMixture:
-    """Three Gaussian sources that know nothing of each other: variances 1, 0.25 and 0.5."""
+    """Three independent Gaussian sources with variances 1, 0.25 and 0.5."""
     return gaussian(torch.zeros(3, **DOUBLE), torch.diag(torch.tensor([1.0, 0.25, 0.5], **DOUBLE)))
 
 
 def correlated() -> GaussianMixture:
-    """The same with context: the first two move together, the third against them."""
+    """Gaussian sources of the same variances with context: correlations 0.6, -0.3 and -0.2."""
     r = torch.tensor([[1.0, 0.6, -0.3], [0.6, 1.0, -0.2], [-0.3, -0.2, 1.0]], **DOUBLE)
     s = torch.tensor([1.0, 0.5, 0.5**0.5], **DOUBLE)
     return gaussian(torch.zeros(3, **DOUBLE), r * s * s[:, None])
 
 
 def two_modes() -> GaussianMixture:
-    """Two things that the three sources play together: a mixture of two Gaussians."""
+    """Three sources with two modes of equal weight: a mixture of two Gaussians."""
     return GaussianMixture(torch.tensor([0.5, 0.5], **DOUBLE),
                            torch.tensor([[0.8, -0.6, 0.5], [-0.7, 0.6, -0.4]], **DOUBLE),
                            torch.stack([torch.diag(torch.tensor([0.3, 0.1, 0.15], **DOUBLE))] * 2))
@@ -53,13 +53,13 @@ SOURCES = {"independent Gaussians": independent, "correlated Gaussians": correla
 
 @dataclass(frozen=True)
 class Arm:
-    """A method on a task: is the mixture known, and which stems; settings, and churn as a share of the steps."""
+    """A method on a task: whether the mixture is given, which stems are given, and churn as a share of the steps."""
 
     method: Method
     mixture: bool = True
     stems: tuple[int, ...] = ()
     churn: float = 0.0
-    conditional: bool = False  # classifier-free: the denoiser given the mixture is the oracle's own
+    conditional: bool = False  # classifier-free guidance, with the exact denoiser given the mixture
 
 
 def _method(kind: str, sigma_max: float = 10.0, **settings) -> Method:
@@ -97,20 +97,20 @@ ARMS = {
 
 
 def budget(method: Method, evaluations: int) -> int | None:
-    """The most steps, two at least, that cost no more than so many calls of the denoiser; None if two cost more."""
+    """The largest number of steps, two or more, whose NFE do not exceed `evaluations`; None if two steps exceed it."""
     first = method.replace(steps=2).nfe
     each = method.replace(steps=3).nfe - first
     return 2 + (evaluations - first) // each if first <= evaluations else None
 
 
 def sample(oracle: GaussianMixture, arm: Arm, steps: int, count: int, seed: int = 0) -> Tensor:
-    """Samples (count, S) of a method on the oracle, after so many steps."""
+    """Samples (count, S) that the arm's method draws with the denoiser of an analytic distribution in `steps` steps."""
     S = oracle.means.shape[1]
     point = POINT[:S].expand(count, S)
     method = arm.method.replace(steps=steps, churn=arm.churn * steps)
     y = point.sum(1) if arm.mixture else None
     generator = torch.Generator().manual_seed(seed)
-    if arm.conditional:  # the oracle that is given the mixture is another oracle
+    if arm.conditional:  # the denoiser given the mixture is that of the exact posterior
         exact = oracle.given(POINT[:S], Conditioning(torch.tensor([True]), torch.zeros(1, S).bool()))
         sigmas = sampling.karras(steps, method.sigma_min, method.sigma_max)
         x = method.sigma_max * torch.randn(count, S, generator=generator, **DOUBLE)
@@ -123,7 +123,7 @@ def sample(oracle: GaussianMixture, arm: Arm, steps: int, count: int, seed: int 
 
 
 def target(oracle: GaussianMixture, arm: Arm) -> GaussianMixture:
-    """The exact density that the arm's samples should have."""
+    """The exact density of the sources, given what the arm is conditioned on."""
     S = oracle.means.shape[1]
     stems = torch.zeros(1, S).bool()
     stems[:, list(arm.stems)] = True
@@ -131,10 +131,10 @@ def target(oracle: GaussianMixture, arm: Arm) -> GaussianMixture:
 
 
 def distances(samples: Tensor, exact: GaussianMixture, directions: int = 32) -> dict[str, float]:
-    """How far samples (n, S) are from an exact density, in units of its own deviation.
+    """Distances of samples (n, S) to an exact density. C is its covariance, and sqrt(tr C) the unit of length.
 
-    mean: distance of the means. covariance: Frobenius distance of the covariances, over the exact one's norm.
-    sliced_wasserstein: Wasserstein-1 distance to as many exact samples, along random directions, on average.
+    mean: distance of the means. covariance: Frobenius distance of the covariances, divided by the norm of C.
+    sliced_wasserstein: Wasserstein-1 distance to n exact samples, mean over random directions.
     """
     others = exact.sample(len(samples), torch.Generator().manual_seed(2)).to(samples)
     means = (exact.weights[:, None] * exact.means).sum(0)
@@ -152,7 +152,7 @@ def distances(samples: Tensor, exact: GaussianMixture, directions: int = 32) -> 
 
 def curve(oracle: GaussianMixture, arm: Arm, evaluations: list[int], count: int,
           tick: Callable[[], object] = lambda: None) -> list[dict[str, float] | None]:
-    """`distances` at each number of evaluations; None where that is too few for two steps."""
+    """`distances` at each NFE of `evaluations`; None where two steps exceed it. `tick` is called after each."""
     rows: list[dict[str, float] | None] = []
     for number in evaluations:
         steps = budget(arm.method, number)
@@ -163,10 +163,11 @@ def curve(oracle: GaussianMixture, arm: Arm, evaluations: list[int], count: int,
 
 
 def path_errors(sampler: str, stems: tuple[int, ...], mixture: bool, steps: list[int]) -> list[float]:
-    """Distance of a sampler's end to that of the exact path from the same noise, for each number of steps.
+    """RMS distance of a sampler's end state to that of the exact ODE trajectory, for each number of noise levels.
 
-    On correlated Gaussians, inside the subspace of what is unknown. The last step, to zero, is left out: all samplers
-    make it alike.
+    Both start from the same noise, on the correlated Gaussians, in the subspace of what is unknown. The exact
+    trajectory is Heun's with 3000 noise levels. The last step, to noise level 0, is left out, because all samplers take
+    it alike.
     """
     exact = path_end("heun", stems, mixture, 3000)
     return [(path_end(sampler, stems, mixture, count) - exact).square().mean().sqrt().item() for count in steps]
@@ -174,7 +175,7 @@ def path_errors(sampler: str, stems: tuple[int, ...], mixture: bool, steps: list
 
 @cache
 def path_end(sampler: str, stems: tuple[int, ...], mixture: bool, count: int) -> Tensor:
-    """Where a sampler arrives from that noise in so many steps."""
+    """The state (500, 3) that a sampler reaches with `count` noise levels from 5 to 0.01, from fixed noise."""
     x = POINT.expand(500, 3)
     shape = Conditioning.on_stems(x, stems, mixture)
     start = x + 5.0 * project(torch.randn(500, 3, generator=torch.Generator().manual_seed(0), **DOUBLE), shape)
@@ -184,7 +185,7 @@ def path_end(sampler: str, stems: tuple[int, ...], mixture: bool, count: int) ->
 
 
 def orders() -> dict:
-    """How fast each sampler's error falls, for every shape of noise: errors, and the slope on logarithmic axes."""
+    """Order of convergence of each sampler for every conditioning: errors, and their slope on logarithmic axes."""
     steps, found = [20, 40, 80, 160], {}
     for sampler in sampling.SAMPLERS:
         for task, stems, mixture in (("mixture", (), True), ("stem", (0,), False),
@@ -200,8 +201,8 @@ def main(out: Path, count: int = 20000) -> None:
     """Measure all methods on all sources and write one JSON file.
 
     Args:
-        out: where.
-        count: samples of each.
+        out: the JSON file.
+        count: samples of each arm.
     """
     files.writable_file(out)  # before the long work
     begun = time.perf_counter()

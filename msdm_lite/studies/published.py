@@ -1,13 +1,9 @@
-"""Figures of the paper, to stand beside ours: Mariani et al., arXiv 2302.02257, table 1 and section 5.
+"""Published numbers for comparison with ours: Mariani et al., arXiv 2302.02257, table 1 and section 5.
 
-Separation of the test split of Slakh2100, SI-SDR improvement in dB, mean over the four stems. They are not comparable
-with ours clip for clip: other music, models sixty times as large, segments of 12 s, and silent stems are scored.
-Chapter: `book/10-measuring.ipynb`.
+Separation is of the test split of Slakh2100: SI-SDR improvement in dB, mean over the four stems. The numbers are not
+directly comparable with ours: the music differs, the models are sixty times as large, segments last 12 s, and silent
+stems are scored. Chapter: `book/10-measuring.ipynb`.
 """
-
-
-
-
 
 # (model, method, with correction steps) -> dB
 SEPARATION = {
@@ -26,8 +22,8 @@ FAD = {"joint model": 6.55, "model of mixtures": 6.67}  # of generated mixtures,
 # 32 listeners, scale to 10: (quality, coherence)
 LISTENING = {"joint model": (6.51, 6.35), "model of mixtures": (6.15, 5.67)}
 SECONDS = {"joint": 4.6, "independent": 18.4, "Demucs": 0.11}  # for 12 s of music, on an A6000
-# Of mixes in which these players were made and the others given, VGGish. All are second-hand:
-# guitar, and bass, guitar, piano, as other texts quote them; the others recalled, and not checked
+# Sub-FAD (VGGish) of mixtures in which these stems are generated and the others given. All values are second-hand:
+# guitar, and bass, guitar, piano, are as other texts quote them; the others are from memory and not checked
 SUB_FAD = {
     "bass": 0.45, "drums": 1.09, "guitar": 0.11, "piano": 0.76, "bass, drums": 2.09, "bass, guitar": 1.00,
     "bass, piano": 2.32, "drums, guitar": 1.45, "drums, piano": 1.82, "guitar, piano": 1.65,

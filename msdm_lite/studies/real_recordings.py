@@ -1,9 +1,9 @@
-"""What is left of a separation when people play: the guitar, and all others, in recordings and in songs of the corpus.
+"""Separation of real recordings: the guitar against all other stems, in recordings and in songs of the corpus.
 
 `python -m msdm_lite.studies real-recordings --out FILE` scores the recordings of `msdm_lite.data.recordings`, which
-have two sources, and test songs by the program and by people in the same two. Beside each figure stands that of a mask
-which knows the sources, since music differs in how hard it is. It needs the rendered corpus (`msdm-lite data build`),
-and fetches the recordings. Chapter: `book/12-longer-and-stranger.ipynb`.
+have two sources, and test songs by the program and by people with the same two sources. Each score is recorded with
+that of the ideal ratio mask, because some music is harder to separate than other music. The study needs the rendered
+corpus (`msdm-lite data build`), and fetches the recordings. Chapter: `book/12-longer-and-stranger.ipynb`.
 """
 
 import time
@@ -30,17 +30,22 @@ GUITAR = STEMS.index("guitar")
 
 
 def two(stems: Tensor) -> Tensor:
-    """Stems (4, T) as the guitar and the sum of all others (2, T); what has two rows stays as it is."""
+    """The guitar and the sum of all other stems (2, T), of stems (4, T). Two rows are returned unchanged."""
     return stems if len(stems) == 2 else torch.stack([stems[GUITAR], stems.sum(0) - stems[GUITAR]])
 
 
 def measure(model: StemModel, tracks: Sequence[Track], seconds: float, title: str = "", progress: bool = True) -> dict:
-    """SI-SDR improvement in dB of the guitar and of the rest, by the model and by a mask that knows them.
+    """SI-SDR improvement in dB of the guitar and of the rest, by the model and by the ideal ratio mask.
 
-    Windows of four seconds in which both play; mean of a song, one value a song. Songs without such are left out.
+    Each song has one value, the mean over windows of four seconds in which both sources sound. Songs without such a
+    window are left out. Returns `n`, the number of songs; `model` and `mask`, mean and interval of each source;
+    `songs`, the values of the model.
+
+    Args:
+        seconds: of each song, from its middle.
 
     Raises:
-        InputError: all songs are without.
+        InputError: no song has such a window.
     """
     names: list[str] = []
     found: dict[str, list[Tensor]] = {"model": [], "mask": []}
@@ -64,16 +69,17 @@ def measure(model: StemModel, tracks: Sequence[Track], seconds: float, title: st
 
 
 def main(out: Path, model: str = "lite", seconds: float = 60.0, n: int | None = None) -> None:
-    """Measure it and write one JSON file.
+    """Score the recordings and both kinds of songs, and write one JSON file.
 
     Args:
-        out: where.
+        out: the JSON file.
         model: a shipped name or a path; it separates by its default method.
         seconds: of each song, from its middle.
         n: how many songs of each kind, in order of name; all if not given.
 
     Raises:
-        InputError: no songs, or too short; songs that are not rendered; no `apt-get` to fetch the recordings with.
+        InputError: `n` below 1, or `seconds` below 4; a model of other stems; songs that are not rendered; no `apt-get`
+            to fetch the recordings with.
     """
     files.writable_file(out)  # before the long work
     if not metrics.SCORING_WINDOW <= seconds < float("inf") or (n is not None and n < 1):
@@ -87,11 +93,11 @@ def main(out: Path, model: str = "lite", seconds: float = 60.0, n: int | None = 
     kinds["played"] = recordings()[:n]
     found = {title: measure(loaded, tracks, seconds, title) for title, tracks in kinds.items()}
     records.save({"what": "SI-SDR improvement in dB over the mixture of the guitar, and of the sum of all others; "
-                           "windows of 4 s in which both play, mean of a song; mask: an ideal ratio mask, which knows "
-                           "the two", "data": "test songs by the program and by people, and recordings",
-                   "n": sum(music["n"] for music in found.values()), "model": model,
-                   "settings": {"seconds": seconds}, "interval": "95 % percentile bootstrap over songs",
-                   "music": found, "seed": 0, **records.circumstances(loaded, begun),
-                   "command": provenance.command_line("python", "-m", "msdm_lite.studies", "real-recordings",
-                                                      model=model, seconds=seconds, n=n,
-                                               out=out)}, out)
+                  "windows of 4 s in which both play, mean of a song; mask: an ideal ratio mask, which knows "
+                  "the two", "data": "test songs by the program and by people, and recordings",
+                  "n": sum(music["n"] for music in found.values()), "model": model,
+                  "settings": {"seconds": seconds}, "interval": "95 % percentile bootstrap over songs",
+                  "music": found, "seed": 0, **records.circumstances(loaded, begun),
+                  "command": provenance.command_line("python", "-m", "msdm_lite.studies", "real-recordings",
+                                                     model=model, seconds=seconds, n=n,
+                                                     out=out)}, out)

@@ -1,8 +1,8 @@
-"""All results on record, made again: what `msdm-lite results` calls. One command a result; chapters read the files.
+"""The command of each recorded result, and functions that run and check them: what `msdm-lite results` calls.
 
-A result is up to date while the model that it names is the one that ships. Making is resumable: what is there and up to
-date is left alone. A check computes some results anew and compares every number with the record.
-Chapter: `book/10-measuring.ipynb`.
+A result is up to date while the model that it names is the shipped one. `make` leaves results that are up to date
+alone, so that a stopped run resumes. `check` computes some results again and compares every number with the record.
+Chapters read the files. Chapter: `book/10-measuring.ipynb`.
 """
 
 import importlib.util
@@ -32,7 +32,7 @@ from msdm_lite.utils.files import written_whole
 SEPARATE = "msdm-lite evaluate --method"
 ONE = "--model lite --clips band --steps 20 --seed 0 --churn 5"  # one sample of the posterior
 SAMPLED = "--clips band --steps 50 --seed 0 --churn 10 --corrections 1"
-PRIOR = "--steps 50 --churn 10 --corrections 1"  # the same on songs
+PRIOR = "--steps 50 --churn 10 --corrections 1"  # the same settings, on songs
 CORRECTED, TWICE = (prior.replace("--corrections 1", "--corrections 2") for prior in (SAMPLED, PRIOR))
 SONGS = "msdm-lite evaluate --songs"
 DISTANCE = "python -m msdm_lite.studies distance --task"
@@ -114,13 +114,16 @@ COMMANDS = {
              "--seed 0",
     "quality-evaluations": "python benchmarks/quality.py --clips 8 --most 50 --model lite --paper",
 }
-# What says where, when and how fast a result was made, and is not its content
+# Keys that say where, when and how fast a result was computed. They are not compared
 CIRCUMSTANCES = {"wall_seconds", "date", "commit", "version", "device", "processor", "command", "model_record",
                  "sketch_record", "learning", "precision", "tolerance", "what", "history"}
 
 
 def possible(name: str) -> bool:
-    """Can it be made here? Some need the rendered corpus (`msdm-lite data build`), some the synthesizer itself."""
+    """Whether a result can be computed here.
+
+    Some results need the rendered corpus (`msdm-lite data build`), some FluidSynth, some the fetched recordings.
+    """
     if " domain-shift " in COMMANDS[name]:
         return importlib.util.find_spec("fluidsynth") is not None and find_library("fluidsynth") is not None
     if "widening" in COMMANDS[name]:
@@ -154,10 +157,10 @@ def state(name: str) -> str:
 
 
 def run(name: str, out: Path) -> None:
-    """Make one result into a file, in a process of its own.
+    """Run the command of one result in a process of its own, which writes it to `out`.
 
     Raises:
-        InputError: it failed; the message is its last line.
+        InputError: the command failed, and the message has its last line; or its script is not in this installation.
     """
     words = shlex.split(COMMANDS[name])
     words = [sys.executable, *(["-m", "msdm_lite"] if words[0] == "msdm-lite" else []), *words[1:], "--out", str(out)]
@@ -173,13 +176,13 @@ def run(name: str, out: Path) -> None:
 
 
 def make(names: Sequence[str] = (), everything: bool = False, progress: bool = True) -> list[Path]:
-    """Make the results of these names; if none is named, those that are missing or stale. Their files.
+    """Compute the results of these names, or those that are missing or stale if there are none. Returns their files.
 
     Args:
-        everything: also those that are up to date.
+        everything: compute those that are up to date too.
 
     Raises:
-        InputError: an unknown name, or one that cannot be made; those before it are kept.
+        InputError: an unknown name, or a command that fails; the results before it are kept.
     """
     if unknown := set(names) - set(COMMANDS):
         raise InputError(f"there is no result {sorted(unknown)[0]!r}; there are {', '.join(COMMANDS)}")
@@ -187,7 +190,7 @@ def make(names: Sequence[str] = (), everything: bool = False, progress: bool = T
     made = []
     for name in (bar := tqdm(wanted, unit="result", disable=not progress)):
         bar.set_description(name)
-        unfinished = paths.cache("results", f"{name}.json")  # it stays if the command is stopped, and may go on
+        unfinished = paths.cache("results", f"{name}.json")  # it is kept if the command is stopped, which may resume
         unfinished.parent.mkdir(parents=True, exist_ok=True)
         run(name, unfinished)
         with written_whole(place(name)) as scratch:
@@ -198,7 +201,7 @@ def make(names: Sequence[str] = (), everything: bool = False, progress: bool = T
 
 
 def numbers(value: object, at: str = "") -> Iterator[tuple[str, object]]:
-    """Every leaf of a result with its path, but for the circumstances at the top."""
+    """Every leaf of a result with its path, such as "/clips/a/0"; without CIRCUMSTANCES at the top."""
     if isinstance(value, dict):
         for key, inner in value.items():
             if at or key not in CIRCUMSTANCES:
@@ -211,9 +214,9 @@ def numbers(value: object, at: str = "") -> Iterator[tuple[str, object]]:
 
 
 def differences(before: dict, after: dict) -> list[str]:
-    """What two makings of one result do not agree in, beyond the tolerance that the first one states.
+    """Where two computations of one result differ by more than the tolerance of the first, as one line each.
 
-    See `recorded.allowed` for what a tolerance may be.
+    See `records.allowed_difference` for the kinds of tolerance.
     """
     tolerance = before.get("tolerance", records.TOLERANCE)
     old, new = dict(numbers(before)), dict(numbers(after))
@@ -229,7 +232,7 @@ def differences(before: dict, after: dict) -> list[str]:
 
 
 def _quick(record: dict, seconds: float) -> bool:
-    """Did it take no longer, on a machine like this one? What takes a GPU seconds takes two cores an hour."""
+    """Whether a result took at most `seconds`, by its record; False for one that was made on a GPU if there is none."""
     if record.get("device") == "cuda":
         import torch
 
@@ -240,16 +243,17 @@ def _quick(record: dict, seconds: float) -> bool:
 
 def check(count: int = 2, seconds: float = 300.0, seed: int | None = None, progress: bool = True
           ) -> dict[str, list[str]]:
-    """Make some results anew and compare them with the record: name -> what differs, nothing if all is well.
+    """Compute some results again and compare them with the record.
+
+    Only results that are `possible` here are drawn. Returns {name: differences}, an empty list where there are none.
 
     Args:
-        count: how many, drawn at random.
-        seconds: only those that took no longer, by their record; those of songs only where the corpus is rendered,
-            and those that a GPU made only where there is one.
+        count: number of results, drawn at random.
+        seconds: only results that took at most that long, by their record; those of a GPU only where there is one.
         seed: of the draw.
 
     Raises:
-        InputError: no result is so cheap, or one cannot be made any more.
+        InputError: no result took so little time, or the command of one fails.
     """
     cheap = [name for name in COMMANDS if records.exists(name) and _quick(records.read(name), seconds)
              and possible(name)]

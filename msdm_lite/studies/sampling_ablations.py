@@ -1,8 +1,8 @@
-"""What each setting of the published methods is worth: `python -m msdm_lite.studies sampling-ablations --out FILE`
-changes one.
+"""The effect of each setting of the Dirac and the Gaussian method.
 
-All arms separate the same clips from the same noise, so that differences are the setting's. The paper searched the same
-settings on a part of its test split (arXiv 2302.02257, appendix). Chapter: `book/07-separation.ipynb`.
+`python -m msdm_lite.studies sampling-ablations --out FILE` changes one setting at a time. All arms separate the same
+clips from the same noise, so that differences are due to the setting. The paper searched the same settings on a part of
+its test split (arXiv 2302.02257, appendix). Chapter: `book/07-separation.ipynb`.
 """
 
 import json
@@ -43,18 +43,18 @@ def settings(method: str, name: str, value: float | int) -> dict:
 
 
 def main(out: Path, model: str = "lite", clips: str = "band", seed: int = 0) -> None:
-    """Run every arm and write one JSON file; what is there already, of the same weights, is not run again.
+    """Run every arm and write one JSON file. Arms in the file with the same weights, clips and seed are not run again.
 
-    An arm whose states grow beyond all bounds has no mean, and says so in `blew_up`.
+    An arm whose states diverge has a mean of None and the error in `blew_up`.
 
     Args:
-        out: where; written after every arm, so that it can be stopped and called again.
+        out: the JSON file; written after every arm, so that a stopped run resumes.
         model: a shipped name or a path.
         clips: band or composed.
         seed: of the noise, the same for all arms.
 
     Raises:
-        InputError: the file is there and holds no result.
+        InputError: the file exists and is not JSON.
     """
     files.writable_file(out)  # before the long work
     loaded, begun = weights.load(model), time.perf_counter()
@@ -69,7 +69,7 @@ def main(out: Path, model: str = "lite", clips: str = "band", seed: int = 0) -> 
     alike = before.get("model_record") == made and all(before.get(key) == head[key] for key in ("data", "base", "seed"))
     kept = before.get("arms", {}) if alike else {}
     arms: dict[str, dict] = {}
-    same: dict[Method, dict] = {}  # what is left as in the base is run once, however many settings it stands among
+    same: dict[Method, dict] = {}  # arms with equal settings, such as those of the base, are run once
     for method, name in tqdm(SWEEPS, unit="setting"):
         for value in SWEEPS[method, name]:
             arm, used = f"{method}, {name} {value:g}", METHODS[method].replace(**settings(method, name, value))
@@ -77,9 +77,9 @@ def main(out: Path, model: str = "lite", clips: str = "band", seed: int = 0) -> 
             same[used] = found
             arms[arm] = found | {"setting": name, "value": value}
             records.save(head | {"arms": arms, **records.circumstances(loaded, begun),
-                                  "command": provenance.command_line("python", "-m", "msdm_lite.studies",
-                                                                     "sampling-ablations", model=model,
-                                                              clips=clips, seed=seed, out=out)}, out)
+                                 "command": provenance.command_line("python", "-m", "msdm_lite.studies",
+                                                                    "sampling-ablations", model=model,
+                                                                    clips=clips, seed=seed, out=out)}, out)
 
 
 def _arm(method: str, name: str, value: float | int, model: str, clips: str, seed: int) -> dict:
@@ -88,6 +88,6 @@ def _arm(method: str, name: str, value: float | int, model: str, clips: str, see
     try:
         found = separation_quality.evaluate_clips(method, model, clips, chosen.pop("steps"), seed, progress=False,
                                                   **chosen)
-    except FloatingPointError as error:  # a finding, too
+    except FloatingPointError as error:  # divergence is a result too
         return arm | {"mean": None, "low": None, "high": None, "blew_up": str(error)}
     return arm | {key: found[key] for key in ("mean", "low", "high", "n", "stems", "clips")}

@@ -1,7 +1,8 @@
-"""Mixes in which some players were made anew, held to the real ones: sub-FAD, density, and whether the new follow.
+"""Accompaniments against real bands: sub-FAD, density, and whether the generated stems agree with the given ones.
 
-The embedding hears the given and the new players together (arXiv 2302.02257, sub-FAD, after Donahue et al., arXiv
-2301.12662). `msdm_lite.studies.distance` measures and records it. Chapter: `book/08-imputation.ipynb`.
+The embedding is that of the mixture of given and generated stems (arXiv 2302.02257, sub-FAD, after Donahue et al.,
+arXiv 2301.12662). Density is how often the generated stems are audible, and their RMS level. The study `distance`
+(`msdm_lite.studies.distance`) calls this module and writes the record. Chapter: `book/08-imputation.ipynb`.
 """
 
 from collections.abc import Sequence
@@ -22,28 +23,33 @@ from msdm_lite.models.base import StemModel
 
 
 def subsets(stems: Sequence[str] = STEMS) -> list[tuple[str, ...]]:
-    """All choices of players to add, some but not all: fourteen of four stems."""
+    """All choices of stems to generate, at least one and not all: fourteen for four stems."""
     return [some for size in range(1, len(stems)) for some in combinations(stems, size)]
 
 
 def of_songs(values: np.ndarray, songs: np.ndarray) -> dict:
-    """Mean and interval over songs of values of crops (n,), of which some are of one song and not independent."""
+    """Mean and interval over songs (`metrics.interval`) of values (n,) of crops whose songs are `songs` (n,).
+
+    Crops of one song are not independent, so each song has one value, the mean of its crops. NaN is skipped.
+    """
     parts = [values[songs == song] for song in sorted(set(songs))]
     means = [part[~np.isnan(part)].mean() for part in parts if not np.isnan(part).all()]
     return metrics.interval(np.array(means))
 
 
 def accompaniment_measures(model: StemModel, bands: Tensor, some: Sequence[str], seed: int = 0,
-                sketcher: StemModel | None = None, steps: int | None = None, embedding: str = "musicnn") -> Tensors:
-    """What is measured of bands (n, 4, T) whose players `some` a model makes anew.
+                           sketcher: StemModel | None = None, steps: int | None = None,
+                           embedding: str = "musicnn") -> Tensors:
+    """Measures of bands (n, 4, T) whose stems `some` a model generates, given the others.
 
     What is returned:
 
-    - `fad`, `mismatched`: clouds (n, W, d) of the mixtures, with the made players and with real ones of another song;
-    - `onsets`, `chroma`: how far the stems of a band agree, (n,); `onsets_shuffled`, `chroma_shuffled`: with the made
-      players of another song;
-    - `level_db`: of the made players over the real ones, (n, new), nan where these are silent;
-    - `heard`, `played`: do the made, did the real players sound? (n, new).
+    - `fad`, `mismatched`: embeddings (n, W, d) of the mixtures with the generated stems, and with real stems of another
+      band;
+    - `onsets`, `chroma`: agreement of the stems of a band, (n,); `onsets_shuffled`, `chroma_shuffled`: the same with
+      the generated stems of another band;
+    - `level_db`: RMS level of the generated stems over the real ones in dB, (n, new); nan where the latter are silent;
+    - `heard`, `played`: whether the generated stems, and the real ones, are audible, (n, new).
     """
     new, order = [STEMS.index(name) for name in some], torch.arange(len(bands)).roll(1)
     made, shuffled, mismatched = bands.clone(), bands.clone(), bands.clone()
@@ -65,9 +71,11 @@ def accompaniment_measures(model: StemModel, bands: Tensor, some: Sequence[str],
 
 def against_mismatched_stems(made: Tensor, mismatched: Tensor, truth: Tensor, songs: Sequence[str],
                              seed: int = 0) -> dict:
-    """Distances of two clouds (n, W, d) from that of the truth (m, W, d), and by how much the first is farther.
+    """Frechet distances of embeddings `made` and `mismatched` (n, W, d) to those of real bands (m, W, d).
 
-    With their standard errors over songs, of which there must be eight; and no distance from a single point.
+    What is returned: `fad` and `mismatched`, the two distances; `behind`, the first minus the second; `errors`,
+    standard errors of the three over songs, None for fewer than eight songs. All are None if there is only one real
+    embedding.
     """
     near = truth.flatten(0, 1)
     if len(near) < 2:
@@ -84,14 +92,18 @@ def against_mismatched_stems(made: Tensor, mismatched: Tensor, truth: Tensor, so
 
 
 def all_subsets(model: StemModel, bands: Tensor, songs: Sequence[str], styles: Sequence[str],
-            wanted: Sequence[tuple[str, ...]], seed: int = 0, sketcher: StemModel | None = None,
-            steps: int | None = None, progress: bool = True, embedding: str = "musicnn",
-            keep: Cached = compute) -> dict:
-    """For each choice of players to add to bands (n, 4, T): sub-FAD, density, and whether the new players follow.
+                wanted: Sequence[tuple[str, ...]], seed: int = 0, sketcher: StemModel | None = None,
+                steps: int | None = None, progress: bool = True, embedding: str = "musicnn",
+                keep: Cached = compute) -> dict:
+    """Sub-FAD, density and agreement of bands (n, 4, T), for each choice of stems to generate and for each style.
 
-    Each stands beside the same of real players from another song: where they are no worse, the model is not listening.
-    And by style, over all choices; the distance of a style has the more bias, the fewer its bands: hold it to that of
-    the mismatched stems beside it, and to no other style's.
+    Sub-FAD is returned with that of mismatched stems, real stems of another band: if these are no worse, the model is
+    context-blind. Values by style are over all choices of stems. The fewer bands a style has, the larger is the bias of
+    its distance: compare it with the mismatched stems of the same style, not with another style.
+
+    Args:
+        songs, styles: of each band.
+        wanted: the choices of stems, as from `subsets`.
     """
     truth, song_of, heard_in = embed_mixtures(bands, embedding), np.array(songs), ("heard", "played", "level_db")
     true = keep("real", lambda: {name: torch.from_numpy(values)
@@ -101,7 +113,7 @@ def all_subsets(model: StemModel, bands: Tensor, songs: Sequence[str], styles: S
              for some in tqdm(wanted, desc="accompanying", unit="subset", disable=not progress)}
 
     def summary(of: list[Tensors], here: np.ndarray) -> dict:
-        """Of bands `here`, over some choices of players."""
+        """Summary of the bands in the mask `here` (n,), over the measures of one or more choices of stems."""
         these = torch.from_numpy(here)
         made, mismatched = (torch.stack([part[kind][these] for part in of], 1) for kind in ("fad", "mismatched"))
         densities = {name: torch.cat([part[name][these] for part in of], 1).double().nanmean(1).numpy()

@@ -1,11 +1,10 @@
-"""Short paired runs: what each choice in the training of `lite` is worth. `python -m msdm_lite.studies
-training-ablations --out FILE`.
+"""Paired short training runs that measure the effect of each choice in the training of `lite`.
 
-Each arm changes one thing. All arms see the same crops with the same noise in the same order, so that a difference is
-the choice's and not the draw's. Short runs say what learns sooner, and only make it likely that it also ends better.
-`--of widening` asks what wider data cost a model that does not grow: there each arm adds a kind of music to the one
-before, all see as many crops, and all are evaluated on the narrowest music and on what was added.
-Chapter: `book/05-training.ipynb`.
+`python -m msdm_lite.studies training-ablations --out FILE` changes one choice in each arm. All arms see the same crops
+with the same noise in the same order, so that a difference is due to the choice and not to chance. A short run shows
+which choice trains faster. That it also ends better is likely, but not shown. `--of widening` measures what wider data
+cost a model of fixed size: each arm adds a kind of music to the one before, all arms see the same number of crops, and
+all are evaluated on the narrowest music and on the added kinds. Chapter: `book/05-training.ipynb`.
 """
 
 import tempfile
@@ -34,7 +33,7 @@ from msdm_lite.utils import files, provenance
 
 
 def without_gains(model: Model) -> None:
-    """The network's correction of the Wiener gain is not used: it only adds."""
+    """Set the second of the network's three outputs, the correction of the Wiener gain, to zero (see `Denoiser`)."""
     S = len(model.stems)
 
     def drop(_module, _inputs, out: Tensor) -> Tensor:
@@ -44,25 +43,25 @@ def without_gains(model: Model) -> None:
 
 
 def one_deviation(model: Model) -> None:
-    """The same for all stems and bins, with the same power: EDM's preconditioning as published."""
+    """Use one standard deviation of the same power for all stems and bins: EDM's preconditioning as published."""
     std = model.denoiser.std
     std.fill_(std.square().mean().sqrt().item())
 
 
 def as_it_is(model: Model) -> None:
-    """Nothing is changed."""
+    """Change nothing."""
 
 
 @dataclass(frozen=True)
 class Arm:
-    """One choice changed: in the recipe, in the model before training, or in how its network is used ever after."""
+    """One changed choice: in the recipe, in the model before training (`start`), or from then on (`always`)."""
 
     recipe: dict = field(default_factory=dict)
     start: Callable[[Model], None] = as_it_is
     always: Callable[[Model], None] = as_it_is
 
 
-# Of an error, and of dB: by how much they may differ where the same command learns anew, on another machine
+# Tolerances of errors and of dB: how far they may differ when the same command trains again on another machine
 LEARNED: records.Tolerance = {"": records.SLIGHT, "si_sdr_improvement": records.TOLERANCE}
 ARMS = {
     "as shipped": Arm(),
@@ -82,7 +81,7 @@ WIDENINGS = {
 
 
 def crops_for_scoring(of: str, model: Model, data: str = "all", n: int = 48) -> dict[str, Tensor]:
-    """Fixed crops (n, S, bins, L) of validation songs by name: those of the training's arms, or of the widenings'."""
+    """Fixed crops (n, S, bins, L) of validation songs by name, for the study "training" or "widening"."""
     def some(data: str, **augmentation: float) -> Tensor:
         return encode_all_crops(model, Crops(songs_of(data, "val"), crop_samples(model), n, seed=3,
                                 augmentation=Augmentation(**augmentation)))
@@ -94,7 +93,10 @@ def crops_for_scoring(of: str, model: Model, data: str = "all", n: int = 48) -> 
 
 @torch.no_grad()
 def score_on_crops(model: Model, x: Tensor, std: Tensor) -> dict[str, float]:
-    """Errors of x (B, S, bins, L), in units of a filter that knows the deviations (S, bins) and not the model's own."""
+    """Errors on clean x (B, S, bins, L) by conditioning and noise level, and SI-SDR improvement in dB.
+
+    1 is the error of a Wiener filter with the standard deviations `std` (S, bins), which need not be the model's own.
+    """
 
     def measured(x: Tensor, sigma: Tensor, known: Conditioning, noise: Tensor) -> Tensor:
         return error(model.denoise(add_noise(x, sigma, known, n=noise), sigma, known), x, sigma, std)
@@ -114,20 +116,23 @@ ABOUT = {
 
 def main(out: Path, steps: int = 250, preset: str = "lite", data: str = "all",
          of: Literal["training", "widening"] = "training", seed: int = 0) -> None:
-    """Train every arm for that many steps and write what came out.
+    """Train every arm for `steps` steps and write its scores.
 
     Args:
         out: the JSON file; written after every arm.
         steps: of each arm.
         preset: lite or tiny.
-        data: what to train on; not with `widening`, where each arm says it.
+        data: what to train on; not with `widening`, where each arm has its own.
         of: training, its choices; or widening, its data: then `msdm-lite data build --variations 1` comes first, with
             and without `--no-soundfonts`.
         seed: of weights, crops and noise, the same for all arms.
+
+    Raises:
+        InputError: a preset that does not exist or is of waveforms, or `data` with `widening`.
     """
     files.writable_file(out)  # before the long work
     if preset not in PRESETS:
-        raise InputError(f"there is no preset {preset!r} of pictures; there are {', '.join(PRESETS)}")
+        raise InputError(f"there is no preset {preset!r} of MDCT spectrograms; there are {', '.join(PRESETS)}")
     if of == "widening" and data != "all":
         raise InputError("each widening says its own data: leave --data out")
     begun = time.perf_counter()
@@ -141,7 +146,7 @@ def main(out: Path, steps: int = 250, preset: str = "lite", data: str = "all",
         "steps": steps, "batch": base.batch, "n": f"one run each, seed {seed}", "seed": seed, "arms": {},
         "command": provenance.command_line("python", "-m", "msdm_lite.studies", "training-ablations", out=out,
                                            preset=preset, data=data, steps=steps,
-                                    seed=seed, of=of if of != "training" else None)}
+                                           seed=seed, of=of if of != "training" else None)}
     for name, arm in (ARMS if of == "training" else WIDENINGS).items():
         def change(model: Any, arm: Arm = arm) -> None:
             arm.start(model)
@@ -152,5 +157,5 @@ def main(out: Path, steps: int = 250, preset: str = "lite", data: str = "all",
         arm.always(model)
         found["arms"][name] = {kind: score_on_crops(model, x, std) for kind, x in sets.items()}
         records.save(found | records.circumstances(None, begun, tolerance=LEARNED,
-                                                     precision=model.record["precision"]), out)
+                                                   precision=model.record["precision"]), out)
         print(name, {kind: one["si_sdr_improvement"] for kind, one in found["arms"][name].items()})

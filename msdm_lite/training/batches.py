@@ -1,7 +1,7 @@
-"""Batches of a training run: the order of items, their spectrograms, noise, conditioning and beats.
+"""Batches of a training run: the order of items, their spectrograms, noise, conditioning and beat phases.
 
-All of it follows from the seed and the number of an item, so it does not depend on how a run is shared out among
-processes. Chapter: `book/05-training.ipynb`.
+All of them depend on the seed and the number of an item alone, not on how a run is divided among processes. Chapter:
+`book/05-training.ipynb`.
 """
 
 from collections.abc import Iterator
@@ -18,7 +18,7 @@ from msdm_lite.training.recipe import Recipe
 
 
 class ItemOrder(Sampler):
-    """The items of one process, from a step on: each step's are shared out in turns of `batch`."""
+    """The item numbers of one process, from a step on: the processes take `batch` items in turn."""
 
     def __init__(self, step: int, recipe: Recipe, rank: int = 0, world: int = 1):
         self.step, self.recipe, self.rank, self.world = step, recipe, rank, world
@@ -32,9 +32,10 @@ class ItemOrder(Sampler):
 
 
 def training_noise(items: Tensor, x: Tensor, recipe: Recipe) -> tuple[Tensor, Conditioning, Tensor, Tensor]:
-    """For items (B,) of clean x (B, S, ...): levels (B,), what is known, white noise like x, which are sketched (B,).
+    """Noise levels (B,), conditioning, white noise like x, and sketched (B,), for items (B,) with clean x (B, S, ...).
 
-    By seed and item alone.
+    `sketched` says which items are conditioned on their sketch. All depend on the seed and the item alone; white noise
+    also depends on the type of the device of x.
     """
     assert recipe.shapes is not None and recipe.sigma_free is not None, "Recipe.for_model() settles them"
     S = x.shape[1]
@@ -50,51 +51,52 @@ def training_noise(items: Tensor, x: Tensor, recipe: Recipe) -> tuple[Tensor, Co
             generator.manual_seed(seed)
         z[row] = torch.randn((), generator=generators["cpu"])
         if kinds[row] >= 2:
-            # At least one is known and one is not; with the mixture known two are not, or nothing would be left open
+            # At least one stem is given and one is not; given the mixture, at least two are not
             most = S - 1 - int(mixture[row])
             count = int(torch.randint(1, most + 1, (), generator=generators["cpu"])) if most > 0 else 0
             stems[row, torch.randperm(S, generator=generators["cpu"])[:count]] = True
         noise[row] = torch.randn(x.shape[1:], generator=generators[x.device.type], device=x.device, dtype=x.dtype)
     mean, std = (torch.where(mixture, known, free)
-                       for free, known in zip(recipe.sigma_free, recipe.sigma_known, strict=True))
-    # Another irrational number than for the shapes: every shape has its share of sketches
+                 for free, known in zip(recipe.sigma_free, recipe.sigma_known, strict=True))
+    # An irrational number other than that of the conditioning: each kind has the same share of sketches
     sketched = (items.double() * 2**0.5 % 1 < (recipe.sketched or 0)) & ~mixture
     return ((mean + std * z).exp().to(x), Conditioning(mixture.to(x.device), stems.to(x.device)), noise,
             sketched.to(x.device))
 
 
 def beats_of(beat_phase: Tensor, items: Tensor, recipe: Recipe) -> Tensor:
-    """Clicks (B, 4, L) of items (B,): silent for those that do not hear theirs."""
+    """Beat phases (B, 4, L) of items (B,), set to zero for items without beat conditioning."""
     hears = items.double() * 3**0.5 % 1 < (recipe.beat_share or 0)  # a third irrational number
     return beat_phase * hears[:, None, None]
 
 
 def conditioning_kinds(items: Tensor, shares: tuple[float, ...]) -> Tensor:
-    """Which shape of noise each item (B,) has: 0 nothing known, 1 the mixture, 2 some stems, 3 both.
+    """The conditioning of each item (B,): 0 for none, 1 for the mixture, 2 for some stems, 3 for both.
 
-    Shares are met evenly, also within every short run of items: multiples of the golden ratio fill [0, 1) so.
+    Also a short run of items has nearly these shares, because multiples of the golden ratio fill [0, 1) evenly.
     """
     place = items.double() * ((5**0.5 - 1) / 2) % 1
     return torch.bucketize(place, torch.tensor(shares[:3], dtype=torch.float64).cumsum(0), right=True)
 
 
 def encode_crops(model: StemModel, crops: Tensor) -> Tensor:
-    """Pictures (B, S, bins, frames) of the model's stems of crops (B, 4, T) that are two hops longer than they.
+    """The model's stems of crops (B, 4, T), encoded by its front end: (B, S, bins, frames).
 
-    Of a model of mixes, of what all four sum to. The frames that wrap around are cut off.
+    A model of the mixture gets the sum of all four. T is `crop_samples(model)`; the last two frames are cut off, since
+    the circular MDCT wraps around there.
     """
     if model.stems == (MIX,):
-        heard = crops.sum(1, keepdim=True)
+        stems = crops.sum(1, keepdim=True)
     else:
-        heard = crops[:, [STEMS.index(stem) for stem in model.stems]]
-    return model.transform.forward(heard)[..., : model.config.frames]
+        stems = crops[:, [STEMS.index(stem) for stem in model.stems]]
+    return model.transform.forward(stems)[..., : model.config.frames]
 
 
 def crop_samples(model: StemModel) -> int:
-    """Length of a training crop in samples: a segment, and two hops that are cut off."""
+    """Length of a training crop in samples: a segment, and two frames that are cut off."""
     return (model.config.frames + 2) * model.config.bins
 
 
 def encode_all_crops(model: StemModel, crops: Crops) -> Tensor:
-    """All crops as pictures: (N, S, bins, frames)."""
+    """All crops, encoded as by `encode_crops`: (N, S, bins, frames)."""
     return torch.cat([encode_crops(model, crops[i]["stems"][None]) for i in range(len(crops))])

@@ -1,4 +1,4 @@
-"""Training that begins with the weights of another model.
+"""Fine-tuning: training that starts from the weights of another model.
 
 Chapter: `book/05-training.ipynb`.
 """
@@ -15,18 +15,18 @@ from msdm_lite.training.recipe import Recipe
 
 
 def finetuned_config(start: Config | WaveConfig, wanted: Config | WaveConfig) -> Config | WaveConfig:
-    """The configuration that goes on from another: with the sizes of that one and the inputs that are wanted now."""
+    """The configuration of a fine-tuned model: the sizes of `start`, and the sketch and beat inputs that are wanted."""
     if not (isinstance(start, Config) and isinstance(wanted, Config)):
         return start
     return replace(start, sketch=wanted.sketch, beat_phase=wanted.beat_phase)
 
 
 def start_from(start: StemModel, model: StemModel, recipe: Recipe, stems: tuple[str, ...]) -> None:
-    """Give a model the weights of another. Where it takes in more than that one did, it begins by ignoring what is new.
+    """Copy the weights of `start` into `model`. Inputs that only `model` has get weights of zero.
 
     Raises:
-        InputError: it is of another preset, of other stems or sizes, or has as much training behind it as the recipe
-            wants in all.
+        InputError: `start` has another preset, other stems or sizes, or has been trained as long already as the recipe
+            says in all.
     """
     named = (start.config.preset, start.stems) == (recipe.preset, stems)
     given, own = start.state_dict(), model.state_dict()
@@ -42,7 +42,7 @@ def start_from(start: StemModel, model: StemModel, recipe: Recipe, stems: tuple[
 
 
 def _widened(given: Tensor, own: Tensor, name: str, recipe: Recipe) -> Tensor:
-    """Weights with columns of zeros for what comes in besides: further inputs stand behind those that were there."""
+    """Weights with columns of zeros added for further inputs, which come after the inputs of `start`."""
     if given.shape == own.shape:
         return given
     more = own.shape[1] - given.shape[1] if given.ndim > 1 and given.ndim == own.ndim else 0

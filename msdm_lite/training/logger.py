@@ -12,7 +12,7 @@ from msdm_lite.utils.files import written_whole
 
 
 class Logger:
-    """What happened, as JSON lines and for TensorBoard. Lines of steps that a killed run did in vain are dropped."""
+    """The log as JSON lines and for TensorBoard. A resumed run removes the lines of steps after its checkpoint."""
 
     def __init__(self, folder: Path, step: int):
         self.path = folder / "log.jsonl"
@@ -25,14 +25,14 @@ class Logger:
             from torch.utils.tensorboard import SummaryWriter
 
             self.board = SummaryWriter(folder / "tensorboard", purge_step=step + 1, flush_secs=30)
-        except ImportError:  # the log is written all the same
+        except ImportError:  # the JSON lines are written without TensorBoard too
             pass
 
     def note(self, step: int, seconds: float, **values: float) -> None:
-        """Add a line.
+        """Add the values of a step; `seconds` is the training time so far, written in minutes.
 
         Raises:
-            MachineError: it cannot be written.
+            MachineError: the file cannot be written.
         """
         try:
             with open(self.path, "a") as file:

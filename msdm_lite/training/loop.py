@@ -1,13 +1,14 @@
-"""Training a model, on whatever there is: `msdm-lite train`. Chapter: `book/05-training.ipynb`.
+"""The training loop of `msdm-lite train`. Chapter: `book/05-training.ipynb`.
 
-A model of pictures learns all shapes of noise at once: on all stems; summing to zero over the stems, so that the
-mixture is known; on some stems, so that the others are; and both. A model of waveforms learns the first only, as in the
-paper.
+A joint model of MDCT spectrograms is trained with every conditioning at once: noise on all stems; zero-sum noise, given
+the mixture; noise on some stems, given the others; and both. A model of waveforms is trained with the first only, as in
+the paper.
 
-One loop serves a CPU, a GPU, several, and several machines: `torchrun --nproc_per_node 8 -m msdm_lite train ...` starts
-the processes (`accelerate launch` does too, for GPUs), and HF Accelerate joins their gradients. Crop, noise level and
-noise of item number i depend on the seed and i alone. So a run does not depend on how its batches are shared out among
-processes, and one that was killed goes on as if it had not been.
+The same loop runs on a CPU, on one or several GPUs, and on several machines. The command
+`torchrun --nproc_per_node 8 -m msdm_lite train ...` starts the processes (as does `accelerate launch`, for GPUs), and
+HF Accelerate averages their gradients. Crop, noise level and noise of item i depend on the seed and i alone. So a run
+does not depend on how its batches are divided among processes, and a resumed run continues as if it had not been
+interrupted.
 """
 
 import contextlib
@@ -49,7 +50,7 @@ from msdm_lite.utils.terminal import ignore_interrupts
 
 
 def standard_deviations(model: StemModel, songs: Sequence[Track], count: int = 400) -> Tensor:
-    """Standard deviation of each stem and bin over random crops: (S, bins), floored 50 dB under the stem level."""
+    """Standard deviation of each stem and bin over random crops: (S, bins), at least 2e-4 (50 dB below `STEM_RMS`)."""
     crops = Crops(songs, crop_samples(model), count, seed=1)
     powers = (encode_crops(model, crops[i]["stems"][None]).square().mean((0, -1)) for i in range(count))
     power = reduce(torch.add, powers) / count
@@ -57,7 +58,7 @@ def standard_deviations(model: StemModel, songs: Sequence[Track], count: int = 4
 
 
 class Objective(nn.Module):
-    """The loss as a module: what Accelerate wraps, so that gradients meet where several processes train."""
+    """The loss as a module, which Accelerate wraps so that the gradients of all processes are averaged."""
 
     def __init__(self, model: StemModel):
         super().__init__()
@@ -70,7 +71,7 @@ class Objective(nn.Module):
 
 @contextlib.contextmanager
 def interruptible() -> Iterator[list]:
-    """A list that holds something once Ctrl-C was pressed: the step is finished, and the checkpoint written, first."""
+    """A list that is not empty after Ctrl-C, so that the loop can finish its step and write a checkpoint first."""
     pressed: list = []
     if threading.current_thread() is not threading.main_thread():
         yield pressed
@@ -85,22 +86,23 @@ def interruptible() -> Iterator[list]:
 def train(recipe: Recipe, out: str | Path, resume: bool = False, on: str = "auto", progress: bool = True,
           checkpoint_minutes: float = 5.0, compiled: bool = False, workers: int = 1, resident: bool = False,
           change: Callable[[StemModel], object] | None = None) -> Path:
-    """Train a model; writes checkpoint.pt, log.jsonl, tensorboard/ and the weights into `out`; returns their path.
+    """Train a model: write checkpoint.pt, log.jsonl, tensorboard/ and the weights into `out`; return the weights' path.
 
     Args:
-        resume: go on from the checkpoint in `out`.
+        resume: resume from the checkpoint in `out`.
         on: "auto", "cpu" or "cuda".
-        checkpoint_minutes: time between checkpoints; each is followed by a validation, and the weights so far.
-        compiled: let torch.compile work on the denoiser first.
-        workers: processes that read crops, beside each process that trains.
-        resident: all songs are copied into the memory of the device first, and crops are cut there.
-        change: for experiments: called with the new model before anything is learned.
+        checkpoint_minutes: time between checkpoints; each is followed by a validation, and the averaged weights are
+            written as a model.
+        compiled: compile the denoiser with torch.compile.
+        workers: number of processes that read crops, for each process that trains.
+        resident: copy all songs into the memory of the device first, and cut crops there.
+        change: for experiments: called with the new model before training.
 
     Raises:
-        InputError: the recipe names what does not exist, songs are not rendered or cannot be read, nothing to resume,
-            a checkpoint of another model, another run in the same folder, or a disk that is full.
+        InputError: the recipe names what does not exist, songs are not rendered or cannot be read, there is no
+            checkpoint to resume from, it is of another model, another run uses the folder, or the disk is full.
         FloatingPointError: the loss is not finite; the last checkpoint is kept.
-        KeyboardInterrupt: it was interrupted, after the checkpoint was written.
+        KeyboardInterrupt: the run was interrupted; the checkpoint has been written.
     """
     recipe.check()
     if workers < 1 or not checkpoint_minutes >= 0:
@@ -116,14 +118,14 @@ def train(recipe: Recipe, out: str | Path, resume: bool = False, on: str = "auto
     if not resume and path.exists():
         raise InputError(f"{path} exists, and no checkpoint to go on from: choose another folder, or move it away")
     config = preset(recipe.preset, recipe.stems)
-    songs_of(recipe.data, "val", balance=recipe.balance)  # wanted in five minutes, and missed now
+    songs_of(recipe.data, "val", balance=recipe.balance)  # fail now if there are none, not at the first validation
     songs = songs_of(recipe.data, "train", recipe.variations, recipe.balance, programs=recipe.programs,
                      transpose=recipe.transpose, soundfonts=recipe.soundfonts)
     accelerator = _accelerator(recipe, on)
     main = accelerator.is_main_process
     model, before = _initial_model(recipe, config, songs, resume)
     asked, recipe = recipe, recipe.for_model(model)
-    model.record = {"recipe": asdict(recipe)}  # which says what it will have learned
+    model.record = {"recipe": asdict(recipe)}  # the model reads from it what it is trained with
     if change:
         change(model)
     run = TrainingState(weights.to_device(model, accelerator.device), recipe, out, before.get("steps", 0),
@@ -131,18 +133,18 @@ def train(recipe: Recipe, out: str | Path, resume: bool = False, on: str = "auto
     if resume:
         run.restore()
     if compiled:
-        model.denoiser.compile()  # in place: names of weights stay
+        model.denoiser.compile()  # in place: the names of the weights do not change
     objective, optimizer = accelerator.prepare(Objective(model), run.optimizer)
     crops = Crops(songs, crop_samples(model), 2**62, recipe.seed,
                   Augmentation(recipe.gain_db, recipe.silence, recipe.remix, recipe.detune),
                   model.config.bins if recipe.beat_share else 0)
     here = Resident(songs, crop_samples(model), recipe.detune, accelerator.device) if resident else None
-    # Processes beside this one: the crops, or what they are made of, are there when the step wants them
+    # Worker processes prepare crops, or plans of crops, ahead of the steps that use them
     loader = DataLoader(Plans(crops) if here else crops, recipe.batch,
                         sampler=ItemOrder(run.step, recipe, accelerator.process_index, accelerator.num_processes),
                         num_workers=workers, prefetch_factor=8, worker_init_fn=ignore_interrupts,
                         pin_memory=accelerator.device.type == "cuda", persistent_workers=True)
-    loaded = iter(loader)  # starts the workers, before the folder is claimed: they would hold it after a kill
+    loaded = iter(loader)  # starts the workers before the folder is locked: else they would keep the lock after a kill
     batches = ({**plan, "stems": here.cut(plan)} for plan in loaded) if here else loaded
     with contextlib.ExitStack() as held:
         journal = validate = None
@@ -160,7 +162,7 @@ def train(recipe: Recipe, out: str | Path, resume: bool = False, on: str = "auto
                 "command": asked.command(), **({"before": before} if before else {})}
 
         def keep(quickly: bool = False) -> None:
-            """The checkpoint; and, if there is time, what the averaged weights are worth, and they as a model."""
+            """Write the checkpoint; unless `quickly`, validate the averaged weights too and write them as a model."""
             if journal and validate:
                 run.keep()
                 if not quickly:
@@ -191,18 +193,18 @@ def train(recipe: Recipe, out: str | Path, resume: bool = False, on: str = "auto
                 if run.share < 1 and (stop or run.seconds - kept > 60 * checkpoint_minutes):
                     keep(quickly=stop)
                     kept = run.seconds
-                    run.start_clock()  # a validation is not training
+                    run.start_clock()  # the time of a validation does not count as training
                     if stop:
                         raise KeyboardInterrupt
         keep()
-        if pressed:  # during the last step: the run is whole, and whatever was to come after it does not come
+        if pressed:  # during the last step: the run is complete, but the caller is interrupted
             raise KeyboardInterrupt
     accelerator.wait_for_everyone()
     return path
 
 
 def _accelerator(recipe: Recipe, on: str) -> Any:
-    """What joins the processes, in half precision where that pays."""
+    """The Accelerator, which joins the processes; in bfloat16 where that is fast."""
     Accelerator = library("accelerate").Accelerator
     kind = device.pick(on).type
     return Accelerator(cpu=kind == "cpu", mixed_precision="bf16" if device.fast_bfloat16(kind) else "no",
@@ -211,7 +213,7 @@ def _accelerator(recipe: Recipe, on: str) -> Any:
 
 def _initial_model(recipe: Recipe, config: Config | WaveConfig, songs: Sequence[Track], resume: bool
            ) -> tuple[StemModel, dict]:
-    """The model before the first step; and the record of that whose weights it has, if it has another's."""
+    """The model before the first step; and the record of the model that it is fine-tuned from, {} if there is none."""
     torch.manual_seed(recipe.seed)
     start = weights.load(recipe.start, "cpu") if recipe.start else None
     model: StemModel = build(finetuned_config(start.config, config) if start else config)
@@ -226,14 +228,14 @@ def _initial_model(recipe: Recipe, config: Config | WaveConfig, songs: Sequence[
 def _step(run: TrainingState, batches: Iterator[dict], accelerator: Any, objective: nn.Module, optimizer: Any,
           pressed: list
           ) -> tuple[float, float, bool]:
-    """One step of the optimizer: the loss, the seconds of training until now, and whether somebody wants to stop."""
+    """One optimizer step: returns its loss, the seconds of training so far, and whether Ctrl-C was pressed."""
     recipe, model, where, world = run.recipe, run.model, accelerator.device, accelerator.num_processes
-    heard: list[str] = []
+    crops: list[str] = []
     value = torch.zeros((), device=where)
     loss, seconds, stop = math.nan, run.seconds, 0.0
     for turn in range(recipe.accumulate):
         batch = _next(batches)
-        heard += [f"{name} at {start}" for name, start in zip(batch["name"], batch["start"].tolist(), strict=True)]
+        crops += [f"{name} at {start}" for name, start in zip(batch["name"], batch["start"].tolist(), strict=True)]
         x = encode_crops(model, batch["stems"].to(where, non_blocking=True))  # (B, S, bins, frames)
         first = ((run.step * recipe.accumulate + turn) * world + accelerator.process_index) * recipe.batch
         items = torch.arange(first, first + recipe.batch)
@@ -246,7 +248,7 @@ def _step(run: TrainingState, batches: Iterator[dict], accelerator: Any, objecti
             accelerator.backward(mean)
             value += mean.detach() / recipe.accumulate
             if accelerator.sync_gradients:
-                # What the first process reads from its clock holds for all, or they would not stop together
+                # All processes use the clock of the first one, so that they stop at the same step
                 clock = run.clock() if accelerator.is_main_process else 0.0
                 agreed = torch.stack([value.float(), value.new_tensor(clock, dtype=torch.float),
                                       value.new_tensor(float(bool(pressed)), dtype=torch.float)])
@@ -255,7 +257,7 @@ def _step(run: TrainingState, batches: Iterator[dict], accelerator: Any, objecti
                 if not math.isfinite(loss):
                     raise FloatingPointError(
                         f"the loss of step {run.step} is {loss}; the batch of process {accelerator.process_index}: "
-                        f"{', '.join(heard)}; sigma {[round(s, 4) for s in sigma.tolist()]}")
+                        f"{', '.join(crops)}; sigma {[round(s, 4) for s in sigma.tolist()]}")
                 accelerator.clip_grad_norm_(objective.parameters(), recipe.clip)
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
@@ -263,7 +265,7 @@ def _step(run: TrainingState, batches: Iterator[dict], accelerator: Any, objecti
 
 
 def _next(batches: Iterator[dict]) -> dict:
-    """The next batch. What a worker cannot read is said in one line, without the worker's whole traceback."""
+    """The next batch. An InputError of a worker is raised again with one line, without the traceback of the worker."""
     try:
         return next(batches)
     except InputError as problem:
@@ -272,13 +274,13 @@ def _next(batches: Iterator[dict]) -> dict:
 
 
 def _uncompiled() -> contextlib.AbstractContextManager:
-    """Nothing is compiled inside: for other batches than those of training it would take longer than they do."""
+    """A context without compilation, which would take longer than a few validation batches of another size."""
     stance = getattr(torch.compiler, "set_stance", None)  # since PyTorch 2.6
     return stance("force_eager") if stance else contextlib.nullcontext()
 
 
 def _validate(run: TrainingState, validate: Validation, journal: Logger) -> dict:
-    """Validation of the averaged weights and of the last ones, for the log; and of the average, for its record."""
+    """Validate the averaged and the current weights, and log both; returns the record of the averaged ones."""
     run.model.eval()
     found = validate(cast(StemModel, run.average.module))
     with _uncompiled():

@@ -1,8 +1,9 @@
-"""Which optimizer moves which weights. Chapter: `book/05-training.ipynb`.
+"""Optimizers: which one updates which weights. Chapter: `book/05-training.ipynb`.
 
-Muon (Jordan et al., 2024) makes the update of every weight matrix orthogonal: all its directions move alike, not the
-few that the gradient favours. Its size is scaled to that of AdamW (Liu et al., arXiv 2502.16982), so one learning rate
-serves both. AdamW keeps what is no matrix: norms, biases, embeddings, and the layers where pictures enter and leave.
+Muon (Jordan et al., 2024) makes the update of every weight matrix orthogonal, so that all its directions change
+equally, not only the few in which the gradient is large. The size of the update is scaled to that of AdamW (Liu et al.,
+arXiv 2502.16982), so both use one learning rate. AdamW updates the other weights: norms, biases, embeddings, and the
+first and last layers.
 """
 
 from collections.abc import Callable
@@ -22,7 +23,7 @@ def optimizer(name: str, model: nn.Module, lr: float, weight_decay: float) -> to
     """The optimizer of that name over all weights of a model.
 
     Raises:
-        InputError: an unknown name, or a library that is not installed.
+        InputError: the name is unknown, or a library is not installed.
     """
     if name not in OPTIMIZERS:
         raise InputError(f"there is no optimizer {name!r}; there are {', '.join(OPTIMIZERS)}")
@@ -44,10 +45,10 @@ def optimizer(name: str, model: nn.Module, lr: float, weight_decay: float) -> to
 
 
 def _muon() -> Callable[[list[dict]], torch.optim.Optimizer]:
-    """The library's Muon, whose matrices are made orthogonal in single precision where half precision is slow.
+    """Muon of `pytorch_optimizer`, which orthogonalises matrices in float32 where bfloat16 is slow.
 
-    It works in bfloat16 always. A CPU without arithmetic for that took 8 s for a step of `lite`, twice what all the
-    rest of the step takes.
+    The library itself always uses bfloat16. On a CPU without arithmetic for it that took 8 s for a step of `lite`,
+    twice as long as the rest of the step.
     """
     Muon: Any = library("pytorch_optimizer", "pytorch-optimizer").Muon
     orthogonal = library("pytorch_optimizer.optimizer.utils").zero_power_via_newton_schulz_5

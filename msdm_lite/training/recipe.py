@@ -1,4 +1,4 @@
-"""What a training run does: everything that decides it, and the songs that it names.
+"""The recipe of a training run: all settings that determine its result.
 
 Chapter: `book/05-training.ipynb`.
 """
@@ -16,31 +16,30 @@ from msdm_lite.utils.provenance import command_word
 LOG = logging.getLogger("msdm_lite")
 
 
-
 @dataclass(frozen=True)
 class Recipe:
-    """What a training run does; stored with its checkpoint and in the model's record. None: what suits the preset."""
+    """Settings of a training run, stored in its checkpoint and in the model's record. None: the preset's default."""
 
     preset: str = "lite"
     data: str = "all"  # "band", "composed", "all", or a folder of stems
     minutes: float | None = None
     steps: int | None = None
-    start: str | None = None  # a model whose weights are learned further; its minutes and steps count
-    stems: tuple[str, ...] | None = None  # a model of these alone; None: of all
-    batch: int = 8  # crops a process takes at once
-    accumulate: int = 1  # such batches in a step
+    start: str | None = None  # a model to fine-tune; its minutes or steps count as part of the run
+    stems: tuple[str, ...] | None = None  # train on these stems only; None: all
+    batch: int = 8  # crops per process in a batch
+    accumulate: int = 1  # batches whose gradients are accumulated in a step
     optimizer: str | None = None  # "muon" or "adamw"
     lr: float | None = None
     warmup: int = 200  # steps
-    cooldown: float = 0.3  # the last share of the run, in which the learning rate falls
+    cooldown: float = 0.3  # last fraction of the run, in which the learning rate falls
     ema: float = 0.999
-    clip: float = 1.0
+    clip: float = 1.0  # maximum of the gradient norm
     weight_decay: float = 0.01
-    shapes: tuple[float, ...] | None = None  # shares of the crops with nothing, the mixture, stems, both known
-    sketched: float | None = None  # share of the crops, mixture unknown, that come with their sketch
-    beat_share: float | None = None  # share of the crops that come with their click, for a model that can hear one
-    sigma_free: tuple[float, float] | None = None  # mean and deviation of ln sigma, mixture unknown
-    sigma_known: tuple[float, float] = (0.2, 1.5)  # the same, mixture known
+    shapes: tuple[float, ...] | None = None  # shares of the crops given nothing, the mixture, stems, both
+    sketched: float | None = None  # share of the crops conditioned on their sketch, if not on the mixture
+    beat_share: float | None = None  # share of the crops with beat conditioning, for a model that takes it
+    sigma_free: tuple[float, float] | None = None  # mean, standard deviation of ln sigma, mixture not given
+    sigma_known: tuple[float, float] = (0.2, 1.5)  # the same, given the mixture
     gain_db: float = 2.0
     silence: float = 0.04
     remix: float = 0.0
@@ -49,15 +48,15 @@ class Recipe:
     programs: bool = True  # the variations have other instruments of the family,
     transpose: bool = True  # are in other keys,
     soundfonts: bool = True  # and come from either of two soundfonts
-    balance: str = "rms"  # or "loudness": what the levels of the corpus' stems are made equal in
+    balance: str = "rms"  # or "loudness": the measure in which the stems of the corpus are made equal
     seed: int = 0
     log_every: int = 50  # steps
 
     def check(self) -> None:
-        """Can there be such a run?
+        """Check the settings before anything long is computed.
 
         Raises:
-            InputError: numbers that make no sense, or a length in both minutes and steps, or in neither.
+            InputError: a number is out of range, or not exactly one of minutes and steps is set.
         """
         if (self.minutes is None) == (self.steps is None):
             raise InputError("say how long to train: either --minutes or --steps")
@@ -76,15 +75,16 @@ class Recipe:
             raise InputError("gain-db and detune are 0 or more; silence, remix and cooldown are shares from 0 to 1")
 
     def for_model(self, model: StemModel) -> "Recipe":
-        """With nothing left open. Noise levels and rate for waveforms are the paper's (arXiv 2302.02257).
+        """A copy in which the model's defaults replace None. For waveforms the learning rate is the paper's.
 
-        The paper trains with plain Adam: no weight decay, warm-up, cool-down, average or clipping, and shifts alone.
+        The paper (arXiv 2302.02257) trains with Adam, without weight decay, warm-up, cool-down, weight averaging or
+        clipping; its only augmentation is shifts.
 
         Raises:
-            InputError: shapes of noise for a model whose crops have theirs.
+            InputError: `shapes` is set for a model whose conditioning in training is fixed.
         """
         if self.shapes and not (len(model.stems) > 1 and model.shares[3]):
-            raise InputError(f"shapes are not for {self.preset}: what its crops know is fixed")
+            raise InputError(f"shapes are not for {self.preset}: the conditioning of its crops is fixed")
         conditions = not isinstance(model, WaveModel)
         shares = model.shares if len(model.stems) > 1 else StemModel.shares
         optimizer = self.optimizer or ("muon" if conditions else "adamw")
@@ -96,15 +96,16 @@ class Recipe:
                        shapes=self.shapes or shares)
 
     def rate(self, step: int, done: float) -> float:
-        """The learning rate of a step, when a share of the run is done: warm-up, a plateau, and a straight way down.
+        """The learning rate of a step, when the share `done` of the run is done: warm-up, plateau, linear cool-down.
 
-        The plateau knows no end: a copy of its checkpoint can be cooled down early, and the run itself goes on.
+        The plateau does not depend on the length of the run: a copy of a checkpoint can be cooled down early, while the
+        run itself continues. The cool-down ends at a hundredth of the peak.
         """
         assert self.lr is not None, "for_model() settles it"
         return self.lr * min(1, (step + 1) / self.warmup) * max(0.01, min(1, (1 - done) / max(self.cooldown, 1e-9)))
 
     def command(self) -> str:
-        """The command line that does the same, but for what only Python can change."""
+        """The command line of this recipe, without the settings that only Python can change."""
         words = ["msdm-lite", "train", "--preset", self.preset, "--data", self.data]
         words += ["--stems", *self.stems] if self.stems else []
         for name in ("start", "optimizer", "batch", "accumulate", "lr", "cooldown", "gain_db", "silence", "remix",

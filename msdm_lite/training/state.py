@@ -20,13 +20,12 @@ from msdm_lite.utils.files import written_whole
 LOG = logging.getLogger("msdm_lite")
 
 
-
 class TrainingState:
-    """A model in training: its weights, their average, the optimizer, and how far it is.
+    """A model in training: its weights, their moving average, the optimizer, and the progress of the run.
 
     Attributes:
-        step, seconds: what is behind the model, also before this run.
-        begun: the step that this run set out from, above 0 where it goes on from the weights of another.
+        step, seconds: steps and time of training so far, including those of the model that it was started from.
+        begun: the steps of the model that it was started from, else 0.
     """
 
     def __init__(self, model: StemModel, recipe: Recipe, out: Path, steps: int = 0, minutes: float = 0.0):
@@ -36,28 +35,27 @@ class TrainingState:
         self.optimizer = optimizer.optimizer(recipe.optimizer, model, recipe.lr, recipe.weight_decay)
         self.begun = self.step = steps
         self.seconds = 60.0 * minutes
-        self._written = 0  # when the checkpoint was that it goes on from
+        self._written = 0  # time of the checkpoint that the run resumed from
         self.start_clock()
 
     @property
     def share(self) -> float:
-        """How much of the run is done, from 0 to 1."""
+        """The share of the run that is done, from 0 to 1."""
         return self.step / self.recipe.steps if self.recipe.steps else self.seconds / 60 / (self.recipe.minutes or 1)
 
     def start_clock(self) -> None:
-        """From now on time counts as training time: what passed since the last step does not."""
+        """Start to count time as training time; the time since the last step does not count."""
         self._zero = time.perf_counter() - self.seconds
 
     def clock(self) -> float:
-        """Seconds of training until now."""
+        """Seconds of training so far."""
         return time.perf_counter() - self._zero
 
     def restore(self) -> None:
-        """Go on from the checkpoint.
+        """Load the checkpoint. Other differences between its recipe and this one give a warning.
 
         Raises:
-            InputError: it is damaged, or of another preset, of other stems, optimizer, start or sizes. What else its
-                run had otherwise is warned of.
+            InputError: the checkpoint is damaged, or has another preset, other stems, optimizer, start or sizes.
         """
         self._written = self.saved.stat().st_mtime_ns
         try:
@@ -67,11 +65,11 @@ class TrainingState:
             raise InputError(f"{self.saved} is damaged or no checkpoint ({type(problem).__name__}): without --resume "
                              "the run begins anew, in another folder") from None
         now = asdict(self.recipe)
-        then = now | said  # a checkpoint of an earlier version may not say all
+        then = now | said  # a checkpoint of an earlier version may lack some settings
         for name in ("preset", "stems", "optimizer", "start"):
             if _said(then[name]) != _said(now[name]):
                 raise InputError(f"{self.saved} is of a run with --{name} {_said(then[name])}, not {_said(now[name])}")
-        free = ("minutes", "steps", "cooldown", "log_every")  # how long it goes on is the user's to say
+        free = ("minutes", "steps", "cooldown", "log_every")  # these may change when a run is resumed
         was = {name: _said(then[name]) for name in now if name not in free}
         if other := [f"{name} {value}" for name, value in was.items() if value != _said(now[name])]:
             LOG.warning("%s is of a run with %s; from here on it is otherwise", self.saved, ", ".join(other))
@@ -83,39 +81,39 @@ class TrainingState:
         self.start_clock()
 
     def still_there(self, resumed: bool) -> None:
-        """Is the folder as it was found? Another run may have ended in it while this one got ready.
+        """Check that no other run has written a checkpoint into the folder while this one was prepared.
 
         Raises:
-            InputError: it has another checkpoint now.
+            InputError: the checkpoint in the folder has changed.
         """
         if self.saved.exists() != resumed or (resumed and self.saved.stat().st_mtime_ns != self._written):
             raise InputError(f"another run has written {self.saved} meanwhile: add --resume to go on from there")
 
     def clear(self) -> None:
-        """Make room: what a killed run had half written goes.
+        """Remove partial files of a killed run, and check the space on the disk.
 
         Raises:
             InputError: two checkpoints do not fit on the disk.
         """
         for scrap in self.saved.parent.glob("*.part"):
             scrap.unlink(missing_ok=True)
-        size = 5 * 4 * sum(p.numel() for p in self.model.parameters())  # weights, average, two moments; and some over
+        size = 5 * 4 * sum(p.numel() for p in self.model.parameters())  # weights, average, two moments, and a margin
         if shutil.disk_usage(self.saved.parent).free < 2 * size:
             raise InputError(f"{self.saved.parent}: a checkpoint takes {size / 1e9:.2f} GB, twice while it is written; "
                              "the disk is full")
 
     def keep(self) -> None:
-        """Write the checkpoint, whole or not at all.
+        """Write the checkpoint. If that fails, the one before stays as it was.
 
         Raises:
-            InputError: it cannot be written; the message says what there is to resume from.
+            InputError: it cannot be written; the message says whether there is an earlier one to resume from.
         """
         state = {"recipe": asdict(self.recipe), "model": self.model.state_dict(), "average": self.average.state_dict(),
                  "optimizer": self.optimizer.state_dict(), "step": self.step, "seconds": self.seconds}
         try:
             with written_whole(self.saved) as scratch:
                 torch.save(state, scratch)
-        except (OSError, RuntimeError, InputError) as problem:  # torch says RuntimeError when the disk is full
+        except (OSError, RuntimeError, InputError) as problem:  # torch raises RuntimeError when the disk is full
             kept = "the one before it is whole; --resume goes on from there" if self.saved.exists() else (
                 "there is none yet")
             raise InputError(f"the checkpoint of step {self.step} cannot be written to {self.saved.parent} "
@@ -123,14 +121,14 @@ class TrainingState:
 
 
 def _said(value: object) -> str:
-    """A value of a recipe as one would type it."""
+    """A value of a recipe as it is written on the command line."""
     if value is None:
         return "nothing"
     return " ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
 
 
 def _ramped(decay: float):
-    """An exponential moving average that starts short, so that the first random weights are forgotten soon."""
+    """An exponential moving average whose decay grows to `decay`, so that early weights soon have no influence."""
 
     def update(averaged: list[Tensor], current: list[Tensor], count: Tensor) -> None:
         n = float(count)

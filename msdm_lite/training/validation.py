@@ -1,4 +1,4 @@
-"""What a model is worth while it trains: errors by noise level and a quick separation, on fixed crops.
+"""Validation during training: losses by noise level and a quick separation, on fixed crops.
 
 Chapter: `book/05-training.ipynb`.
 """
@@ -18,19 +18,19 @@ from msdm_lite.training.batches import crop_samples, encode_all_crops
 
 
 def quick_separation(model: StemModel, x: Tensor, generator: torch.Generator) -> Tensor:
-    """Mean SI-SDR improvement (dB) of separating the sum of clean x (B, S, bins, L): one number that is soon there.
+    """Mean SI-SDR improvement (dB) of separating the sum of clean x (B, S, bins, L), by a fast method.
 
-    One evaluation at sigma 10 where the model can be conditioned on the mixture; eight with Wiener shares where it
-    cannot (so few levels of Dirac or of the Gaussian blow up).
+    One network evaluation at sigma 10 if the model can be conditioned on the mixture; else eight with `wiener`, because
+    `dirac` and `gaussian` diverge with so few noise levels.
     """
     if model.takes_mixture or model.trained_for(mixture=True):
         method, steps = "guided" if model.takes_mixture else "mixture-constrained", 1
     else:
         method, steps = "wiener", 8
     states = separation.separate_encoded(x.sum(1), model.denoise, x.shape[1], method, generator=generator,
-                                          variance=model.variance, steps=steps)
+                                         variance=model.variance, steps=steps)
     guess = sampling.final_state(states).x
-    return metrics.si_sdr_improvement(guess.flatten(2), x.flatten(2)).nanmean()  # orthonormal: same in pictures
+    return metrics.si_sdr_improvement(guess.flatten(2), x.flatten(2)).nanmean()  # the MDCT is orthonormal
 
 
 class Validation:
@@ -48,10 +48,11 @@ class Validation:
 
 
 def by_noise_level(model: StemModel, x: Tensor, error: Callable[..., Tensor],
-             levels: Sequence[float], sketches: bool = False) -> dict[str, float]:
-    """Means over clean x (N, S, bins, L) of error(x, sigma, known, noise), by shape and level; SI-SDR improvement.
+                   levels: Sequence[float], sketches: bool = False) -> dict[str, float]:
+    """Means over clean x (N, S, bins, L) of error(x, sigma, conditioning, noise) by conditioning and noise level.
 
-    And with `sketches` of error(..., sketched), nothing else known.
+    Also the mean SI-SDR improvement of `quick_separation`, in dB; and, with `sketches`, the error given the sketch of
+    every item and nothing else.
     """
     out: dict[str, list] = {}
     generator = torch.Generator().manual_seed(0)
@@ -71,7 +72,7 @@ def by_noise_level(model: StemModel, x: Tensor, error: Callable[..., Tensor],
                 noise = torch.randn(some.shape, generator=generator).to(some)
                 value = error(some, torch.full((len(some),), level).to(some), conditioning, noise, **conditions)
                 out.setdefault(f"{name}_{level}", []).append(value.mean().item())
-        # One stem alone separates nothing, nor does a sketch; eight evaluations take long
+        # Not for one stem or for sketches; only a few batches where one takes eight network evaluations
         soon = model.takes_conditioning or len(out.get("si_sdr_improvement", [])) < 4
         if len(model.stems) > 1 and model.makes_sound and soon:
             out.setdefault("si_sdr_improvement", []).append(quick_separation(model, some, generator).item())

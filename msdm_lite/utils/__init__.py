@@ -1,1 +1,1 @@
-"""Devices, files, paths, optional imports, the terminal and provenance. Nothing here knows music."""
+"""Devices, files, paths, optional imports, the terminal and provenance. It contains nothing about music."""

@@ -1,4 +1,4 @@
-"""Where tensors live and how fast: the memory allocator, the device, the precision.
+"""The memory allocator, the device, and the precision of computations.
 
 Chapter: `book/05-training.ipynb`.
 """
@@ -13,21 +13,21 @@ from functools import cache as once
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:  # imported where it is needed: what only tunes the allocator comes before it
+if TYPE_CHECKING:  # imported in the functions, because the allocator is tuned before torch is loaded
     import torch
 
 
 def _tunable() -> bool:
-    """Is the allocator glibc's, and can it be configured?"""
+    """Whether the allocator is that of glibc, and MSDM_LITE_MALLOC=0 is not set."""
     return sys.platform == "linux" and os.environ.get("MSDM_LITE_MALLOC") != "0" and platform.libc_ver()[0] == "glibc"
 
 
 def tune_allocator() -> bool:
-    """Keep freed memory instead of handing it back to Linux; call before the first large tensor. True if it was done.
+    """Make glibc keep freed memory; call before the first large tensor. Returns whether it was done.
 
-    glibc returns every large block to the system when it is freed, and gets it again page by page for the next tensor.
-    On machines where a page fault is dear this costs several times the computing itself. `mallopt` tells glibc to keep
-    the memory. It holds for the whole process; set MSDM_LITE_MALLOC=0 to leave the allocator alone.
+    By default glibc returns every large block to the system when it is freed, and gets it again page by page for the
+    next tensor. On machines where page faults are expensive this takes several times as long as the computation.
+    `mallopt` makes glibc keep the memory, for the whole process; set MSDM_LITE_MALLOC=0 to leave the allocator alone.
     """
     if not _tunable():
         return False
@@ -39,10 +39,10 @@ def tune_allocator() -> bool:
 
 @contextlib.contextmanager
 def large_blocks_returned() -> Iterator[None]:
-    """What `tune_allocator` did holds inside for blocks below 32 MB alone; larger ones go back to Linux when freed.
+    """A context in which freed blocks of 32 MB or more are returned to the system in spite of `tune_allocator`.
 
-    For songs of many minutes: their states are few and large, and kept memory that does not fit the next is lost.
-    Training, with its many tensors of some 50 MB, would be a fifth slower so.
+    It is for songs of many minutes, whose states are few and large: kept memory in which the next one does not fit is
+    wasted. It would make training, with its many tensors of about 50 MB, a fifth slower.
     """
     if not _tunable():
         yield
@@ -62,7 +62,7 @@ def pick(name: str = "auto") -> "torch.device":
     """The torch device of that name; "auto" is the GPU if there is one, else the CPU.
 
     Raises:
-        InputError: there is no such device here.
+        InputError: there is no such device on this machine.
     """
     import torch
 
@@ -80,7 +80,7 @@ def pick(name: str = "auto") -> "torch.device":
 
 @once
 def processor(kind: str = "cpu") -> str:
-    """The name of this machine's processor, or of its GPU ("cuda"), for records."""
+    """The name of this machine's processor ("cpu") or GPU ("cuda"), for records."""
     if kind == "cuda":
         import torch
 
@@ -93,7 +93,7 @@ def processor(kind: str = "cpu") -> str:
 
 
 def precision(kind: str = "cpu") -> str:
-    """What a network computes in on that kind of device outside of `autocast`, as it does when it samples."""
+    """The precision of a network on that kind of device outside of `autocast`, as in sampling."""
     import torch
 
     tensor_cores = kind == "cuda" and torch.version.hip is None and torch.cuda.get_device_capability()[0] >= 8
@@ -102,13 +102,13 @@ def precision(kind: str = "cpu") -> str:
 
 @once
 def fast_bfloat16(kind: str) -> bool:
-    """Does half precision pay on this kind of device ("cpu", "cuda")? On a CPU only with AMX or AVX512-BF16."""
+    """Whether bfloat16 is fast on this kind of device ("cpu", "cuda"); on a CPU only with AMX or AVX512-BF16."""
     if kind == "cuda":
         import torch
 
         if not torch.cuda.is_available():
             return False
-        # Before Ampere (a T4, say) it is emulated: supported, and slow
+        # GPUs before Ampere, such as a T4, emulate it: it is supported, but slow
         return torch.version.hip is not None or torch.cuda.get_device_capability()[0] >= 8
     try:
         text = Path("/proc/cpuinfo").read_text()
@@ -118,7 +118,7 @@ def fast_bfloat16(kind: str) -> bool:
 
 
 def autocast(device: "torch.device", wanted: bool | None = None) -> contextlib.AbstractContextManager:
-    """A context for training in bf16 where it pays, or as `wanted`."""
+    """A context for training in bfloat16 where that is fast, or as `wanted`."""
     import torch
 
     use = fast_bfloat16(device.type) if wanted is None else wanted

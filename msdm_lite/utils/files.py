@@ -1,4 +1,4 @@
-"""Output folders and files: checked before long work begins, locked meanwhile, written whole or not at all."""
+"""Output folders and files: they are checked before long work, locked meanwhile, and never left half-written."""
 
 import contextlib
 import errno
@@ -13,10 +13,10 @@ from msdm_lite.errors import InputError, MachineError
 
 
 def writable_folder(folder: str | Path) -> Path:
-    """The folder, made if need be, and proven to take files, so that long work does not end in a refusal.
+    """Create the folder if it is missing, and check before long work that files can be written to it.
 
     Raises:
-        InputError: it cannot be made or written to; what was made on the way is removed again.
+        InputError: it cannot be created or written to; folders that were created are removed again.
     """
     folder = Path(folder)
     new = _missing(folder)
@@ -33,22 +33,22 @@ def writable_folder(folder: str | Path) -> Path:
 
 
 def writable_file(path: str | Path) -> Path:
-    """A path that a file can be written to, proven like its folder; nothing is left of the proof.
+    """Check that a file can be written to a path. No file or folder is left behind.
 
     Raises:
-        InputError: it is a folder, or its own folder cannot be written to.
+        InputError: the path is a folder, or its parent folder cannot be written to.
     """
     path = Path(path)
     if path.is_dir():
         raise InputError(f"{path} is a folder, and should be a file")
     new = _missing(path.parent)
     writable_folder(path.parent)
-    _remove_empty(new)  # it will be made with the file, if that is ever made
+    _remove_empty(new)  # it is created again with the file
     return path
 
 
 def _missing(folder: Path) -> list[Path]:
-    """What of a folder's path is not there yet, the deepest first."""
+    """The folders of a path that do not exist yet, the deepest first."""
     return [place for place in (folder, *folder.parents) if not os.path.lexists(place)]
 
 
@@ -60,12 +60,12 @@ def _remove_empty(folders: list[Path]) -> None:
 
 @contextlib.contextmanager
 def claimed(folder: str | Path) -> Iterator[Path]:
-    """A folder that results will go to, as `writable_folder`, kept from other runs until the work is done.
+    """A context with a folder for results, as `writable_folder`, locked against other runs.
 
-    If the work fails or is interrupted, folders that were made for it and hold nothing are removed again.
+    If the work fails or is interrupted, folders that were created for it and are empty are removed again.
 
     Raises:
-        InputError: it cannot be written to, or another run is writing into it.
+        InputError: the folder cannot be written to, or another run is writing into it.
     """
     new = _missing(Path(folder))
     folder = writable_folder(folder)
@@ -81,7 +81,7 @@ def claimed(folder: str | Path) -> Iterator[Path]:
 
 
 def _lock(folder: Path) -> int | None:
-    """A lock on a folder that the system lifts when the process ends, however it ends; None where there are none."""
+    """Lock a folder until its file descriptor is closed or the process ends; None if there are no locks."""
     try:
         import fcntl
     except ImportError:  # Windows
@@ -100,7 +100,7 @@ def _lock(folder: Path) -> int | None:
 
 @contextmanager
 def written_whole(path: Path) -> Iterator[Path]:
-    """A scratch path to write to, which becomes `path` at the end of the block: a file is whole, or it is not there.
+    """A context with a scratch path to write to, which is renamed to `path` at the end, so no partial file remains.
 
     Raises:
         MachineError: the disk is full.

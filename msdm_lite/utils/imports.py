@@ -1,4 +1,4 @@
-"""Optional libraries, imported where they are needed, with one line on what to install where they are missing."""
+"""Optional libraries, imported where they are needed; if one is missing, the error says what to install."""
 
 import importlib
 from types import ModuleType
@@ -7,13 +7,13 @@ from msdm_lite.errors import MachineError
 
 
 def library(name: str, package: str | None = None) -> ModuleType:
-    """A library that only some parts of the package need, such as "librosa.onset".
+    """Import a library that only some parts of the package need, such as "librosa.onset".
 
     Args:
-        package: what to install, if it has another name.
+        package: the package to install, if its name differs.
 
     Raises:
-        MachineError: it is not installed, or broken.
+        MachineError: the library is not installed, or cannot be imported.
     """
     top = name.split(".")[0]
     try:

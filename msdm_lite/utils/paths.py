@@ -1,8 +1,8 @@
-"""Where the package finds what ships with it, and where it caches what it makes.
+"""Paths of the shipped data and of the cache.
 
-Small things (MIDI songs, clips, weights, results) ship in `data/`: inside the package when it was installed from a
-wheel, beside it in a checkout. Large things (rendered audio, unpacked packages) are made on the user's machine and stay
-in a cache.
+Small files (MIDI songs, clips, weights, results) ship in `data/`: inside the package if it was installed from a wheel,
+beside it in a checkout. Large files (rendered audio, unpacked packages) are created on the user's machine and stay in a
+cache.
 """
 
 import os
@@ -20,10 +20,10 @@ def data_folder() -> Path:
 
 
 def sources() -> Path:
-    """The folder of shipped data where it is made: that of a checkout.
+    """The folder of shipped data of a checkout, for the commands that write it.
 
     Raises:
-        InputError: this is an installation, whose data nobody could restore.
+        InputError: the package is installed; its data must not be overwritten.
     """
     if data_folder().is_relative_to(PACKAGE):
         raise InputError("what ships with this installation is not written over: name another folder with --out")
@@ -34,7 +34,7 @@ def data(*parts: str) -> Path:
     """The path of one shipped file, e.g. `data("clips", "clips.json")`.
 
     Raises:
-        InputError: the file does not ship with this installation.
+        InputError: the file is not among the data of this installation.
     """
     path = data_folder().joinpath(*parts)
     if not path.exists():
@@ -44,6 +44,6 @@ def data(*parts: str) -> Path:
 
 def cache(*parts: str) -> Path:
     """A path in the cache: `$MSDM_LITE_CACHE`, else `$XDG_CACHE_HOME/msdm_lite`, else `~/.cache/msdm_lite`."""
-    chosen = os.environ.get("MSDM_LITE_CACHE")  # said, and not empty
+    chosen = os.environ.get("MSDM_LITE_CACHE")  # an empty value counts as unset
     usual = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "msdm_lite"
     return (Path(chosen) if chosen else usual).joinpath(*parts)

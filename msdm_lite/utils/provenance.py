@@ -1,4 +1,4 @@
-"""Where a result comes from: the git commit of the code, and the command line that makes it again."""
+"""Provenance of a result: the git commit of the code, and the command line that repeats it."""
 
 import shlex
 import shutil
@@ -8,7 +8,7 @@ from msdm_lite.utils import paths
 
 
 def commit() -> str:
-    """The git commit of the code that runs, or "unknown": it was installed, not cloned, or git is not."""
+    """The git commit of the running code, or "unknown" without a checkout or without git."""
     if not (paths.PACKAGE.parent / ".git").exists() or shutil.which("git") is None:
         return "unknown"
     done = subprocess.run(["git", "rev-parse", "--short", "HEAD"], cwd=paths.PACKAGE, capture_output=True,
@@ -17,7 +17,7 @@ def commit() -> str:
 
 
 def command_line(*words: str, **settings: object) -> str:
-    """The line that makes a result again: its words, and --name value for settings that are neither None nor empty."""
+    """The command line that repeats a result: the words, and --name value for settings that are not None or empty."""
     given = list(words)
     for name, value in settings.items():
         values = value if isinstance(value, list | tuple) else [] if value is None else [value]
@@ -26,5 +26,5 @@ def command_line(*words: str, **settings: object) -> str:
 
 
 def command_word(value: object) -> str:
-    """A value on a command line: exact, and short where that is exact."""
+    """A value on a command line: exact, and in short form where that is exact."""
     return f"{value:g}" if isinstance(value, float) and float(f"{value:g}") == value else str(value)

@@ -1,4 +1,4 @@
-"""How commands end: quietly, or with one line on what was wrong and an exit code."""
+"""The end of a command: its exit code, and errors as one line without a traceback."""
 
 import logging
 import os
@@ -10,9 +10,10 @@ from msdm_lite.errors import InputError
 
 
 def guarded(run: Callable[[], object]) -> int:
-    """Run a command; its exit code: 0, 2 after one line on bad input, 130 if interrupted, 141 if nobody reads on.
+    """Run a command and return its exit code.
 
-    Warnings of the package go to the terminal meanwhile.
+    The code is 0, 2 after one line on bad input, 130 if interrupted, or 141 if the reader of the output has closed it.
+    While the command runs, warnings of the package go to the terminal.
     """
     handler = logging.StreamHandler()
     handler.setFormatter(logging.Formatter("msdm-lite: %(message)s"))
@@ -23,16 +24,16 @@ def guarded(run: Callable[[], object]) -> int:
     except (InputError, FloatingPointError) as problem:
         print(f"msdm-lite: {problem}", file=sys.stderr)
         return 2
-    except BrokenPipeError:  # whoever read our output has seen enough
+    except BrokenPipeError:  # the reader of the output has closed it
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
-    except OSError as problem:  # a file or a disk that will not do
+    except OSError as problem:  # of a file or a disk
         print(f"msdm-lite: {problem.filename}: {problem.strerror}" if problem.filename else f"msdm-lite: {problem}",
               file=sys.stderr)
         return 2
     except (MemoryError, RuntimeError) as problem:
         if not (isinstance(problem, MemoryError) or "not enough memory" in str(problem)
-                or type(problem).__name__ == "OutOfMemoryError"):  # of torch, which is not loaded for this
+                or type(problem).__name__ == "OutOfMemoryError"):  # by name, so that torch is not imported
             raise
         print("msdm-lite: out of memory: take shorter sounds, fewer at a time or a smaller model", file=sys.stderr)
         return 2
@@ -45,5 +46,5 @@ def guarded(run: Callable[[], object]) -> int:
 
 
 def ignore_interrupts(*_: object) -> None:
-    """For processes that work for another one: Ctrl-C on a terminal reaches all, and only that one answers it."""
+    """Ignore Ctrl-C, in worker processes: a terminal sends it to all processes, and only the main one handles it."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)

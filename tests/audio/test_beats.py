@@ -10,7 +10,6 @@ from msdm_lite.audio import beats as audio_beats
 from msdm_lite.data import corpus, midi
 from msdm_lite.data.dataset import Augmentation, Crops
 from msdm_lite.errors import InputError
-from msdm_lite.inference import generation
 
 HOP = 512  # samples; not that of any model
 
@@ -121,30 +120,6 @@ def test_nobody_counts_for_strangers_or_where_there_is_no_click():
 
     assert not Crops([Plain()], 20 * HOP, 3, beat_hop=HOP)[0]["beat_phase"].any()
     assert "beat_phase" not in Crops([Metronome()], 20 * HOP, 3)[0]
-
-
-def test_a_band_plays_to_the_tempo_that_is_asked_for(decoder, sketcher, given_conditions):
-    """The sketcher hears a click whose first beat is where the sound begins, one hop into the picture."""
-    seen = given_conditions(sketcher, "beat_phase")
-    hop = 1024 / 22050
-
-    def heard(**settings):
-        seen.clear()
-        generation.generate(decoder, 1.0, 1, steps=2, sketcher=sketcher, **settings)
-        assert all(one is seen[0] or torch.equal(one, seen[0]) for one in seen)
-        return seen[0]
-
-    count = heard(tempo=90, metre=3)
-    torch.testing.assert_close(count[0], audio_beats.steady(count.shape[-1], hop, 90, 3, hop))
-    torch.testing.assert_close(count[0, :, 1], torch.tensor([0.0, 1.0, 0.0, 1.0]))
-    assert heard(tempo=0) is None
-    drawn = heard(seed=1)
-    assert torch.equal(drawn, heard(seed=1)) and not torch.equal(drawn, heard(seed=2))
-    for settings, says in (({"tempo": 1000}, "20 to 400"), ({"tempo": 90, "metre": 0}, "20 to 400")):
-        with pytest.raises(InputError, match=says):
-            heard(**settings)
-    with pytest.raises(InputError, match="nobody would hear"):
-        generation.generate(decoder, 1.0, 1, steps=2, tempo=90)
 
 
 def test_the_click_of_a_song_is_found_once_and_kept(tmp_path, monkeypatch):

@@ -110,6 +110,9 @@ def test_odd_rates_and_lengths(tmp_path, rate, frames):
     if length:
         assert audio_io.load(tmp_path / "x.wav").shape == (length,)
         assert audio_io.load(tmp_path / "x.wav", mono=False).shape == (2, length)
+    else:
+        with pytest.raises(InputError, match="no samples at 22050 Hz"):
+            audio_io.load(tmp_path / "x.wav")
 
 
 def test_resampling_has_no_delay_or_gain_at_odd_rates():

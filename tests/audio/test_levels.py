@@ -4,6 +4,7 @@ import torch
 
 from msdm_lite.audio import levels
 from msdm_lite.audio.io import SAMPLE_RATE
+from msdm_lite.audio.levels import mixture_rms
 
 
 def test_rests_do_not_count():
@@ -25,3 +26,10 @@ def test_equal_levels_do_not_clip():
     loud = levels.equal_rms(stems, rms=1.0)
     assert max(np.abs(loud).max(), np.abs(loud.sum(0)).max()) == pytest.approx(0.99, rel=1e-3)
     assert levels.MIXTURE_RMS == 2 * levels.STEM_RMS
+
+
+def test_loudness_forgets_the_rests():
+    tone = torch.sin(torch.arange(22050).float())
+    assert mixture_rms(torch.cat([tone, torch.zeros(22050)]), 5512) == pytest.approx(mixture_rms(tone, 5512), rel=0.15)
+    assert mixture_rms(0.5 * tone[:3000], 5512) == pytest.approx(0.5 / 2**0.5, rel=0.01)  # shorter than one window
+    assert mixture_rms(torch.zeros(100), 50) == 0

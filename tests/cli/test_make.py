@@ -1,8 +1,9 @@
+import re
 from dataclasses import fields
 
 import pytest
 
-from msdm_lite.cli import main
+from msdm_lite.cli import main, make
 from msdm_lite.training import loop
 from msdm_lite.training.recipe import Recipe
 
@@ -39,3 +40,31 @@ def test_bad_requests_are_one_line(args, says, tmp_path, capsys, monkeypatch):
     printed = capsys.readouterr().err
     assert printed.strip() and says in printed and "Traceback" not in printed
     assert not (tmp_path / "o").exists()
+
+
+@pytest.mark.parametrize("name, shown", [("methods", ["mixture-constrained", "dirac", "replacement", "ode"]),
+                                         ("models", ["lite", "tiny-wave", "lite-independent"])])
+def test_tables_fit_100_columns(name, shown, capsys):
+    assert main.main([name]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert max(map(len, lines)) <= 100
+    assert all(any(re.search(rf"(^|\s){word}\s", line) for line in lines) for word in shown)
+
+
+def test_methods_are_listed_with_their_network_evaluations(capsys):
+    """Levels times corrections; heun is no default."""
+    make.methods()
+    rows = [line.split()[:3] for line in capsys.readouterr().out.splitlines()]
+    assert rows[0] == ["task", "method", "NFE"]
+    for row in (["separate", "mixture-constrained", "1"], ["separate", "dirac", "300"], ["separate", "projdiff", "150"],
+                ["generate", "paper", "150"], ["accompany", "replacement", "256"]):
+        assert row in rows
+
+
+def test_long_cells_go_on_below_themselves():
+    words = " ".join(f"word{i}" for i in range(40))
+    lines = make._table([["a", "bb", words], ["c", "d", ""]], (3, 5)).splitlines()
+    assert len(lines) > 3 and max(map(len, lines)) <= make.WIDTH
+    assert lines[0].startswith("a   bb    word0 ") and lines[-1] == "c   d"
+    assert all(line.startswith(" " * 10 + "word") for line in lines[1:-1])
+    assert " ".join(line[10:] for line in lines[:-1]) == words

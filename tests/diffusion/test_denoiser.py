@@ -4,9 +4,12 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from msdm_lite.diffusion.denoiser import Denoiser, NoiseEmbedding, error, loss
-from msdm_lite.diffusion.noise import Conditioning, add_noise, draw_sigma
+from msdm_lite.diffusion.denoiser import Denoiser, Denoiser1d, NoiseEmbedding, edm_loss, error, loss
+from msdm_lite.diffusion.noise import Conditioning, add_noise
 from msdm_lite.diffusion.oracle import GaussianMixture
+from msdm_lite.errors import InputError
+from msdm_lite.models.unet1d import UNet1d
+from tests.models.test_unet1d import LENGTH, TINY, relative
 
 
 class Silent(torch.nn.Module):
@@ -111,30 +114,6 @@ def test_the_net_has_an_effect(tiny):
         assert (tiny.denoise(x, sigma, conditioning) - silent(x, sigma, conditioning)).abs().max() > 1e-3
 
 
-def test_noise_has_the_level_and_subspace_asked_for(generator):
-    x = torch.zeros(2, 4, 64, 200)
-    noisy = add_noise(x, torch.tensor([0.5, 2.0]), Conditioning(torch.tensor([False, True]), torch.zeros(2, 4).bool()),
-                      generator)
-    # 51200 values: relative error of a standard deviation 0.3 %
-    assert abs(noisy[0].std().item() / 0.5 - 1) < 0.02
-    assert abs(noisy[1].std().item() / (2 * (3 / 4) ** 0.5) - 1) < 0.02  # zero-sum noise of four has 3/4 the variance
-    assert noisy[1].sum(0).abs().max() < 1e-4
-
-
-def test_levels_follow_their_two_distributions(generator):
-    conditioning = Conditioning(torch.arange(20_000) % 2 == 0, torch.zeros(20_000, 4).bool())
-    logs = draw_sigma(20_000, conditioning, (-1.6, 1.2), (0.2, 1.5), generator).log()
-    for where, mean, std in ((~conditioning.mixture, -1.6, 1.2), (conditioning.mixture, 0.2, 1.5)):
-        assert abs(logs[where].mean().item() - mean) < 0.06 and abs(logs[where].std().item() - std) < 0.05
-
-
-def test_levels_are_those_of_the_generator():
-    conditioning = Conditioning(torch.tensor([True, False, True]), torch.zeros(3, 4, dtype=torch.bool))
-    z = torch.randn(3, generator=torch.Generator().manual_seed(5))
-    found = draw_sigma(3, conditioning, (-1.0, 2.0), (0.5, 0.25), torch.Generator().manual_seed(5))
-    torch.testing.assert_close(found.log(), torch.where(conditioning.mixture, 0.5 + 0.25 * z, -1.0 + 2.0 * z))
-
-
 def test_errors_are_weighted_as_they_say():
     """Computed by hand: over the posterior variance of a Wiener filter, times std ** (2 tilt), a mean for each item."""
     x, estimate, sigma = torch.randn(2, 3, 4, 5), torch.randn(2, 3, 4, 5), torch.tensor([0.3, 2.0])
@@ -166,16 +145,6 @@ def test_a_loss_is_the_error_for_each_unknown_stem(generator):
     assert not torch.equal(one, loss(denoiser, x, sigma, conditioning, torch.Generator().manual_seed(2)))
     other = loss(denoiser, x, sigma, Conditioning.on_mixture(x), n=n, mixture=x.sum(1) + 1)  # passed on unchanged
     assert not torch.allclose(other, loss(denoiser, x, sigma, Conditioning.on_mixture(x), n=n))
-
-
-def test_loss_of_the_wiener_filter_on_its_own_gaussians_is_one(generator):
-    """With nothing known: the error of the exact filter, in units of its uncertainty. The tilt does not change this."""
-    denoiser = untrained(40)
-    x = torch.randn(8, 4, 40, 300, generator=generator) * denoiser.std[:, :, None]
-    for tilt in (0.0, 0.5, 1.0):
-        each = loss(denoiser, x, torch.full((8,), 0.3), Conditioning.none(x), generator, tilt)
-        assert each.shape == (8,)
-        assert abs(each.mean().item() - 1) < 0.02
 
 
 def test_a_small_net_learns_the_oracles_denoiser(generator):
@@ -260,8 +229,37 @@ def test_each_output_of_the_net_has_its_own_effect():
     torch.testing.assert_close(denoiser(x, sigma, Conditioning.on_mixture(x)), met, rtol=1e-4, atol=1e-5)
 
 
-def test_noise_is_drawn_in_the_precision_of_the_stems_and_beside_them():
-    x, sigma = torch.zeros(2, 3).double(), torch.tensor([0.5, 2.0]).double()
-    n = torch.randn(2, 3, generator=torch.Generator().manual_seed(5), dtype=torch.float64)
-    assert torch.equal(add_noise(x, sigma, generator=torch.Generator().manual_seed(5)), sigma[:, None] * n)
-    assert add_noise(x.to("meta"), sigma.to("meta")).device.type == "meta"
+@pytest.fixture
+def net() -> UNet1d:
+    return UNet1d(TINY).eval()
+
+
+def test_a_silent_net_is_the_wiener_filter(net):
+    """And its loss on white noise of standard deviation sigma_data is one."""
+    silent = Denoiser1d(net, sigma_data=0.2, clamp=False)
+    torch.nn.init.zeros_(net.project_out.conv2.weight)
+    torch.nn.init.zeros_(net.project_out.conv2.bias)
+    net.project_out.shortcut = torch.nn.Conv1d(4, 4, 1)
+    for p in net.project_out.shortcut.parameters():
+        torch.nn.init.zeros_(p)
+    x, sigma = 0.2 * torch.randn(2, 4, 64 * TINY.downsampling), torch.tensor([0.05, 2.0])
+    expected = x * 0.04 / (0.04 + sigma.square())[:, None, None]
+    assert torch.allclose(silent(x, sigma), expected, atol=1e-6)
+    loss = edm_loss(silent, x, sigma, torch.Generator().manual_seed(0))
+    assert loss.shape == (2,) and (loss - 1).abs().max() < 0.05  # 49152 values: 0.6 %
+
+
+def test_the_estimate_is_clamped_and_has_the_type_of_x(net):
+    x, sigma = 50 * torch.randn(1, 4, LENGTH), torch.tensor([20.0])
+    assert Denoiser1d(net)(x, sigma).abs().max() <= 1 < Denoiser1d(net, clamp=False)(x, sigma).abs().max()
+    with torch.autocast("cpu", torch.bfloat16):
+        half = Denoiser1d(net).denoise(0.2 * x / 50, torch.tensor([0.3]))
+    assert half.dtype == torch.float32
+    assert relative(half, Denoiser1d(net).denoise(0.2 * x / 50, torch.tensor([0.3]))) < 0.02  # bfloat16: 8 bits
+
+
+def test_it_takes_no_conditioning(net):
+    denoiser, x, sigma = Denoiser1d(net), torch.randn(1, 4, LENGTH), torch.ones(1)
+    assert torch.equal(denoiser(x, sigma, Conditioning.none(x)), denoiser(x, sigma))
+    with pytest.raises(InputError, match="noise on all stems only"):
+        denoiser(x, sigma, Conditioning.on_mixture(x))

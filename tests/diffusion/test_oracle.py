@@ -27,14 +27,6 @@ def test_density_is_scipys(pair):
     assert torch.allclose(pair.log_density(x, 0.5).exp(), torch.from_numpy(expected))
 
 
-def test_tweedie(pair):
-    """(denoise(x) - x) / sigma^2 is the gradient of the log density."""
-    x = torch.randn(6, 2, dtype=torch.float64, requires_grad=True)
-    score = torch.autograd.grad(pair.log_density(x, 0.4).sum(), x)[0]
-    sigma = torch.full((6,), 0.4, dtype=torch.float64)
-    assert torch.allclose((pair.denoise(x, sigma) - x) / 0.4**2, score, atol=1e-10)
-
-
 @pytest.mark.parametrize("mixture", [False, True])
 def test_denoiser_is_the_conditional_mean(pair, mixture, generator):
     """Against brute force: of many samples, those whose noisy point falls near x, on average."""

@@ -37,19 +37,9 @@ def test_karras_is_equation_5():
     assert karras(1, 0.1, 10.0) == pytest.approx([10.0, 0.0])
 
 
-@pytest.mark.parametrize("steps, sigma_min, sigma_max",
-                         [(0, 0.1, 1), (5, 0, 1), (5, 2, 1), (5, -1, 1), (5, 0.1, float("inf"))])
-def test_schedules_without_meaning_are_refused(steps, sigma_min, sigma_max):
-    with pytest.raises(InputError, match="no schedule"):
-        karras(steps, sigma_min, sigma_max)
-
-
 def test_other_schedules():
     assert exponential(4, 0.01, 10.0) == pytest.approx([10, 1, 0.1, 0.01, 0])
     assert linear(4, 1.0, 4.0) == pytest.approx([4, 3, 2, 1, 0])
-    for schedule in (exponential, linear):
-        with pytest.raises(InputError, match="no schedule"):
-            schedule(5, 0.0, 1.0)
     with pytest.raises(InputError, match="rho"):
         karras(5, 0.1, 1.0, rho=0.0)
 
@@ -222,7 +212,8 @@ def test_nan_from_the_denoiser_stops_and_names_the_level(sampler):
 
 
 @pytest.mark.parametrize("schedule", sorted(SCHEDULES))
-@pytest.mark.parametrize("steps, sigma_min, sigma_max", [(5, 0.1, -1.0), (5, -0.1, 1.0), (0, 0.1, 1.0), (5, 1.0, 0.1)])
+@pytest.mark.parametrize("steps, sigma_min, sigma_max", [(5, 0.1, -1.0), (5, -0.1, 1.0), (5, 0.0, 1.0), (0, 0.1, 1.0),
+                                                         (5, 1.0, 0.1), (5, 0.1, float("inf"))])
 def test_levels_that_make_no_schedule_are_refused_by_all(schedule, steps, sigma_min, sigma_max):
     with pytest.raises(InputError, match="no schedule"):
         SCHEDULES[schedule](steps, sigma_min, sigma_max)

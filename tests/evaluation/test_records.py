@@ -1,38 +1,13 @@
 import json
 import math
-import re
-import shlex
-import shutil
 
 import pytest
+import torch
 
 from msdm_lite.errors import InputError
 from msdm_lite.evaluation import records
-from msdm_lite.utils import paths, provenance
-
-
-def test_a_command_says_what_was_set_and_nothing_else():
-    line = provenance.command_line("msdm-lite", "evaluate", "--whole", songs="my songs", seed=0, steps=None, given=(),
-                            churn=5.0, c=0.75 * 2**0.5, constrained_stem=(0, 1))
-    words = shlex.split(line)
-    assert words[:5] == ["msdm-lite", "evaluate", "--whole", "--songs", "my songs"]
-    assert "--steps" not in words and "--given" not in words
-    assert words[words.index("--seed") + 1] == "0" and words[words.index("--churn") + 1] == "5"
-    assert float(words[words.index("--c") + 1]) == 0.75 * 2**0.5  # to the last digit
-    assert words[words.index("--constrained-stem") + 1 :] == ["0", "1"]
-
-
-def test_no_commit_is_better_than_another_one_s(tmp_path, monkeypatch):
-    """Without git, or installed somewhere inside another repository."""
-    here = paths.PACKAGE.parent / ".git"
-    if here.exists() and shutil.which("git"):
-        assert re.fullmatch(r"[0-9a-f]{7,}", provenance.commit())
-    monkeypatch.setattr(records.shutil, "which", lambda name: None)
-    assert provenance.commit() == "unknown"
-    monkeypatch.undo()
-    (tmp_path / ".git").mkdir()
-    monkeypatch.setattr(paths, "PACKAGE", tmp_path / "lib" / "site-packages" / "msdm_lite")
-    assert provenance.commit() == "unknown"
+from msdm_lite.evaluation.records import PartialResults, compute
+from msdm_lite.utils import paths
 
 
 def test_what_is_saved_is_read_again(tmp_path, monkeypatch):
@@ -64,3 +39,182 @@ def test_circumstances_name_the_weights(tiny):
     ({"": "5 %", "a": 1.0}, "/a/b/c", 1.0), ({"": "5 %"}, "", 0.1)])
 def test_by_how_much_a_number_may_differ(tolerance, at, allows):
     assert records.allowed_difference(tolerance, at, -2.0) == pytest.approx(allows)
+
+
+# Files of data/results in their present names
+
+RESULTS = sorted((paths.data_folder() / "results").glob("*.json"))
+NAMED = {"method", "task", "setting"}  # the keys whose values are names that have changed; other strings are prose
+
+
+@pytest.fixture(scope="module")
+def stored():
+    """Every file of data/results as it is written: name -> content."""
+    assert len(RESULTS) >= 120
+    return {path.stem: json.loads(path.read_text()) for path in RESULTS}
+
+
+def leaves(value, key=""):
+    """All that is neither an object nor a list, in order of appearance: each with the key that it stands under."""
+    if isinstance(value, dict):
+        for name, inner in value.items():
+            yield from leaves(inner, name)
+    elif isinstance(value, list):
+        for inner in value:
+            yield from leaves(inner, key)
+    else:
+        yield key, value
+
+
+def objects(value):
+    """All objects of a record, itself among them, in order of appearance."""
+    if isinstance(value, dict):
+        yield value
+    for inner in value.values() if isinstance(value, dict) else value if isinstance(value, list) else ():
+        yield from objects(inner)
+
+
+def numbers(record):
+    """As text, which tells 1 from 1.0 and True, and holds for NaN."""
+    return [repr(leaf) for _, leaf in leaves(record) if isinstance(leaf, int | float)]
+
+
+def renamed_to_one(names):
+    """Those of an object's keys that would have the present name of another one of them."""
+    now = [records.RENAMED_KEYS.get(name, name) for name in names]
+    return [name for name, new in zip(names, now, strict=True) if now.count(new) > 1]
+
+
+def test_present_names_stay_as_they_are(stored):
+    for name, record in stored.items():
+        once = records.current(record)
+        assert json.dumps(records.current(once)) == json.dumps(once), name  # as text: NaN is not equal to itself
+
+
+def test_no_present_name_is_an_old_one():
+    for table in (records.RENAMED_KEYS, records.RENAMED_VALUES, records.RENAMED_SETTINGS):
+        assert not set(table) & set(table.values())
+        assert len(set(table.values())) == len(table)
+
+
+def old_names(record):
+    """What of a record the tables would rename: keys, and values with the key that they stand under."""
+    yield from (name for found in objects(record) for name in found if name in records.RENAMED_KEYS)
+    for key, leaf in leaves(record):
+        table = records.RENAMED_SETTINGS if key == "setting" else records.RENAMED_VALUES
+        if isinstance(leaf, str) and leaf in table:
+            yield key, leaf
+
+
+def test_no_old_name_is_left(stored):
+    assert {name: found for name, record in stored.items() if (found := list(old_names(records.current(record))))} == {}
+
+
+def test_old_names_are_found_at_any_depth():
+    old = next(iter(records.RENAMED_KEYS))
+    record = {"a": [{old: 1, "setting": "low"}, [{"setting": ["high", "paint"], "level": "low"}]], "b": {"c": "paint"}}
+    assert list(old_names(record)) == [old, ("setting", "low"), ("setting", "high"), ("c", "paint")]
+
+
+def test_numbers_are_the_same_before_and_after(stored):
+    assert sum(len(numbers(record)) for record in stored.values()) > 30_000
+    for name, record in stored.items():
+        assert numbers(records.current(record)) == numbers(record), name
+
+
+def test_no_two_keys_of_an_object_become_one():
+    """Neither by their new names, nor because a file has a key twice, of which `json.loads` drops one."""
+    found = []
+
+    def pairs(content):
+        found.append([name for name, _ in content])
+        return dict(content)
+
+    for path in RESULTS:
+        found.clear()
+        record = json.loads(path.read_text(), object_pairs_hook=pairs)
+        assert [clash for names in found if (clash := renamed_to_one(names))] == [], path.stem
+        assert sorted(len(names) for names in found) == sorted(map(len, objects(records.current(record)))), path.stem
+
+
+def test_keys_that_would_become_one_are_found():
+    old, new = next(iter(records.RENAMED_KEYS.items()))
+    assert renamed_to_one([old, "n", new]) == [old, new] and renamed_to_one([old, "n"]) == []
+    assert len(records.current({old: 1, new: 2})) == 1  # which is why no file may have both
+
+
+def test_only_values_that_are_names_are_renamed(stored):
+    for name, record in stored.items():
+        for (_, before), (key, after) in zip(leaves(record), leaves(records.current(record)), strict=True):
+            assert before is after or key in NAMED, f"{name}: {key} was {before!r}, and reads {after!r}"
+
+
+@pytest.mark.parametrize("record, reads", [
+    ({"task": "paint"}, {"task": "decode"}),
+    ({"settings": {"task": ["paint", "generate"]}}, {"settings": {"task": ["decode", "generate"]}}),
+    ([{"method": "mixture-known"}, {"method": "stems-known"}],
+     [{"method": "mixture-constrained"}, {"method": "stems-given"}]),
+    ({"setting": "high"}, {"setting": "sigma_max"}),
+    ({"setting": ["constrained", "churn"]}, {"setting": ["constrained_stem", "churn"]}),
+    ({"rows": [{"setting": "low", "level": "low"}]}, {"rows": [{"setting": "sigma_min", "level": "low"}]})])
+def test_a_value_that_is_an_old_name_is_renamed(record, reads):
+    assert records.current(record) == reads
+
+
+@pytest.mark.parametrize("text", ["paint on a canvas", "how models paint", "paint, then play", "Paint", "paint ",
+                                  "repaint", "the mixture-known method", "high", "constrained", "--task paint",
+                                  "data/results/distance-paint.json"])
+def test_a_sentence_stays_as_it_is(text):
+    record = {"what": text, "data": [text], "settings": {"command": text}}
+    assert records.current(record) == record
+
+
+def test_a_record_is_read_in_its_present_names_and_its_file_stays(tmp_path, monkeypatch):
+    old, new = next(iter(records.RENAMED_KEYS.items()))
+    monkeypatch.setattr("msdm_lite.utils.paths.data_folder", lambda: tmp_path)
+    path = records.save({old: {"task": "paint"}, "arms": [{"setting": "high"}]}, tmp_path / "results" / "one.json")
+    before = path.read_text()
+    assert records.read("one") == {new: {"task": "decode"}, "arms": [{"setting": "sigma_max"}]}
+    assert path.read_text() == before
+
+
+def one(made: list):
+    """A part that notes that it is made."""
+    def make():
+        made.append(1)
+        return {"x": torch.tensor([1.5, float("nan")]), "heard": torch.tensor([True])}
+    return make
+
+
+def test_a_part_is_made_once(tmp_path):
+    out, made = tmp_path / "d.json", []
+    found = PartialResults(out, {"n": 8}).keep("bass", one(made))
+    again = PartialResults(out, {"n": 8})
+    assert torch.equal(again.keep("bass", one(made))["heard"], found["heard"]) and len(made) == 1
+    assert again.keep("drums", one(made))["x"][0] == 1.5 and len(made) == 2
+    assert again.seconds > 0
+    again.done()
+    assert not list(tmp_path.iterdir())
+
+
+def test_parts_of_another_measurement_are_no_good(tmp_path):
+    out, made = tmp_path / "d.json", []
+    PartialResults(out, {"n": 8}).keep("bass", one(made))
+    PartialResults(out, {"n": 9}).keep("bass", one(made))
+    assert len(made) == 2
+
+
+def test_a_folder_of_that_name_that_is_somebody_elses_is_left_alone(tmp_path):
+    (tmp_path / "d-parts").mkdir()
+    (tmp_path / "d-parts" / "diary.txt").write_text("today")
+    with pytest.raises(InputError, match="choose another file"):
+        PartialResults(tmp_path / "d.json", {})
+    assert (tmp_path / "d-parts" / "diary.txt").read_text() == "today"
+
+
+def test_a_part_that_fails_is_not_there(tmp_path):
+    parts, made = PartialResults(tmp_path / "d.json", {}), []
+    with pytest.raises(ZeroDivisionError):
+        parts.keep("bass", lambda: {"x": torch.tensor(1 // 0)})
+    parts.keep("bass", one(made))
+    assert made and compute("bass", one(made))["heard"] and len(made) == 2

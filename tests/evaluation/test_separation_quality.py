@@ -1,13 +1,16 @@
 import json
 import shlex
 
+import numpy as np
 import pytest
+import soundfile
 import torch
 
 from msdm_lite.cli import main
-from msdm_lite.data import example_clips
+from msdm_lite.data import dataset, example_clips
 from msdm_lite.errors import InputError
 from msdm_lite.evaluation import metrics, separation_quality
+from msdm_lite.evaluation.separation_quality import ideal_mask, mixture_baseline
 from msdm_lite.inference.separation import separate
 from msdm_lite.models import weights
 
@@ -70,3 +73,130 @@ def test_what_suits_a_model_is_asked_if_no_method_is_named(few, model, tmp_path)
     alone = weights.save(build(replace(small, task="denoise", stems=("bass",))), tmp_path / "bass.safetensors", {})
     with pytest.raises(InputError, match="is not for a model of bass"):
         separation_quality.evaluate_clips(None, str(alone))
+
+
+def test_the_mixture_improves_nothing():
+    stems = torch.randn(4, 8000)
+    assert torch.equal(metrics.si_sdr_improvement(mixture_baseline(stems), stems), torch.zeros(4))
+
+
+def test_stems_that_do_not_overlap_are_found_whole():
+    """Two tones far apart in frequency: each mask is one where the tone is, so next to nothing is lost."""
+    time = torch.arange(22050) / 22050
+    stems = torch.stack([torch.sin(2 * torch.pi * f * time) for f in (200.0, 5000.0)])
+    found = ideal_mask(stems)
+    assert found.shape == stems.shape and metrics.si_sdr(found, stems).min() > 40
+
+
+def test_masks_share_the_mixture_out():
+    stems = torch.randn(4, 22050, generator=torch.Generator().manual_seed(0))
+    found = ideal_mask(stems)
+    assert torch.allclose(found.sum(0), stems.sum(0), atol=1e-4)
+    assert 2 < metrics.si_sdr_improvement(found, stems).mean() < 12  # of noise a mask gets something, never all
+
+
+def test_silence_stays_silent():
+    stems = torch.zeros(3, 9000)
+    stems[1] = torch.randn(9000)
+    found = ideal_mask(stems)
+    assert found[0].abs().max() == 0 and found[1].numpy() == pytest.approx(stems[1].numpy(), abs=1e-4)
+
+
+@pytest.fixture
+def slakh(tmp_path):
+    """Two test songs and one for training in the layout of the paper's code."""
+    rng = np.random.default_rng(0)
+    for split, name in (("test", "Track00001"), ("test", "Track00002"), ("train", "Track00003")):
+        folder = tmp_path / "slakh" / split / name
+        folder.mkdir(parents=True)
+        for stem in ("bass", "drums", "guitar", "piano"):
+            soundfile.write(folder / f"{stem}.wav", 0.1 * rng.normal(size=5 * 22050), 22050)
+    return tmp_path / "slakh"
+
+
+def test_one_command_scores_a_copy_of_slakh(slakh, tmp_path, capsys):
+    out = tmp_path / "result.json"
+    assert main.main(["evaluate", "--songs", str(slakh), "--model", "tiny", "--seconds", "4", "--out", str(out)]) == 0
+    found = json.loads(out.read_text())
+    assert list(found["songs"]) == ["Track00001", "Track00002"] and found["n"] == 2 and found["windows"] == 2
+    assert found["active"]["all"]["low"] is None  # no interval of two songs
+    assert "dB" in capsys.readouterr().out
+
+
+def test_segments_that_know_nothing_of_each_other(tiny):
+    segment = tiny.config.frames * tiny.config.bins
+    mix = 0.1 * torch.randn(2 * segment + 500)
+    found = separation_quality.separate_song(mix, tiny, True, method="mixture-constrained", seed=0)
+    assert found.shape == (4, 2 * segment)
+    alone = separation_quality.separate_song(mix[segment : 2 * segment], tiny, False, method="mixture-constrained",
+                                             seed=0)
+    assert torch.allclose(found[:, segment:], alone, atol=1e-5)
+    with pytest.raises(InputError, match="shorter than a segment"):
+        separation_quality.separate_song(mix[:100], tiny, True)
+
+
+def test_what_asks_no_model(slakh, capsys):
+    nothing = separation_quality.evaluate_songs(str(slakh), method="mixture", progress=False)
+    assert nothing["model"] is None and nothing["model_record"] == {} and "--model" not in nothing["command"]
+    assert nothing["active"]["all"]["mean"] == pytest.approx(0, abs=1e-4)
+    mask = separation_quality.evaluate_songs(str(slakh), method="ideal-mask", progress=False)
+    assert mask["active"]["all"]["mean"] > 3 and mask["published"] == mask["active"]  # all four play all the time
+    assert main.main(["evaluate", "--songs", str(slakh), "--method", "ideal-mask"]) == 0
+    assert "dB" in capsys.readouterr().out
+
+
+def test_songs_are_grouped_by_how_many_play(slakh):
+    (slakh / "test" / "Track00002" / "piano.wav").unlink()
+    found = separation_quality.evaluate_songs(str(slakh), method="ideal-mask", progress=False)
+    assert {name: group["n"] for name, group in found["by_stems"].items()} == {"3": 1, "4": 1}
+    assert found["active"]["piano"]["n"] == 1 and found["by_style"] == {}
+
+
+def test_no_test_songs(tmp_path):
+    with pytest.raises(InputError, match="folder of stems"):
+        separation_quality.evaluate_songs(str(tmp_path / "nowhere"), "tiny", progress=False)
+    alone = tmp_path / "one" / "song"  # of one player there is nothing to separate
+    alone.mkdir(parents=True)
+    soundfile.write(alone / "bass.wav", 0.05 * np.sin(0.1 * np.arange(200_000)), 22050)
+    with pytest.raises(InputError, match="no test song in which two stems"):
+        separation_quality.evaluate_songs(str(alone.parent), method="ideal-mask", progress=False)
+
+
+def test_songs_take_no_given_stems(slakh, capsys):
+    assert main.main(["evaluate", "--songs", str(slakh), "--model", "tiny", "--given", "drums"]) == 2
+    assert "--given has no use here: separate of songs" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("settings", [{"n": 0}, {"n": -1}, {"seconds": 0.0}, {"seconds": -3.0},
+                                      {"seconds": float("nan")}])
+def test_no_songs_or_nothing_of_them(settings):
+    with pytest.raises(InputError, match="one song or more"):
+        separation_quality.evaluate_songs("band", method="mixture", **settings)
+
+
+def test_songs_that_go_together_are_scored_as_each_alone(slakh):
+    """Also where one is shorter than what is asked: it goes by itself."""
+    song = slakh / "test" / "Track00002"
+    for file in song.iterdir():
+        sound, rate = soundfile.read(file)
+        soundfile.write(file, sound[: 9 * rate // 2], rate)
+    for seconds in (4.0, 12.0):
+        one, both = (separation_quality.evaluate_songs(str(slakh), "tiny", "dirac", 2, seconds=seconds, progress=False,
+                                                       batch=batch)
+                     for batch in (1, 2))
+        for name, figures in one["songs"].items():  # of dB
+            assert both["songs"][name] == pytest.approx(figures, abs=0.01)
+        assert one["command"] == both["command"] and one["settings"] == both["settings"]
+    sizes = [len(some) for some, _ in separation_quality.equal_length_batches(dataset.songs_of(str(slakh), "test"), 4.0,
+                                                                              22050, 2)]
+    mixed = [len(some) for some, _ in separation_quality.equal_length_batches(dataset.songs_of(str(slakh), "test"),
+                                                                              12.0, 22050, 2)]
+    assert sizes == [2] and mixed == [1, 1]
+
+
+def test_batches_that_make_no_sense(slakh, capsys):
+    with pytest.raises(InputError, match="one or more"):
+        separation_quality.evaluate_songs(str(slakh), "tiny", batch=0)
+    for flags in (["--whole"], ["--chunks"], ["--method", "mixture"]):
+        assert main.main(["evaluate", "--songs", str(slakh), "--batch", "2", *flags]) == 2
+        assert "--batch has no use here" in capsys.readouterr().err

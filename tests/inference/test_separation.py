@@ -67,7 +67,7 @@ def test_given_stems_come_back_and_the_rest_sums_to_the_rest(tiny):
         stems = msdm_lite.separate(mix, tiny, method, steps=3, given={"drums": drums})
         assert torch.equal(stems[1], drums) and error_db(stems, mix) < -60
     for given, says in (({"flute": drums}, "no stem 'flute'"), ({"drums": drums[:5000]}, "as long as the mixture"),
-                        (dict.fromkeys(tiny.stems, drums), "nothing to find")):
+                        (dict.fromkeys(tiny.stems, drums), "nothing to separate")):
         with pytest.raises(InputError, match=says):
             msdm_lite.separate(mix, tiny, given=given)
 

@@ -9,6 +9,7 @@ from msdm_lite.diffusion.noise import Conditioning
 from msdm_lite.errors import InputError
 from msdm_lite.inference import cascade
 from msdm_lite.models.config import PRESETS
+from msdm_lite.models.sketcher import SketchDenoiser
 from msdm_lite.models.weights import build
 
 
@@ -51,3 +52,28 @@ def test_a_model_without_beat_conditioning_refuses_a_beat_phase():
     assert not deaf.takes_beat_phase and cascade.beat_conditioning(deaf, 10, torch.Generator()) is None
     with pytest.raises(InputError, match="beat conditioning"):
         deaf.denoise(torch.zeros(1, 4, 96, 8), torch.ones(1), beat_phase=torch.zeros(1, 4, 8))
+
+
+@pytest.mark.parametrize("beat_phase", [False, True])
+def test_a_denoiser_of_sketches_has_edms_preconditioning_for_each_band(beat_phase):
+    """Written out, with a net whose output is one: its input has variance one, and given stems no noise."""
+    seen = []
+
+    class Ones(torch.nn.Module):
+        def forward(self, x, embedding):
+            seen.append((x, embedding.shape))
+            return torch.ones(len(x), 2, *x.shape[2:])
+
+    std = 0.5 + torch.rand(2, 5)
+    denoiser = SketchDenoiser(Ones(), std, 8, beat_phase)
+    x, sigma, phase = torch.randn(3, 2, 5, 7), torch.tensor([0.1, 1.0, 30.0]), torch.randn(3, 4, 7)
+    got = denoiser(x, sigma, Conditioning.on_stems(x, [1]), phase if beat_phase else None)
+    v, s2 = std[0].square()[:, None], sigma.square()[:, None, None]
+    assert torch.equal(got[:, 1], x[:, 1])
+    torch.testing.assert_close(got[:, 0], v / (v + s2) * x[:, 0] + (v * s2 / (v + s2)).sqrt())
+    inputs, embedded = seen.pop()
+    assert inputs.shape == (3, 6 if beat_phase else 2, 5, 7) and embedded == (3, 8)
+    torch.testing.assert_close(inputs[:, 0], x[:, 0] / (v + s2).sqrt())
+    torch.testing.assert_close(inputs[:, 1], x[:, 1] / std[1][:, None])
+    for row in range(5 if beat_phase else 0):  # the same at every band
+        assert torch.equal(inputs[:, 2:, row], phase)

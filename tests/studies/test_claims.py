@@ -1,7 +1,7 @@
 import pytest
 
 from msdm_lite.evaluation import records
-from msdm_lite.studies import claims, results_table
+from msdm_lite.studies import claims
 from msdm_lite.utils.paths import data_folder
 
 
@@ -133,15 +133,6 @@ def test_added_players_are_held_to_real_ones_of_another_song(monkeypatch, made, 
              for i, value in enumerate(made)}
     monkeypatch.setattr("msdm_lite.evaluation.records.read", lambda name: {"subsets": found, "n": 300})
     assert claims.nearer_than_mismatched_stems()[0] == outcome
-
-
-def test_the_readme_shows_the_results_of_now():
-    readme = data_folder().parent / "README.md"
-    if not readme.exists():
-        pytest.skip("an installation without the repository")
-    block = readme.read_text(encoding="utf-8").split("<!-- results: msdm-lite results --table -->\n")[1]
-    shown = block.split("\n<!-- end of results -->")[0]
-    assert shown == results_table.results_table(), "msdm-lite results --table prints it anew"
 
 
 def test_every_claim_has_an_outcome_and_a_chapter():

@@ -6,11 +6,6 @@ from msdm_lite.studies import sub_fad
 from tests.studies.conftest import SONGS
 
 
-def test_fourteen_choices_of_four():
-    found = sub_fad.subsets()
-    assert len(found) == len(set(found)) == 14 and all(0 < len(some) < 4 for some in found)
-
-
 def test_players_that_were_there_follow_and_strangers_do_not(bands, monkeypatch, tiny):
     """The model gives back the real band: sub-FAD 0, all heard, at the level they had, in time with the others."""
     monkeypatch.setattr(accompaniment, "accompany", lambda given, model, seed, **k: bands[seed])

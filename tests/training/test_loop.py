@@ -16,6 +16,7 @@ from msdm_lite.errors import InputError
 from msdm_lite.models import config, weights
 from msdm_lite.models.config import preset
 from msdm_lite.models.joint import Model
+from msdm_lite.models.unet1d import UNet1dConfig
 from msdm_lite.training import batches as training_batches
 from msdm_lite.training import loop, validation
 from msdm_lite.utils import files
@@ -264,3 +265,16 @@ def test_validation_is_never_compiled(recipe, tmp_path, monkeypatch):
     assert "raw_free_0.1" in lines(tmp_path / "run")[-1]  # the compiled model was validated
     sizes = {shape[0] for shapes in compiled for shape in shapes if len(shape) == 4 and shape[1] == 4}
     assert compiled and sizes == {2}
+
+
+def test_waveform_models_train_too(recipe, tmp_path, monkeypatch):
+    """With the paper's noise levels and rate, and a quick separation, by Wiener shares, as validation."""
+    small = UNet1dConfig(channels=16, patch=4, multipliers=(1, 2), factors=(4,), blocks=(1,), attention=(0,), heads=1,
+                         head_width=8, groups=4, learned_patch=True, segment=4096)
+    monkeypatch.setitem(config.WAVE_PRESETS, "small", config.WaveConfig("small", net=small))
+    path = loop.train(replace(recipe, preset="small", steps=3), tmp_path / "run", progress=False)
+    model = weights.load(path)
+    assert model.record["recipe"]["sigma_free"] == [-3.0, 1.0] and model.record["recipe"]["lr"] == 1e-4
+    assert model.record["recipe"]["shapes"] == [1, 0, 0, 0] and not model.takes_conditioning
+    last = lines(tmp_path / "run")[-1]
+    assert np.isfinite(last["val_si_sdr_improvement"]) and "val_known_1.0" not in last

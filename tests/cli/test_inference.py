@@ -1,0 +1,243 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+
+from msdm_lite.audio import io as audio_io
+from msdm_lite.cli import inference, main
+from msdm_lite.errors import InputError
+from msdm_lite.models import weights
+from msdm_lite.utils import files as utils_files
+from tests.sounds import ONE_OF_EACH, noise
+
+
+@pytest.fixture(scope="session")
+def model(tiny, tmp_path_factory):
+    return str(weights.save(tiny, tmp_path_factory.mktemp("model") / "tiny.safetensors", {}))
+
+
+def run(*args):
+    return main.main(["separate", *map(str, args)])
+
+
+@pytest.mark.parametrize("suffix, rate, channels", [("wav", 22050, 1), ("flac", 44100, 2), ("ogg", 48000, 2),
+                                                    ("mp3", 44100, 1), ("wav", 8000, 1), ("flac", 192000, 2),
+                                                    ("wav", 44100, 6)])
+def test_files_become_four_stems(tmp_path, model, suffix, rate, channels, capsys):
+    soundfile.write(tmp_path / f"song.{suffix}", noise(0.3, rate, channels), rate)
+    assert run(tmp_path / f"song.{suffix}", "--out", tmp_path / "stems", "--model", model) == 0
+    mix = audio_io.load(tmp_path / f"song.{suffix}")
+    stems = torch.stack([audio_io.load(tmp_path / "stems" / f"{name}.wav") for name in audio_io.STEMS])
+    assert 10 * torch.log10((stems.sum(0) - mix).square().sum() / mix.square().sum()) < -60
+    printed = capsys.readouterr()
+    assert printed.out.count(".wav") == 4
+    assert ("6 channels" in printed.err) == (channels == 6)
+
+
+def test_silence_succeeds_and_is_said(tmp_path, model, capsys):
+    soundfile.write(tmp_path / "silent.wav", np.zeros(5000), 22050)
+    assert run(tmp_path / "silent.wav", "--out", tmp_path / "o", "--model", model) == 0
+    assert "silent" in capsys.readouterr().err
+    assert not audio_io.load(tmp_path / "o" / "piano.wav").any()
+
+
+@pytest.mark.parametrize("make", ONE_OF_EACH, ids=lambda f: f.__name__)
+def test_bad_files_exit_with_2_and_one_line(tmp_path, model, make, capsys):
+    path = make(tmp_path)
+    assert run(path, "--out", tmp_path / "stems", "--model", model) == 2
+    err = capsys.readouterr().err
+    assert err.startswith("msdm-lite: ") and err.count("\n") == 1
+    assert not (tmp_path / "stems").exists()
+
+
+def test_bad_settings_exit_with_2_and_one_line(tmp_path, model, capsys):
+    soundfile.write(tmp_path / "song.wav", noise(0.3), 44100)
+    (tmp_path / "file").touch()
+    song, out = tmp_path / "song.wav", tmp_path / "stems"
+    (tmp_path / "other.safetensors").write_text("no model")
+    for args in ((song, "--out", out, "--model", "nope"),
+                 (song, "--out", out, "--model", tmp_path / "other.safetensors"),
+                 (song, "--out", out, "--model", model, "--method", "magic"),
+                 (song, "--out", tmp_path / "file" / "below", "--model", model),
+                 (song, "--out", out, "--model", model, "--device", "abacus"),
+                 (song, "--out", out, "--model", model, "--steps", "0")):
+        assert run(*args) == 2, args
+        err = capsys.readouterr().err
+        assert err.startswith("msdm-lite: ") and err.count("\n") == 1, err
+        assert not list(tmp_path.rglob("bass.wav"))
+
+
+def test_too_short_exits_with_2(tmp_path, model, capsys):
+    soundfile.write(tmp_path / "blip.wav", noise(0.05), 44100)
+    assert run(tmp_path / "blip.wav", "--out", tmp_path / "o", "--model", model) == 2
+    assert "too short" in capsys.readouterr().err
+
+
+def test_same_seed_same_bytes(tmp_path, model):
+    soundfile.write(tmp_path / "song.wav", noise(0.3), 44100)
+    for out, seed in (("a", 1), ("b", 1), ("c", 2)):
+        run(tmp_path / "song.wav", "--out", tmp_path / out, "--model", model, "--steps", "2", "--seed", seed)
+    a, b, c = ((tmp_path / x / "bass.wav").read_bytes() for x in "abc")
+    assert a == b != c
+
+
+def test_interruption_leaves_nothing(tmp_path, model, monkeypatch, capsys):
+    soundfile.write(tmp_path / "song.wav", noise(0.3), 44100)
+
+    def interrupted(*args):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("msdm_lite.models.joint.Model.denoise", interrupted)
+    assert run(tmp_path / "song.wav", "--out", tmp_path / "o", "--model", model) == 130
+    assert not list(tmp_path.rglob("*bass*"))
+
+
+def stem(folder, name, seconds=0.3, rate=44100):
+    soundfile.write(folder / name, noise(seconds, rate), rate)
+    return folder / name
+
+
+def accompany(*args):
+    return main.main(["accompany", *map(str, args)])
+
+
+def generate(*args):
+    return main.main(["generate", *map(str, args)])
+
+
+def test_players_are_added_to_files_of_any_rate_and_length(tmp_path, model, capsys):
+    bass, kick = stem(tmp_path, "bass.flac", 0.3, 48000), stem(tmp_path, "kick.wav", 0.2, 8000)
+    assert accompany(bass, f"drums={kick}", "--out", tmp_path / "band", "--model", model, "--steps", 3) == 0
+    printed = capsys.readouterr()
+    assert printed.out.count(".wav") == 5 and "drums is 0.10 s shorter" in printed.err
+    band = torch.stack([audio_io.load(tmp_path / "band" / f"{name}.wav") for name in audio_io.STEMS])
+    assert band.shape == (4, 6615) and (band.square().mean(1) > 0).all()
+    assert torch.equal(band[0], audio_io.load(bass))
+    assert torch.allclose(audio_io.load(tmp_path / "band" / "mix.wav"), band.sum(0), atol=1e-6)
+
+
+def test_bands_are_generated(tmp_path, model, capsys):
+    assert generate("--out", tmp_path / "bands", "--model", model, "--seconds", 0.5, "--n", 2, "--steps", 3) == 0
+    assert capsys.readouterr().out.count("bands/0") == 2
+    assert len(list((tmp_path / "bands").glob("0[12]/*.wav"))) == 10
+    assert len(audio_io.load(tmp_path / "bands" / "02" / "mix.wav")) == 11025
+
+
+def test_bands_that_are_made_are_kept_when_it_is_stopped(tmp_path, model, monkeypatch):
+    from msdm_lite.inference import encoding, generation
+
+    real, made = encoding.decode, []
+
+    def stopped(*args):
+        if made:
+            raise KeyboardInterrupt
+        made.append(1)
+        return real(*args)
+
+    monkeypatch.setattr(generation, "decode", stopped)
+    assert generate("--out", tmp_path / "bands", "--model", model, "--seconds", 0.5, "--n", 2, "--steps", 3) == 130
+    assert len(list((tmp_path / "bands" / "01").glob("*.wav"))) == 5 and not (tmp_path / "bands" / "02").exists()
+
+
+def test_settings_on_the_command_line_reach_the_method(tmp_path, model):
+    song = stem(tmp_path, "song.wav")
+    drums = stem(tmp_path, "drums.wav")
+    assert run(song, "--out", tmp_path / "o", "--model", model, "--method", "dirac", "--steps", 4, "--churn", 1,
+               "--corrections", 1, "--sigma-max", 0.5, "--sigma-min", 0.01, "--sampler", "heun", "--samples", 2,
+               "--given", drums) == 0
+    assert torch.equal(audio_io.load(tmp_path / "o" / "drums.wav"), audio_io.load(drums))
+
+
+def test_stereo_stems_sum_to_the_stereo_mix(tmp_path, model):
+    soundfile.write(tmp_path / "song.wav", noise(0.5, 44100, 2), 44100)
+    assert run(tmp_path / "song.wav", "--out", tmp_path / "o", "--model", model, "--stereo") == 0
+    stems = torch.stack([audio_io.load(tmp_path / "o" / f"{name}.wav", mono=False) for name in audio_io.STEMS])
+    assert stems.shape == (4, 2, 11025)
+    assert torch.allclose(stems.sum(0), audio_io.load(tmp_path / "song.wav", mono=False), atol=1e-5)
+
+
+@pytest.mark.parametrize("make", ONE_OF_EACH, ids=lambda f: f.__name__)
+def test_bad_stems_exit_with_2_and_one_line(tmp_path, model, make, capsys):
+    path, good = make(tmp_path), stem(tmp_path, "bass.wav")
+    for args in (("accompany", f"drums={path}", good), ("separate", good, "--given", f"drums={path}")):
+        assert main.main([*map(str, args), "--out", str(tmp_path / "band"), "--model", model]) == 2
+        err = capsys.readouterr().err
+        assert err.startswith("msdm-lite: ") and err.count("\n") == 1, err
+        assert not (tmp_path / "band").exists()
+
+
+def test_bands_that_cannot_be_exit_with_2_and_one_line(tmp_path, model, capsys):
+    files = {name: stem(tmp_path, f"{name}.wav") for name in (*audio_io.STEMS, "flute")}
+    out = ("--out", tmp_path / "band", "--model", model)
+    long = stem(tmp_path, "long.wav", 1.0)
+    for command, args, says in (
+            (accompany, (*(files[name] for name in audio_io.STEMS), *out), "all stems are given"),
+            (accompany, (files["flute"], *out), "no stem 'flute'"),
+            (accompany, (files["bass"], f"bass={files['drums']}", *out), "given twice"),
+            (accompany, (files["bass"], *out, "--method", "dirac"), "no method 'dirac'"),
+            (accompany, (files["bass"], *out, "--steps", 0), "no schedule"),
+            (accompany, (files["bass"], *out, "--sigma-max", 0.001), "no schedule"),
+            (accompany, (files["bass"], *out, "--churn", -1), "churn"),
+            (generate, (*out, "--seconds", 0), "cannot be made"), (generate, (*out, "--n", 0), "cannot be made"),
+            (generate, (*out, "--method", "dirac"), "no method 'dirac'"),
+            (generate, (*out, "--metre", 3), "tempo and metre need"), (generate, (*out, "--churn", 3), "euler does"),
+            (accompany, (files["bass"], *out, "--method", "replacement", "--sampler", "dpm-solver"), "euler does"),
+            (generate, (*out, "--sigma-min", 100), "no schedule"),
+            (generate, (*out, "--sigma-max", "nan"), "no schedule"),
+            (run, (files["bass"], *out, "--given", long), "as long as the mixture"),
+            (run, (files["bass"], *out, "--samples", 0), "1 or more"),
+            (run, (files["bass"], *out, "--sampler", "magic"), "no sampler"),
+            (run, (files["bass"], *out, "--method", "guided"), "guided is not for it"),
+            (run, (files["bass"], *out, "--corrections", 0), "at least 1"),
+            (run, (files["bass"], *out, "--sigma-max", 1e-5), "no schedule")):
+        if says == "as long as the mixture":
+            args = (*args[:-1], f"drums={long}")
+        assert command(*args) == 2, args
+        err = capsys.readouterr().err
+        assert err.startswith("msdm-lite: ") and err.count("\n") == 1 and says in err, err
+        assert not (tmp_path / "band").exists(), args
+    assert accompany(*out) == 2 and "no stem is given" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("command", [("generate", "--seconds", "0.5"), ("accompany", "bass.wav"),
+                                     ("separate", "bass.wav")])
+def test_a_broken_or_interrupted_network_leaves_nothing(tmp_path, model, monkeypatch, capsys, command):
+    stem(tmp_path, "bass.wav")
+    monkeypatch.chdir(tmp_path)
+
+    def broken(self, x, sigma, conditioning=None):
+        return x * torch.nan
+
+    def interrupted(*args):
+        raise KeyboardInterrupt
+
+    for denoise, code, says in ((broken, 2, "not finite at sigma = 10"), (interrupted, 130, "interrupted")):
+        monkeypatch.setattr("msdm_lite.models.joint.Model.denoise", denoise)
+        assert main.main([*command, "--out", "new/band", "--model", model]) == code
+        assert says in capsys.readouterr().err
+        assert sorted(p.name for p in tmp_path.iterdir()) == ["bass.wav"]
+
+
+def test_two_runs_into_one_folder(tmp_path, model, capsys):
+    """One after the other: the second replaces the first. At once: the second is refused, and the first not harmed."""
+    song, out = stem(tmp_path, "song.wav"), tmp_path / "o"
+    for seed in (1, 2):
+        assert run(song, "--out", out, "--model", model, "--steps", 2, "--seed", seed) == 0
+        first = (out / "bass.wav").read_bytes()
+    assert sorted(p.name for p in out.iterdir()) == sorted(f"{name}.wav" for name in audio_io.STEMS)
+    with utils_files.claimed(out):
+        assert run(song, "--out", out, "--model", model, "--steps", 2, "--seed", 1) == 2
+    assert "another run" in capsys.readouterr().err and (out / "bass.wav").read_bytes() == first
+
+
+def test_stems_are_named_before_their_file_or_by_it(tmp_path, monkeypatch):
+    """A file whose own name has an equals sign is found as it is."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "a=b.wav").touch()
+    assert inference.named_files(("drums=kick.wav", "takes/bass.flac", "a=b.wav", "piano=x=y.wav")) == {
+        "drums": Path("kick.wav"), "bass": Path("takes/bass.flac"), "a=b": Path("a=b.wav"), "piano": Path("x=y.wav")}
+    assert inference.named_files(()) == {}
+    with pytest.raises(InputError, match=r"bass is given twice: one\.wav and two/bass\.wav"):
+        inference.named_files(("bass=one.wav", "two/bass.wav"))
