@@ -42,7 +42,7 @@ def generator():
     return torch.Generator().manual_seed(0)
 
 
-def heard(model: Model) -> Model:
+def with_effect(model: Model) -> Model:
     """An untrained model with random last layers, so that the output of the network is not zero."""
     for layer in model.denoiser.net.space_to_depth.project_out:
         torch.nn.init.normal_(layer.weight, std=0.05)
@@ -53,7 +53,7 @@ def heard(model: Model) -> Model:
 def tiny() -> Model:
     """An untrained `tiny` model whose network has an effect."""
     torch.manual_seed(0)
-    return heard(Model(preset("tiny"), 0.01 + 0.05 * torch.rand(4, 1024)))
+    return with_effect(Model(preset("tiny"), 0.01 + 0.05 * torch.rand(4, 1024)))
 
 
 @pytest.fixture(scope="session")
@@ -65,8 +65,8 @@ def decoder(tiny) -> Model:
 
 
 @pytest.fixture
-def given_conditions(monkeypatch):
-    """given_conditions(model, name): the conditions of that name of such a model, one for each evaluation."""
+def conditions_of(monkeypatch):
+    """conditions_of(model, name): the conditions of that name of such a model, one for each evaluation."""
     def record(model, name: str) -> list:
         seen: list = []
         denoise = type(model).denoise
@@ -121,7 +121,7 @@ def stems(tmp_path_factory):
 @pytest.fixture
 def recipe(stems, monkeypatch):
     """A short run of `tiny` on these songs, with little to validate."""
-    monkeypatch.setattr(loop, "Validation", partial(validation.Validation, count=4))
+    monkeypatch.setattr(loop, "Validation", partial(validation.Validation, count=1))
     monkeypatch.setattr(loop, "standard_deviations", partial(loop.standard_deviations, count=20))
     return Recipe(preset="tiny", data=str(stems), steps=6, batch=4, warmup=2, log_every=1)
 

@@ -5,7 +5,7 @@ from msdm_lite.utils import paths
 from msdm_lite.utils.imports import library
 
 
-def test_what_the_user_gave_is_told_from_what_the_machine_lacks():
+def test_errors_of_the_user_and_of_the_machine_differ():
     """Who catches the first catches both, as Python's own ValueError does."""
     with pytest.raises(InputError) as machine:
         library("nowhere")

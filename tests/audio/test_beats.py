@@ -57,7 +57,7 @@ def test_the_last_tempo_goes_on_after_the_end(tmp_path):
     assert np.abs(turns(audio_beats.phases(grid, np.array([1000.25]))[:2])).min() > 0.49
 
 
-def test_a_steady_click_is_that_of_a_song_of_one_tempo(tmp_path):
+def test_steady_beats_are_those_of_a_song_of_one_tempo(tmp_path):
     song = written(tmp_path / "song.mid", (0, mido.MetaMessage("set_tempo", tempo=500000)),
                    (0, mido.MetaMessage("time_signature", numerator=3, denominator=4)))
     want = audio_beats.phases(audio_beats.grid(song), np.arange(40) * 0.05)
@@ -66,7 +66,7 @@ def test_a_steady_click_is_that_of_a_song_of_one_tempo(tmp_path):
 
 
 @pytest.mark.parametrize("tempo, metre", [(0, 4), (1000, 4), (float("nan"), 4), (120, 0)])
-def test_clicks_that_are_none(tempo, metre):
+def test_beats_out_of_range_are_refused(tempo, metre):
     with pytest.raises(InputError, match="beats a minute"):
         audio_beats.steady(10, 0.05, tempo, metre)
 
@@ -96,7 +96,7 @@ class Metronome:
 
 
 @pytest.mark.parametrize("detune", [0.0, 100.0])
-def test_what_is_heard_is_on_the_beat(detune):
+def test_onsets_are_on_the_beat(detune):
     """Also when the tape runs fast or slow; to one place of the click, a twelfth of a beat."""
     crops = Crops([Metronome()], 256 * HOP, 12, augmentation=Augmentation(detune=detune), beat_hop=HOP)
     changed = 0
@@ -111,7 +111,7 @@ def test_what_is_heard_is_on_the_beat(detune):
     assert (changed > 2) == (detune > 0)
 
 
-def test_nobody_counts_for_strangers_or_where_there_is_no_click():
+def test_no_beat_phase_for_mismatched_stems_or_without_beats():
     remixed = Crops([Metronome()], 20 * HOP, 3, augmentation=Augmentation(remix=1.0), beat_hop=HOP)
     assert not any(remixed[i]["beat_phase"].any() for i in range(3))
 
@@ -122,7 +122,7 @@ def test_nobody_counts_for_strangers_or_where_there_is_no_click():
     assert "beat_phase" not in Crops([Metronome()], 20 * HOP, 3)[0]
 
 
-def test_the_click_of_a_song_is_found_once_and_kept(tmp_path, monkeypatch):
+def test_the_beats_of_a_song_are_found_once_and_kept(tmp_path, monkeypatch):
     """Reading the notes takes a tenth of a second, which every loader would spend on every song."""
     monkeypatch.setenv("MSDM_LITE_CACHE", str(tmp_path))
     song, seconds = corpus.songs("train", "band")[0], np.array([0.0, 1.0, 30.0])

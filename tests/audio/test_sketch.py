@@ -1,4 +1,4 @@
-"""Sketches, and the model that is told them."""
+"""Sketches, and the model that is conditioned on them."""
 
 import copy
 
@@ -23,7 +23,7 @@ def test_a_tone_is_drawn_where_it_sounds():
     assert torch.allclose(drawn[:, 12:18], silence.expand(96, 6))
 
 
-def test_spread_is_the_sketch_at_the_resolution_of_pictures():
+def test_spread_is_the_sketch_at_the_resolution_of_spectrograms():
     picture = torch.randn(2, 3, 1024, 5)
     drawn = sketch(picture)
     wide = spread(drawn)
@@ -37,7 +37,7 @@ def test_a_sketch_has_no_way_back_to_sound():
         Sketching(1024).inverse(torch.zeros(96, 4))
 
 
-def test_what_it_is_told_reaches_the_answer(decoder, tiny):
+def test_conditions_reach_the_output(decoder, tiny):
     torch.manual_seed(1)
     decoder = copy.deepcopy(decoder)
     for layer in decoder.denoiser.net.space_to_depth.project_in:

@@ -107,7 +107,7 @@ def generate(*args):
     return main.main(["generate", *map(str, args)])
 
 
-def test_players_are_added_to_files_of_any_rate_and_length(tmp_path, model, capsys):
+def test_stems_are_added_to_files_of_any_rate_and_length(tmp_path, model, capsys):
     bass, kick = stem(tmp_path, "bass.flac", 0.3, 48000), stem(tmp_path, "kick.wav", 0.2, 8000)
     assert accompany(bass, f"drums={kick}", "--out", tmp_path / "band", "--model", model, "--steps", 3) == 0
     printed = capsys.readouterr()

@@ -9,7 +9,7 @@ from msdm_lite.training.recipe import Recipe
 
 
 def test_every_option_of_train_reaches_the_recipe(tmp_path, monkeypatch, capsys):
-    """Each is given another value than the default, and the run is told of it."""
+    """Each is given another value than the default, and it reaches the run."""
     got = []
     monkeypatch.setattr(loop, "train", lambda recipe, out, *rest: got.append((recipe, rest)) or out)
     others = {"preset": "tiny", "data": "band", "minutes": 2.5, "start": "tiny", "stems": ("bass", "piano"), "batch": 3,

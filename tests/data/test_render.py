@@ -19,7 +19,7 @@ def synthesizer():
         pytest.skip(str(problem))
 
 
-def test_what_was_played_before_is_not_heard():
+def test_sound_before_the_crop_is_not_in_it():
     synthesizer()
     events = midi.events(midi.read(corpus.songs("val", "band")[0].midi()))
     first = render.render_stem(events, "bass", 3.0)
@@ -27,7 +27,7 @@ def test_what_was_played_before_is_not_heard():
     assert np.array_equal(render.render_stem(events, "bass", 3.0), first)
 
 
-def test_a_stem_nobody_hears_is_left_silent():
+def test_an_inaudible_stem_is_left_silent():
     """A family that plays at volume 1 of 127 is not brought up to the level of a band, with all its noise."""
     rng = np.random.default_rng(0)
     stems = rng.standard_normal((2, 22050)).astype(np.float32) * [[0.1], [1e-5]]

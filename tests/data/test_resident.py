@@ -98,7 +98,7 @@ def test_a_device_that_is_too_small_is_said_in_one_line(songs, monkeypatch):
         Resident(songs, T, 0.0, torch.device("cpu"))
 
 
-def test_a_run_hears_the_same_either_way(recipe, tmp_path):
+def test_a_run_has_the_same_crops_either_way(recipe, tmp_path):
     """In tune the losses differ by the rounding of 16 bits alone."""
     recipe = replace(recipe, steps=3, detune=0.0)
     for name in ("read", "cut"):

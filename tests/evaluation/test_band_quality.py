@@ -30,16 +30,16 @@ def test_real_bands_are_as_good_as_themselves_and_belong_together(real):
         assert one["difference"]["mean"] == pytest.approx(one["made"]["mean"] - one["shuffled"]["mean"], abs=0.05)
 
 
-def test_noise_is_told_from_music(real):
+def test_noise_differs_from_music(real):
     noise = 0.06 * torch.randn(10, 4, 4 * 22050, generator=torch.Generator().manual_seed(0))
     found = band_quality.compare_bands(noise, real, STEMS)
     assert found["audible"]["all"] == 1
     assert found["beat"]["ratio"] < 0.6 and found["pitch"]["ratio"] < 0.4
-    for name in ("onsets", "chroma"):  # noise agrees with nothing, dealt anew or not
+    for name in ("onsets", "chroma"):  # noise agrees with nothing, shuffled or not
         assert found[name]["difference"]["low"] < 0.02
 
 
-def test_of_accompaniments_only_the_new_players_are_dealt_anew(real):
+def test_of_accompaniments_only_the_new_stems_are_shuffled(real):
     """Guitar and piano of another song: what bass and drums agree in stays, so less is lost."""
     some = band_quality.compare_bands(real, real, STEMS, given=("bass", "drums"))
     everyone = band_quality.compare_bands(real, real, STEMS)

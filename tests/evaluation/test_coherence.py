@@ -53,14 +53,14 @@ def test_pitch_does_not_depend_on_loudness():
     assert coherence.pitch_salience(tones(220.0)) == pytest.approx(coherence.pitch_salience(1e-3 * tones(220.0)))
 
 
-def test_stems_that_are_heard():
+def test_audible_stems():
     stems = torch.stack([noise(), 0.001 * noise(), torch.cat([noise(1.0), torch.zeros(2 * RATE)]), 0 * noise()])
     assert coherence.audible(stems).tolist() == [True, False, True, False]
     assert coherence.audible(torch.stack([stems, stems])).shape == (2, 4)
     assert coherence.audible(stems[:, :1000]).tolist() == [True, False, True, False]  # of a moment, all of it
 
 
-def test_onsets_agree_where_players_play_together():
+def test_onsets_agree_where_stems_start_together():
     together = torch.stack([clock(0.5), 0.3 * clock(0.5)])
     apart = torch.stack([clock(0.5), clock(0.37)])
     assert coherence.onset_agreement(together) > 0.9 > 0.3 > coherence.onset_agreement(apart)

@@ -49,13 +49,13 @@ def test_figures_are_those_of_the_separation_itself(few, model):
 
 def test_stems_that_are_given_are_not_scored(few, model):
     alone = separation_quality.evaluate_clips("mixture-constrained", model, progress=False)
-    given_conditions = separation_quality.evaluate_clips("mixture-constrained", model, progress=False, given=["drums"])
-    assert given_conditions["given"] == ["drums"] and given_conditions["command"].endswith("--given drums")
-    assert "drums" not in given_conditions["stems"]
-    rows = torch.tensor(list(given_conditions["clips"].values()))
+    with_drums = separation_quality.evaluate_clips("mixture-constrained", model, progress=False, given=["drums"])
+    assert with_drums["given"] == ["drums"] and with_drums["command"].endswith("--given drums")
+    assert "drums" not in with_drums["stems"]
+    rows = torch.tensor(list(with_drums["clips"].values()))
     before = torch.tensor(list(alone["clips"].values()))
     assert rows[:, 1].isnan().all() and torch.equal(rows[:, [0, 2, 3]].isnan(), before[:, [0, 2, 3]].isnan())
-    assert given_conditions["mean"] != alone["mean"]
+    assert with_drums["mean"] != alone["mean"]
     with pytest.raises(InputError, match="no stem 'flute'"):
         separation_quality.evaluate_clips("mixture-constrained", model, given=["flute"])
 

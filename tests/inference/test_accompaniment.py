@@ -23,19 +23,19 @@ def test_given_stems_come_back_and_the_others_are_played(tiny, method, names):
             assert band[n].square().mean() > 1e-8
 
 
-def test_players_follow_the_loudness_of_what_is_given(tiny):
+def test_new_stems_follow_the_loudness_of_given_ones(tiny):
     given = {"bass": torch.randn(22050), "drums": 0.3 * torch.randn(22050)}
     loud = msdm_lite.accompany(given, tiny, steps=3)
     quiet = msdm_lite.accompany({name: 1e-3 * wave for name, wave in given.items()}, tiny, steps=3)
     assert torch.allclose(loud, 1e3 * quiet, rtol=1e-3, atol=1e-4)
 
 
-def test_players_of_silence_are_as_loud_as_the_model_knows(tiny, caplog):
+def test_stems_beside_silence_have_the_level_of_training(tiny, caplog):
     band = msdm_lite.accompany({"bass": torch.zeros(22050)}, tiny, steps=3)
     assert "silent" in caplog.text and not band[0].any() and 0 < mixture_rms(band[1], 5000) < 1
 
 
-def test_same_seed_same_players(tiny):
+def test_same_seed_same_stems(tiny):
     given = {"bass": 0.1 * torch.randn(22050)}
     runs = [msdm_lite.accompany(given, tiny, seed, steps=3) for seed in (1, 1, 2)]
     assert torch.equal(runs[0], runs[1]) and not torch.equal(runs[0], runs[2])

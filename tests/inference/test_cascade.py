@@ -16,9 +16,9 @@ from msdm_lite.inference.windows import Windowed
 from msdm_lite.models.weights import build
 
 
-def test_a_sketch_comes_first_and_the_model_paints_it(decoder, sketcher, given_conditions):
+def test_a_sketch_comes_first_and_the_model_decodes_it(decoder, sketcher, conditions_of):
     """The decoder gets one sketch at every noise level, and the sketcher the sketches of the given stems."""
-    seen = given_conditions(decoder, "sketch")
+    seen = conditions_of(decoder, "sketch")
     bands = msdm_lite.generate(decoder, 1.0, n=2, seed=3, steps=3, sketcher=sketcher)
     assert bands.shape == (2, 4, 22050) and torch.isfinite(bands).all()
     assert len(seen) == 6 and all(torch.equal(seen[0], one) for one in seen[:3])
@@ -53,9 +53,9 @@ def test_sketches_that_are_made_together_are_those_made_alone(decoder, sketcher)
     assert (one - two).abs().max() < 1e-3 * one.abs().max()
 
 
-def test_a_band_plays_to_the_tempo_that_is_asked_for(decoder, sketcher, given_conditions):
+def test_a_band_plays_to_the_tempo_that_is_asked_for(decoder, sketcher, conditions_of):
     """The sketcher is given the beat phase; the first beat is where the sound begins, one hop into the spectrogram."""
-    seen = given_conditions(sketcher, "beat_phase")
+    seen = conditions_of(sketcher, "beat_phase")
     hop = 1024 / 22050
 
     def heard(**settings):

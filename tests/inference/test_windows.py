@@ -17,7 +17,7 @@ from msdm_lite.inference.windows import Windowed
 
 
 @pytest.mark.parametrize("steps", [1, 4])
-def test_seams_are_not_heard(steps):
+def test_window_boundaries_are_inaudible(steps):
     """The error within 50 ms of where a window begins or ends is at most 0.5 dB above what it is elsewhere.
 
     Music's own ups and downs are far larger than that. So the windows are shifted over the song, and every frame is
@@ -64,7 +64,7 @@ def test_gradients_through_windows_are_those_of_the_whole(tiny):
     assert torch.allclose(one.grad, other.grad, atol=1e-5)
 
 
-def test_windows_cut_other_pictures_alike(tiny):
+def test_windows_cut_other_conditions_alike(tiny):
     class Told:
         config = tiny.config
 

@@ -11,13 +11,13 @@ from msdm_lite.models import weights
 from msdm_lite.models.config import preset
 from msdm_lite.models.joint import Guided, Supervised
 from msdm_lite.models.weights import build
-from tests.conftest import heard
+from tests.conftest import with_effect
 
 
 @pytest.fixture(scope="module")
 def guided() -> Guided:
     torch.manual_seed(0)
-    return heard(build(replace(preset("tiny"), task="guided")))
+    return with_effect(build(replace(preset("tiny"), task="guided")))
 
 
 def test_the_mixture_has_an_effect_and_is_the_sum(guided):
@@ -66,7 +66,7 @@ def test_it_is_saved_and_loaded_as_what_it_is(guided, tmp_path):
 @pytest.fixture(scope="module")
 def supervised() -> Supervised:
     torch.manual_seed(0)
-    return heard(build(replace(preset("tiny"), task="separate")))
+    return with_effect(build(replace(preset("tiny"), task="separate")))
 
 
 def test_only_the_mixture_has_an_effect(supervised):

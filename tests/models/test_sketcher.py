@@ -48,10 +48,11 @@ def test_the_beat_phase_has_an_effect(sketcher):
 
 
 def test_a_model_without_beat_conditioning_refuses_a_beat_phase():
-    deaf = build(replace(PRESETS["lite-sketch"], widths=(16, 24), blocks=(1, 1), embedding_width=16, beat_phase=False))
-    assert not deaf.takes_beat_phase and cascade.beat_conditioning(deaf, 10, torch.Generator()) is None
+    small = replace(PRESETS["lite-sketch"], widths=(16, 24), blocks=(1, 1), embedding_width=16)
+    without = build(replace(small, beat_phase=False))
+    assert not without.takes_beat_phase and cascade.beat_conditioning(without, 10, torch.Generator()) is None
     with pytest.raises(InputError, match="beat conditioning"):
-        deaf.denoise(torch.zeros(1, 4, 96, 8), torch.ones(1), beat_phase=torch.zeros(1, 4, 8))
+        without.denoise(torch.zeros(1, 4, 96, 8), torch.ones(1), beat_phase=torch.zeros(1, 4, 8))
 
 
 @pytest.mark.parametrize("beat_phase", [False, True])

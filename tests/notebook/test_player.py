@@ -92,7 +92,7 @@ def test_everything_to_press_or_to_move_has_a_name(player):
     assert "spectrogram of guitar, Separated" in [image["alt"] for image in outline.all("img")]
 
 
-def test_what_is_heard_is_what_was_given(player):
+def test_the_player_has_the_samples_that_were_given(player):
     waves = list(band().items()) + list(band(seed=1).items())
     for (sound, rate), (name, wave) in zip(sounds(player), waves, strict=False):
         assert rate == RATE
@@ -123,7 +123,7 @@ def test_one_gain_for_all_and_only_against_clipping():
     assert max(np.abs(sum(sound for sound, _ in sounds(html)[:2]))) < 1
 
 
-def test_pictures_share_one_range_of_colours():
+def test_spectrograms_share_one_range_of_colours():
     wave = band(2)["piano"]
     html = mixer({"a": wave, "b": wave * 0.01, "nothing": wave * 0})._repr_html_()
     bright = [np.asarray(Image.open(io.BytesIO(base64.b64decode(code))).convert("L")).mean()

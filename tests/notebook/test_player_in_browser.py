@@ -106,7 +106,7 @@ def test_play_and_pause(page):
     assert float(player.time) > held
 
 
-def test_mute_solo_and_volume_are_heard(page):
+def test_mute_solo_and_volume_change_the_sound(page):
     player, _ = page
     player.find(".play").click()
     player.wait_for("playing")
@@ -175,7 +175,7 @@ def test_loop_on_and_off(page):
     assert float(player.time) == 0
 
 
-def test_one_player_at_a_time(page):
+def test_one_player_sounds_at_a_time(page):
     first, second = page
     first.find(".play").click()
     first.wait_for("playing")

@@ -87,7 +87,7 @@ def test_claims_say_under_which_conditions_they_were_tested():
     ((0.2, 0.1, 0.3), (0.2, 0.1, 0.3), 0.2, claims.PARTLY),  # more alike than the stems of real bands are
     ((0.0, -0.1, 0.1), (-0.2, -0.3, -0.1), 0.5, claims.OPEN),
     ((-0.2, -0.3, -0.1), (-0.2, -0.3, -0.1), 0.5, claims.NO)])
-def test_coherence_is_judged_by_onsets_and_pitch_classes(monkeypatch, onsets, chroma, real, outcome):
+def test_coherence_is_measured_by_onsets_and_pitch_classes(monkeypatch, onsets, chroma, real, outcome):
     found = {kind: {"difference": dict(zip(("mean", "low", "high"), values, strict=True)),
                     "made": {"mean": 0.4, "low": 0.3, "high": 0.5}, "real": {"mean": real, "low": real, "high": real}}
              for kind, values in (("onsets", onsets), ("chroma", chroma))}
@@ -128,7 +128,7 @@ def test_as_good_asks_for_the_whole_interval(joint, error, outcome, monkeypatch)
 @pytest.mark.parametrize("made, outcome", [((1.0, 1.0, 1.0), claims.YES), ((1.0, 1.0, 9.0), claims.PARTLY),
                                            ((1.0, 1.0, 5.1), claims.PARTLY), ((1.0, 9.0, 9.0), claims.NO),
                                            ((1.0, 5.1, 4.9), claims.OPEN), ((1.0, 5.1, 9.0), claims.OPEN)])
-def test_added_players_are_held_to_real_ones_of_another_song(monkeypatch, made, outcome):
+def test_added_stems_are_compared_with_real_ones_of_another_song(monkeypatch, made, outcome):
     found = {str(i): {"fad": value, "mismatched": 5.0, "behind": value - 5.0, "errors": {"behind": 0.2}}
              for i, value in enumerate(made)}
     monkeypatch.setattr("msdm_lite.evaluation.records.read", lambda name: {"subsets": found, "n": 300})

@@ -10,7 +10,7 @@ from msdm_lite.models.config import preset
 from msdm_lite.models.independent import IndependentModels
 from msdm_lite.models.joint import Model
 from msdm_lite.studies import context
-from tests.conftest import heard
+from tests.conftest import with_effect
 
 FRAMES = 8
 
@@ -23,7 +23,7 @@ def bands():
 def small(*stems, seed=0):
     torch.manual_seed(seed)
     config = replace(preset("tiny", stems), frames=FRAMES)
-    return heard(Model(config, torch.full((len(stems), 1024), 0.05)))
+    return with_effect(Model(config, torch.full((len(stems), 1024), 0.05)))
 
 
 def test_independent_models_do_not_hear_the_others(bands):

@@ -29,7 +29,7 @@ def test_a_model_that_plays_test_songs_is_near_and_one_that_plays_training_songs
     assert distance.generated_distances(tiny, 10, SECONDS, "band", progress=False)["diversity"] < 0.2
 
 
-def test_what_is_painted_is_the_band_that_was_sketched_and_other_samples(bands, tiny):
+def test_the_decoded_band_is_the_sketched_one_in_other_samples(bands, tiny):
     lite, some = weights.load("lite"), bands[:2]
     made = distance.decode_real_sketches(lite, some, steps=10, progress=False)
     own, theirs = (torch.cat([sketch(encode_stems(dict(enumerate(band)), lite, band.shape[-1])) for band in each])
@@ -81,7 +81,7 @@ def test_out_of_phase_keeps_the_sizes_and_not_the_sound(bands, tiny):
     assert 0.49 < share < 0.51  # of 200 000 signs: ten standard errors
 
 
-def test_painting_is_written_down(bands, tmp_path, monkeypatch):
+def test_decoding_is_recorded(bands, tmp_path, monkeypatch):
     monkeypatch.setattr(distance, "decode_real_sketches", lambda model, bands, seed, steps, keep: bands)
     distance.main(tmp_path / "d.json", "decode", "tiny", n=8, seconds=SECONDS)
     found = json.loads((tmp_path / "d.json").read_text())
@@ -96,7 +96,7 @@ def test_too_little(tiny):
         distance.main("x", n=4)
 
 
-def test_real_crops_have_two_players_or_more(monkeypatch):
+def test_real_crops_have_two_stems_or_more(monkeypatch):
     class Track:
         name, source, split, style, samples = "a", "band", "test", "jazz", 22050 * 20
 

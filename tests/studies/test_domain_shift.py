@@ -32,7 +32,7 @@ def played(monkeypatch):
     return calls
 
 
-def test_strangers_are_of_the_family_and_in_no_song_as_written():
+def test_other_programs_are_of_the_family_and_in_no_song_as_written():
     for song in SONGS[:20]:
         drawn = domain_shift.other_instruments(song.name)
         assert drawn == domain_shift.other_instruments(song.name) and tuple(drawn) == STEMS
@@ -41,7 +41,7 @@ def test_strangers_are_of_the_family_and_in_no_song_as_written():
             assert stem == "drums" or midi.family(program) == stem
 
 
-def test_worlds_are_the_same_song_in_another_sound(played):
+def test_domains_are_the_same_song_in_another_sound(played):
     domains = dict(domain_shift.domain_shifts(SONGS[0], 2.0))
     conditioning = domains[domain_shift.AS_IT_IS]
     assert len(domains) == 5 + 6 and all(stems.shape == conditioning.shape for stems in domains.values())
@@ -54,7 +54,7 @@ def test_worlds_are_the_same_song_in_another_sound(played):
     assert torch.equal(domains["drums and piano"][[1, 3]], conditioning[[1, 3]])
 
 
-def test_every_world_stands_beside_the_same_songs_as_they_are(played, tmp_path):
+def test_every_domain_is_compared_with_the_same_songs_as_they_are(played, tmp_path):
     domain_shift.main(tmp_path / "domain.json", "tiny", n=8, seconds=1.0)
     found = json.loads((tmp_path / "domain.json").read_text())
     assert found["n"] == 8 and found["model_record"]["steps"] and "--model tiny --n 8" in found["command"]

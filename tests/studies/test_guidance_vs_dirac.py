@@ -13,21 +13,21 @@ from msdm_lite.models import weights
 from msdm_lite.models.config import preset
 from msdm_lite.models.weights import build
 from msdm_lite.studies import guidance_vs_dirac
-from tests.conftest import heard
+from tests.conftest import with_effect
 
 
 @pytest.fixture
-def given_conditions(monkeypatch, tmp_path):
-    """The path of a small model that can be told the mixture; both methods take few steps, and clips are short."""
+def guided_model(monkeypatch, tmp_path):
+    """The path of a small model conditioned on the mixture; both methods take few steps, and clips are short."""
     few = {name: settings | {"steps": 2} for name, settings in guidance_vs_dirac.METHODS.items()}
     monkeypatch.setattr(guidance_vs_dirac, "METHODS", few)
     clip = example_clips.clip
     monkeypatch.setattr(example_clips, "clip", lambda name: clip(name)[:, :22050])
-    return weights.save(heard(build(replace(preset("tiny"), task="guided"))), tmp_path / "told.safetensors", {})
+    return weights.save(with_effect(build(replace(preset("tiny"), task="guided"))), tmp_path / "guided.safetensors", {})
 
 
-def test_both_methods_look_for_all_stems_in_the_same_sum(given_conditions):
-    model, band = weights.load(given_conditions, "cpu"), example_clips.clip("band_00")
+def test_both_methods_look_for_all_stems_in_the_same_sum(guided_model):
+    model, band = weights.load(guided_model, "cpu"), example_clips.clip("band_00")
     alone = band * torch.tensor([0.0, 1.0, 0.0, 1.0])[:, None]
     for method, settings in guidance_vs_dirac.METHODS.items():
         found = guidance_vs_dirac.gains(model, [band], ("drums", "piano"), method, seed=3)["dB"]
@@ -35,7 +35,7 @@ def test_both_methods_look_for_all_stems_in_the_same_sum(given_conditions):
         assert found.item() == pytest.approx(by_hand[[1, 3]].mean().item()) and by_hand[[0, 2]].isnan().all()
 
 
-def test_what_it_writes_and_that_it_goes_on(given_conditions, monkeypatch, tmp_path):
+def test_what_it_writes_and_that_it_goes_on(guided_model, monkeypatch, tmp_path):
     out, asked = tmp_path / "lineup.json", []
     gains = guidance_vs_dirac.gains
 
@@ -47,8 +47,8 @@ def test_what_it_writes_and_that_it_goes_on(given_conditions, monkeypatch, tmp_p
 
     monkeypatch.setattr(guidance_vs_dirac, "gains", counted)
     with pytest.raises(KeyboardInterrupt):
-        guidance_vs_dirac.main(out, str(given_conditions), 8)
-    guidance_vs_dirac.main(out, str(given_conditions), 8)
+        guidance_vs_dirac.main(out, str(guided_model), 8)
+    guidance_vs_dirac.main(out, str(guided_model), 8)
     assert len(asked) == 5 + 22 - 4 and not (tmp_path / "lineup-parts").exists()
     found = json.loads(out.read_text())
     assert list(found["lineups"]) == [", ".join(some) for some in guidance_vs_dirac.lineups()]

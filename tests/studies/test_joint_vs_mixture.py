@@ -37,7 +37,7 @@ def test_both_are_of_one_size():
     assert mix == pytest.approx(joint, rel=0.02)
 
 
-def test_two_models_are_trained_and_held_to_the_same_songs(recipe, monkeypatch, tmp_path):
+def test_two_models_are_trained_and_compared_with_the_same_songs(recipe, monkeypatch, tmp_path):
     """On a folder of stems, with embeddings in the network's place that take a moment."""
     for module in (distance, fad):
         monkeypatch.setattr(module, "embed_mixtures", lambda bands, *_: torch.stack(

@@ -50,7 +50,7 @@ def test_order_of_convergence(sampler, order, conditioning):
 
 
 @pytest.mark.parametrize("name, source, measure, bias", [
-    # The constrained source carries the noise of all others, yet the denoiser is told sigma
+    # The constrained source carries the noise of all others, yet the denoiser is given sigma
     ("mixture: Dirac", "independent Gaussians", "covariance", 0.84),
     ("mixture: Dirac", "two tunes", "sliced_wasserstein", 0.42),
     # gamma = c sigma is no likelihood of the clean sources: the pull starts too weak

@@ -19,6 +19,6 @@ def test_every_arm_is_there_with_and_without_corrections():
     assert all(published.SEPARATION[*arm, True] > published.SEPARATION[*arm, False] for arm in arms)
 
 
-def test_every_choice_of_players_to_add_has_its_figure():
+def test_every_subset_of_added_stems_has_its_figure():
     wanted = {", ".join(some) for count in (1, 2, 3) for some in combinations(STEMS, count)}
     assert set(published.SUB_FAD) == wanted

@@ -6,7 +6,7 @@ from msdm_lite.studies import sub_fad
 from tests.studies.conftest import SONGS
 
 
-def test_players_that_were_there_follow_and_strangers_do_not(bands, monkeypatch, tiny):
+def test_own_stems_follow_and_mismatched_stems_do_not(bands, monkeypatch, tiny):
     """The model gives back the real band: sub-FAD 0, all heard, at the level they had, in time with the others."""
     monkeypatch.setattr(accompaniment, "accompany", lambda given, model, seed, **k: bands[seed])
     found = sub_fad.all_subsets(tiny, bands, SONGS, ["rock", "jazz"] * 5, [("guitar", "piano")], progress=False)

@@ -37,7 +37,7 @@ def test_one_deviation_has_the_same_power(tiny):
     assert flat.square().sum() == pytest.approx(before.square().sum().item(), rel=1e-5)
 
 
-def test_the_judge_gives_one_to_the_wiener_filter(tiny):
+def test_the_wiener_filter_scores_one(tiny):
     """Errors are in units of what the filter leaves. A net of zeros is that filter."""
     std = tiny.denoiser.std
     model = joint.Model(tiny.config, tiny.denoiser.std)
@@ -60,7 +60,7 @@ def test_the_record_has_every_arm():
 
 @pytest.mark.parametrize(("of", "kinds"), [("training", {"balanced", "unbalanced"}),
                                            ("widening", {"by the program", "by people", "out of tune"})])
-def test_every_arm_is_trained_and_judged_on_the_same_crops(recipe, monkeypatch, tmp_path, of, kinds):
+def test_every_arm_is_trained_and_scored_on_the_same_crops(recipe, monkeypatch, tmp_path, of, kinds):
     """Two arms of two steps on a folder of stems; what an arm says of its data reaches its run."""
     seen, learn = [], loop.train
     own = {"training": training_ablations.ARMS, "widening": training_ablations.WIDENINGS}[of]

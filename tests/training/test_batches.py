@@ -48,7 +48,7 @@ def test_the_order_shares_items_out():
     assert [[next(rank) for _ in range(4)] for rank in ranks] == [[24, 25, 28, 29], [26, 27, 30, 31]]
 
 
-def test_a_share_of_the_items_hears_its_click():
+def test_a_share_of_the_items_has_its_beat_phase():
     count = torch.ones(3000, 4, 2)
     for share in (0.0, 2 / 3, 1.0):
         heard = batches.beats_of(count, torch.arange(3000), Recipe(beat_share=share))[:, 0, 0]

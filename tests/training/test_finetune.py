@@ -38,8 +38,8 @@ def test_it_begins_by_ignoring_the_sketch(tiny, decoder):
     for conditioning in (None, Conditioning.on_mixture(x), Conditioning.on_stems(x, [0, 2])):
         want = tiny.denoise(x, sigma, conditioning)
         torch.testing.assert_close(decoder.denoise(x, sigma, conditioning), want, rtol=1e-4, atol=1e-5)
-        given_conditions = decoder.denoise(x, sigma, conditioning, sketch=torch.randn(2, 4, 96, 48))
-        torch.testing.assert_close(given_conditions, want, rtol=1e-4, atol=1e-5)
+        found = decoder.denoise(x, sigma, conditioning, sketch=torch.randn(2, 4, 96, 48))
+        torch.testing.assert_close(found, want, rtol=1e-4, atol=1e-5)
 
 
 def test_weights_of_other_sizes_are_refused(tiny):

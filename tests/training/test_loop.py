@@ -18,7 +18,7 @@ from msdm_lite.models.config import preset
 from msdm_lite.models.joint import Model
 from msdm_lite.models.unet1d import UNet1dConfig
 from msdm_lite.training import batches as training_batches
-from msdm_lite.training import loop, validation
+from msdm_lite.training import loop
 from msdm_lite.utils import files
 from tests.conftest import lines, losses
 
@@ -37,7 +37,7 @@ def test_training_learns_logs_and_ships(recipe, tmp_path):
     # clicks and hiss have one long-term spectrum: the Wiener filter cannot tell them apart, 60 steps of training can
     start = Model(preset("tiny"), model.denoiser.std)
     last = lines(tmp_path / "run")[-1]
-    assert last["val_known_1.0"] < 0.9 * validation.Validation(start, recipe.data)(start)["known_1.0"]
+    assert last["val_known_1.0"] < 0.9 * loop.Validation(start, recipe.data)(start)["known_1.0"]
     assert last["raw_known_1.0"] != last["val_known_1.0"]  # the last weights, and their average
     assert list((tmp_path / "run" / "tensorboard").glob("events*"))
 
@@ -74,7 +74,7 @@ def test_other_tasks_are_trained_by_the_same_loop(recipe, tmp_path, monkeypatch,
     assert {key.split("_")[1] for key in last if key.startswith("val_") and key[-1].isdigit()} == measured
     start = weights.build(made.config)
     start.denoiser.std.copy_(made.denoiser.std)
-    assert last["val_known_1.0"] < 0.95 * validation.Validation(start, recipe.data)(start)["known_1.0"]
+    assert last["val_known_1.0"] < 0.95 * loop.Validation(start, recipe.data)(start)["known_1.0"]
 
 
 def test_the_board_has_what_the_log_has(recipe, tmp_path):

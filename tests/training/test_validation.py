@@ -8,7 +8,7 @@ from msdm_lite.models.joint import Model
 from msdm_lite.training import batches, validation
 
 
-def test_pictures_do_not_wrap():
+def test_spectrograms_do_not_wrap():
     """A crop's picture is a slice of its song's: what sounds at the end is not heard at the beginning."""
     model = Model(preset("tiny"))
     crop = torch.zeros(1, 4, batches.crop_samples(model))
@@ -16,7 +16,7 @@ def test_pictures_do_not_wrap():
     assert batches.encode_crops(model, crop)[..., :4].abs().max() < 1e-5
 
 
-def test_a_quick_separation_of_who_cannot_be_told_the_mixture():
+def test_a_quick_separation_without_conditioning_on_the_mixture():
     """Of independent Gaussian stems whose levels differ widely it lies between a posterior sample and the mean.
 
     Dirac with sixteen levels and no churn ends forty decibels below both.
