@@ -121,7 +121,7 @@ def stems(tmp_path_factory):
 @pytest.fixture
 def recipe(stems, monkeypatch):
     """A short run of `tiny` on these songs, with little to validate."""
-    monkeypatch.setattr(loop, "Validation", partial(validation.Validation, count=1))
+    monkeypatch.setattr(loop, "Validation", lambda *settings: validation.Validation(*settings[:3], count=1))
     monkeypatch.setattr(loop, "standard_deviations", partial(loop.standard_deviations, count=20))
     return Recipe(preset="tiny", data=str(stems), steps=6, batch=4, warmup=2, log_every=1)
 

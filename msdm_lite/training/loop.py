@@ -85,7 +85,7 @@ def interruptible() -> Iterator[list]:
 
 def train(recipe: Recipe, out: str | Path, resume: bool = False, on: str = "auto", progress: bool = True,
           checkpoint_minutes: float = 5.0, compiled: bool = False, workers: int = 1, resident: bool = False,
-          change: Callable[[StemModel], object] | None = None) -> Path:
+          validation_crops: int = 24, change: Callable[[StemModel], object] | None = None) -> Path:
     """Train a model: write checkpoint.pt, log.jsonl, tensorboard/ and the weights into `out`; return the weights' path.
 
     Args:
@@ -96,6 +96,7 @@ def train(recipe: Recipe, out: str | Path, resume: bool = False, on: str = "auto
         compiled: compile the denoiser with torch.compile.
         workers: number of processes that read crops, for each process that trains.
         resident: copy all songs into the memory of the device first, and cut crops there.
+        validation_crops: number of crops of validation songs that each validation measures.
         change: for experiments: called with the new model before training.
 
     Raises:
@@ -105,8 +106,8 @@ def train(recipe: Recipe, out: str | Path, resume: bool = False, on: str = "auto
         KeyboardInterrupt: the run was interrupted; the checkpoint has been written.
     """
     recipe.check()
-    if workers < 1 or not checkpoint_minutes >= 0:
-        raise InputError("workers must be 1 or more, and checkpoint-minutes 0 or more")
+    if min(workers, validation_crops) < 1 or not checkpoint_minutes >= 0:
+        raise InputError("workers and validation_crops must be 1 or more, and checkpoint-minutes 0 or more")
     out = Path(out)
     path = out / f"{'-'.join(recipe.stems) if recipe.stems else recipe.preset}.safetensors"
     if out.exists() and not out.is_dir():
@@ -152,7 +153,7 @@ def train(recipe: Recipe, out: str | Path, resume: bool = False, on: str = "auto
             held.enter_context(claimed(out))
             run.still_there(resume)
             run.clear()
-            validate = Validation(model, recipe.data, recipe.balance)
+            validate = Validation(model, recipe.data, recipe.balance, validation_crops)
             journal = held.enter_context(contextlib.closing(Logger(out, run.step)))
         made = {"recipe": asdict(recipe), "songs": len(songs),
                 "hours_of_music": round(float(crops.lengths.sum()) / model.sample_rate / 3600, 2),

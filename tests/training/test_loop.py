@@ -18,7 +18,7 @@ from msdm_lite.models.config import preset
 from msdm_lite.models.joint import Model
 from msdm_lite.models.unet1d import UNet1dConfig
 from msdm_lite.training import batches as training_batches
-from msdm_lite.training import loop
+from msdm_lite.training import loop, validation
 from msdm_lite.utils import files
 from tests.conftest import lines, losses
 
@@ -37,7 +37,7 @@ def test_training_learns_logs_and_ships(recipe, tmp_path):
     # clicks and hiss have one long-term spectrum: the Wiener filter cannot tell them apart, 60 steps of training can
     start = Model(preset("tiny"), model.denoiser.std)
     last = lines(tmp_path / "run")[-1]
-    assert last["val_known_1.0"] < 0.9 * loop.Validation(start, recipe.data)(start)["known_1.0"]
+    assert last["val_known_1.0"] < 0.9 * validation.Validation(start, recipe.data, count=1)(start)["known_1.0"]
     assert last["raw_known_1.0"] != last["val_known_1.0"]  # the last weights, and their average
     assert list((tmp_path / "run" / "tensorboard").glob("events*"))
 
@@ -47,6 +47,19 @@ def test_every_checkpoint_comes_with_the_weights_so_far(recipe, tmp_path, monkey
     monkeypatch.setattr(weights, "save", lambda model, path, record: kept.append(record["steps"]))
     loop.train(recipe, tmp_path / "run", progress=False, checkpoint_minutes=0)
     assert kept == [1, 2, 3, 4, 5, 6]
+
+
+def test_the_number_of_validation_crops(recipe, stems, tmp_path, monkeypatch):
+    """It reaches the validation; less than one, and no worker, are refused before a folder is made."""
+    counts = []
+    monkeypatch.setattr(loop, "Validation", lambda *settings: counts.append(settings[3]) or validation.Validation(
+        *settings[:3], count=1))
+    loop.train(replace(recipe, steps=1), tmp_path / "run", progress=False, validation_crops=7)
+    assert counts == [7]
+    for settings in ({"validation_crops": 0}, {"workers": 0}):
+        with pytest.raises(InputError, match="1 or more"):
+            loop.train(recipe, tmp_path / "none", progress=False, **settings)
+    assert not (tmp_path / "none").exists()
 
 
 def test_models_of_one_stem_each_are_a_bundle(recipe, tmp_path):
@@ -74,7 +87,7 @@ def test_other_tasks_are_trained_by_the_same_loop(recipe, tmp_path, monkeypatch,
     assert {key.split("_")[1] for key in last if key.startswith("val_") and key[-1].isdigit()} == measured
     start = weights.build(made.config)
     start.denoiser.std.copy_(made.denoiser.std)
-    assert last["val_known_1.0"] < 0.95 * loop.Validation(start, recipe.data)(start)["known_1.0"]
+    assert last["val_known_1.0"] < 0.95 * validation.Validation(start, recipe.data, count=1)(start)["known_1.0"]
 
 
 def test_the_board_has_what_the_log_has(recipe, tmp_path):
