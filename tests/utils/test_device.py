@@ -1,6 +1,8 @@
-import ctypes
+import os
 import platform
+import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -19,22 +21,33 @@ def resident() -> float:
         return int(file.read().split()[1]) * 4096 / 1e6
 
 
-@linux
-def test_large_blocks_go_back_to_the_system(monkeypatch):
-    monkeypatch.delenv("MSDM_LITE_MALLOC", raising=False)
-    assert device.tune_allocator()
-    with device.large_blocks_returned():
-        before = resident()
-        x = torch.ones(50_000_000)  # 200 MB
-        assert resident() > before + 150
-        del x
-        assert resident() < before + 50
-    x = torch.ones(50_000_000)
+ALLOCATOR = """
+import torch
+from msdm_lite.utils import device
+from tests.utils.test_device import resident
+
+assert device.tune_allocator()
+with device.large_blocks_returned():
     before = resident()
-    keep = torch.ones(1000)  # above it in the heap
+    x = torch.ones(50_000_000)  # 200 MB
+    assert resident() > before + 150
     del x
-    assert resident() > before - 50 and keep.sum() == 1000  # kept again, for the next tensor
-    ctypes.CDLL(None).malloc_trim(0)
+    assert resident() < before + 50
+x = torch.ones(50_000_000)
+before = resident()
+keep = torch.ones(1000)  # above it in the heap
+del x
+assert resident() > before - 50 and keep.sum() == 1000  # kept again, for the next tensor
+"""
+
+
+@linux
+def test_large_blocks_go_back_to_the_system():
+    """In a process of its own: in a heap with holes, as other tests leave them, a large block may lie in a hole."""
+    environment = {name: value for name, value in os.environ.items() if name != "MSDM_LITE_MALLOC"}
+    done = subprocess.run([sys.executable, "-c", ALLOCATOR], cwd=Path(__file__).parents[2], env=environment,
+                          capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
 
 
 def test_the_allocator_is_left_alone_on_request(monkeypatch):
