@@ -18,5 +18,5 @@ figure = plots.spectrograms({"mix": mix, **found})
 figure.set_size_inches(10.5, 2.6)
 figure.savefig(folder / "separation.png", dpi=130)
 player = notebook_player.mixer(groups={"The mix": {"mix": mix}, "Separated": found}, selected="Separated",
-                      title="Press play, then mute and solo the players that the model found in the mix")
+                      title="Press play, then mute and solo the stems that the model estimated from the mix")
 (folder / "listen.html").write_text(player.data)
