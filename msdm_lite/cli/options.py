@@ -12,7 +12,7 @@ arg = tyro.conf.arg
 METHODS_OWN = "(default: the method's own)"
 
 Input = Annotated[Path, arg(metavar="FILE")]
-Inputs = Annotated[tuple[str, ...], arg(metavar="[STEM=]FILE")]
+Inputs = Annotated[tuple[str, ...], arg(metavar="[STEM=]FILE ...", help_behavior_hint="(one or more)")]
 Given = Annotated[tuple[str, ...], arg(metavar="[STEM=]FILE", help_behavior_hint="(default: none)")]
 Folder = Annotated[Path, arg(metavar="FOLDER")]
 Model = Annotated[str, arg(metavar="NAME|FILE|FOLDER")]

@@ -107,14 +107,13 @@ def genre(package: str, midi_path: Path) -> str:
     if package == "pianobooster":
         return "course"
     song = midi.read(midi_path)
-    programs, tick = [0] * 16, 0
+    programs = [0] * 16
     played: dict[int, int] = {}
     thirds = halves = 0
-    for message in midi.mido.merge_tracks(song.tracks):
-        tick += message.time
+    for tick, message in midi.in_order(song, "program_change", "note_on"):
         if message.type == "program_change":
             programs[message.channel] = message.program
-        elif message.type == "note_on" and message.velocity:
+        elif message.velocity:
             program = programs[message.channel]
             on_drums = message.channel == midi.DRUM_CHANNEL
             if not on_drums:

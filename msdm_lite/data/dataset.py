@@ -108,7 +108,7 @@ class Crops(Dataset):
         track = self.tracks[which]
         plan = {"name": track.name, "start": start, "tracks": tracks, "starts": starts, "cents": cents,
                 "gains": gains.astype(np.float32)}
-        return plan | {"beat_phase": self._click(track, start, cents, remixed)} if self.beat_hop else plan
+        return plan | {"beat_phase": self._beat_phase(track, start, cents, remixed)} if self.beat_hop else plan
 
     def __getitem__(self, index: int) -> dict:
         plan = self.plan(index)
@@ -121,7 +121,7 @@ class Crops(Dataset):
         item = {"stems": torch.from_numpy(stems), "name": plan["name"], "start": start}
         return item | {"beat_phase": torch.from_numpy(plan["beat_phase"])} if self.beat_hop else item
 
-    def _click(self, track: Track, start: int, cents: float, remixed: bool) -> np.ndarray:
+    def _beat_phase(self, track: Track, start: int, cents: float, remixed: bool) -> np.ndarray:
         """Beat phase (4, places) of a crop: zeros for tracks without beats, and for mismatched stems."""
         seconds = (start + np.arange(0, self.samples, self.beat_hop) * 2 ** (cents / 1200)) / SAMPLE_RATE
         counted = getattr(track, "beat_phase", None)

@@ -8,7 +8,6 @@ varies notes and velocities at random, so that exact equality would find nothing
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from operator import itemgetter
 from pathlib import Path
 
 import numpy as np
@@ -37,17 +36,10 @@ def notes(song: mido.MidiFile) -> tuple[np.ndarray, int]:
     signatures = [m for track in song.tracks for m in track if m.type == "time_signature"]
     if signatures:
         bar = max(1, round(16 * signatures[0].numerator / signatures[0].denominator))
-    events = []  # mido.merge_tracks gives the same order, but copies every message, which takes ten times as long
-    for track in song.tracks:
-        tick = 0
-        for message in track:
-            tick += message.time
-            if message.type == "program_change" or (message.type == "note_on" and message.velocity):
-                events.append((tick, message))
-    for tick, message in sorted(events, key=itemgetter(0)):
+    for tick, message in midi.in_order(song, "program_change", "note_on"):
         if message.type == "program_change":
             programs[message.channel] = message.program
-        else:
+        elif message.velocity:
             stem = midi.family(programs[message.channel], message.channel)
             if stem:
                 found.add((round(tick * 4 / song.ticks_per_beat), STEMS.index(stem), message.note))

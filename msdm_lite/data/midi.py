@@ -15,6 +15,7 @@ to no stem and are left out of the mixture. Data card: `data/README.md`.
 
 import io
 import re
+from operator import itemgetter
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -57,6 +58,21 @@ def read(path: str | Path) -> mido.MidiFile:
         raise InputError(f"{path}: no such file") from None
     except (OSError, EOFError, ValueError, KeyError, IndexError) as problem:
         raise InputError(f"{path} cannot be read as MIDI ({problem})") from None
+
+
+def in_order(song: mido.MidiFile, *kinds: str) -> list[tuple[int, mido.Message]]:
+    """The messages of these types of all tracks, as (tick, message), in the order in which they sound.
+
+    The order is that of `mido.merge_tracks`, which copies every message and takes several times as long.
+    """
+    found = []
+    for track in song.tracks:
+        tick = 0
+        for message in track:
+            tick += message.time
+            if message.type in kinds:
+                found.append((tick, message))
+    return sorted(found, key=itemgetter(0))
 
 
 def events(song: mido.MidiFile) -> list[tuple[float, mido.Message, str | None]]:

@@ -149,7 +149,7 @@ def independent_against_joint(method: str) -> Callable[[], Outcome]:
         mean, low, high = difference(f"equal-minutes-{method}", f"separation-independent-{method}")
         who = "leads by" if low > 0 else "is behind by" if high < 0 else "is about as good:"
         songs, few = (records.read(f"{name}-{method}")["n"] for name in ("songs-band-small", "equal-minutes"))
-        return verdict, (f"{words} ({songs} songs), each as large, and as long taught, as the joint one, as in the "
+        return verdict, (f"{words} ({songs} songs), each as large and trained as long as the joint one, as in the "
                          f"paper; a joint one that cost as much as all four together {who} "
                          f"{side(mean, low, high)[1]} ({few} clips)")
 

@@ -105,7 +105,7 @@ def all_subsets(model: StemModel, bands: Tensor, songs: Sequence[str], styles: S
         songs, styles: of each band.
         wanted: the choices of stems, as from `subsets`.
     """
-    truth, song_of, heard_in = embed_mixtures(bands, embedding), np.array(songs), ("heard", "played", "level_db")
+    truth, song_of, audible_in = embed_mixtures(bands, embedding), np.array(songs), ("heard", "played", "level_db")
     true = keep("real", lambda: {name: torch.from_numpy(values)
                                  for name, values in band_quality.agreements(bands, STEMS).items()})
     parts = {some: keep("+".join(some), partial(accompaniment_measures, model, bands, some, seed, sketcher, steps,
@@ -117,7 +117,7 @@ def all_subsets(model: StemModel, bands: Tensor, songs: Sequence[str], styles: S
         these = torch.from_numpy(here)
         made, mismatched = (torch.stack([part[kind][these] for part in of], 1) for kind in ("fad", "mismatched"))
         densities = {name: torch.cat([part[name][these] for part in of], 1).double().nanmean(1).numpy()
-                     for name in heard_in}
+                     for name in audible_in}
         agreements: dict[str, dict] = {"made": {}, "real": {}, "difference": {}}
         for name in true:
             own, shuffled = (torch.stack([part[key][these] for part in of], 1) for key in (name, f"{name}_shuffled"))

@@ -25,6 +25,7 @@ def test_every_option_says_what_it_takes_and_what_holds_without_it(name, capsys,
     lines = [line for line in text.splitlines() if re.match(r"\W*--\w", line)]
     assert max(map(len, lines), default=0) <= 100
     assert text.count("(default") + text.count("(required") >= len(lines)
+    assert "(default: )" not in text
 
 
 @pytest.fixture

@@ -78,7 +78,7 @@ def test_a_question_is_answered_by_the_sign_of_its_interval(monkeypatch, interva
 
 def test_claims_say_under_which_conditions_they_were_tested():
     assert "150 levels" in claims.on_all_music("joint", "dirac-corrected", "dirac")()[1]
-    assert "as long taught" in claims.independent_against_joint("dirac")()[1]
+    assert "trained as long" in claims.independent_against_joint("dirac")()[1]
     assert "beat" in claims.one_model_does_both()[1]
 
 
