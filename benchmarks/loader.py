@@ -15,7 +15,7 @@ from torch.utils.data import DataLoader
 from msdm_lite.audio.io import SAMPLE_RATE, STEMS
 from msdm_lite.data import corpus
 from msdm_lite.data.dataset import Augmentation, Crops
-from msdm_lite.diffusion.noise import Conditioning
+from msdm_lite.diffusion.conditioning import Conditioning
 from msdm_lite.models.config import preset
 from msdm_lite.models.joint import Model
 from msdm_lite.training import batches as training_batches
@@ -29,7 +29,7 @@ BATCH, ROUNDS, SECONDS = 8, 5, 6.0  # seconds each side has in each round
 class Noise:
     """A song of noise, stored like a rendered one."""
 
-    source, split = "noise", "train"
+    source, split, stems = "noise", "train", STEMS
 
     def __init__(self, folder: str, number: int):
         self.name, self.path, self.samples = f"noise_{number}", Path(folder) / f"{number}.npy", 75 * SAMPLE_RATE

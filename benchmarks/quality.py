@@ -15,6 +15,7 @@ import msdm_lite
 from msdm_lite.data import example_clips
 from msdm_lite.diffusion.methods import METHODS
 from msdm_lite.evaluation import metrics, records
+from msdm_lite.utils import provenance
 
 # Method, settings beside `steps`, and how many are averaged
 ARMS: dict[str, tuple[str, dict, int]] = {
@@ -36,8 +37,8 @@ SHARES = {"dirac": 0.2, "gaussian": 0.2, "pigdm": 0.2}
 
 def score(model, stems: list[Tensor], method: str, steps: int, samples: int, settings: dict) -> Tensor:
     """SI-SDR improvement of each clip, (clips,)."""
-    gains = [metrics.si_sdr_improvement(msdm_lite.separate(x.sum(0), model, method, steps, samples=samples, **settings),
-                                        x).nanmean() for x in stems]
+    found = [msdm_lite.separate(x.sum(0), model, method, steps=steps, samples=samples, **settings) for x in stems]
+    gains = [metrics.si_sdr_improvement(one, x).nanmean() for one, x in zip(found, stems, strict=True)]
     return torch.stack(gains)
 
 
@@ -51,7 +52,7 @@ def main(out: Path | None = None, clips: int = 8, most: int = 50, paper: bool = 
         paper: measure Dirac and Gaussian at the paper's 300 evaluations too, which takes long.
         model: a shipped name or a path.
     """
-    begun, loaded = time.perf_counter(), msdm_lite.load(model)
+    begun, loaded, origin = time.perf_counter(), msdm_lite.load(model), provenance.origin(__file__)
     names = [entry["name"] for entry in example_clips.clips("band")][:clips]
     stems = [example_clips.clip(name) for name in names]
     found: dict = {"what": "SI-SDR improvement in dB against evaluations, mean over the stems that sound",
@@ -79,7 +80,7 @@ def main(out: Path | None = None, clips: int = 8, most: int = 50, paper: bool = 
         found["curves"].setdefault(arm, []).append({"evaluations": evaluations, "mean": mean, "low": low, "high": high})
         print(f"{arm:40s} {evaluations:4d}  {mean:6.2f} [{low:.2f}, {high:.2f}]  {pace:.3f}", flush=True)
         if out is not None:
-            records.save(found | records.circumstances(loaded, begun), out)
+            records.save(found | records.circumstances(loaded, begun, origin=origin), out)
 
 
 if __name__ == "__main__":

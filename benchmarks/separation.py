@@ -13,6 +13,7 @@ import torch
 
 import msdm_lite
 from msdm_lite.diffusion import methods, sampling
+from msdm_lite.diffusion.conditioning import Task
 from msdm_lite.inference.encoding import encode
 from msdm_lite.inference.windows import Windowed
 from msdm_lite.utils import device
@@ -49,8 +50,8 @@ def separation(model, steps: int) -> None:
         joined = Timed(model, Windowed(network))
         begin = time.perf_counter()
         with torch.no_grad():
-            sampling.final_state(methods.conditional(joined.denoise, (1, len(model.stems), *y.shape[1:]), method, y,
-                                                     generator=torch.Generator().manual_seed(0)))
+            task = Task((1, len(model.stems), *y.shape[1:]), y)
+            sampling.final_state(methods.sample(task, joined.denoise, method, torch.Generator().manual_seed(0)))
         samplers.append((time.perf_counter() - begin - joined.seconds) / network.seconds)
         windows.append(joined.seconds / network.seconds - 1)
     wall, sampler, window = (statistics.median(of) for of in (walls, samplers[2:], windows[2:]))

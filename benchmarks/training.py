@@ -16,9 +16,8 @@ from pathlib import Path
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from msdm_lite.diffusion.noise import Conditioning
+from msdm_lite.diffusion.conditioning import Conditioning
 from msdm_lite.evaluation import records
-from msdm_lite.models import weights
 from msdm_lite.models.config import preset
 from msdm_lite.models.weights import build
 from msdm_lite.training import optimizer
@@ -43,11 +42,10 @@ def step_of(name: str, timed: bool) -> dict | None:
     if not timed:
         print(f"{name:16s} {count / 1e6:7.1f} M parameters; not timed here", flush=True)
         return None
-    model = weights.to_device(model, where).train()
+    model = model.to_device(where).train()
     recipe = Recipe(preset=name, steps=1).for_model(model)
     moves = optimizer.optimizer(recipe.optimizer, model, recipe.lr, recipe.weight_decay)
-    rows = model.denoiser.std.shape[1] if hasattr(model.denoiser, "deviation") else model.config.bins
-    x = 0.05 * torch.randn(batch, len(model.stems), rows, model.config.frames, device=where)
+    x = 0.05 * torch.randn(batch, len(model.stems), model.transform.rows, model.config.frames, device=where)
     sigma, known = torch.full((batch,), 0.3, device=where), Conditioning.none(x)
 
     def step() -> None:

@@ -100,7 +100,7 @@ def operations(name: str) -> float:
         counter = FlopCounterMode(display=False)
         with counter, torch.no_grad():
             if name in ("lite", "tiny"):
-                picture = torch.empty(1, model.denoiser.inputs_for(S), c.bins, c.frames)
+                picture = torch.empty(1, model.denoiser.inputs_for(S, model.denoiser.sketched), c.bins, c.frames)
                 model.denoiser.net(picture, torch.empty(1, c.embedding_width))
             else:
                 model.denoiser.net(torch.empty(1, S, c.net.segment), torch.empty(1))

@@ -9,20 +9,16 @@ The book that teaches it is in `book/`; the paper is arXiv 2302.02257.
 
 import importlib
 
-from msdm_lite.utils import device as _device
-
 __version__ = "0.1.0"
-
-_device.tune_allocator()  # before torch makes its first large tensor
 
 # Name -> the module that defines it; imported when it is asked for, so that `import msdm_lite` stays quick
 _HOMES = {
     "SAMPLE_RATE": "audio.io", "STEMS": "audio.io", "InputError": "errors",
     "accompany": "inference.accompaniment", "generate": "inference.generation", "load": "models.weights",
-    "separate": "inference.separation",
+    "separate": "inference.separation", "tune": "utils.device",
 }
 
-__all__ = ["SAMPLE_RATE", "STEMS", "InputError", "accompany", "generate", "load", "separate"]
+__all__ = ["SAMPLE_RATE", "STEMS", "InputError", "accompany", "generate", "load", "separate", "tune"]
 
 
 def __getattr__(name: str) -> object:

@@ -15,7 +15,7 @@ from msdm_lite.models.config import PRESETS, preset
 from msdm_lite.models.joint import Model
 from msdm_lite.models.sketcher import Sketcher
 from msdm_lite.models.weights import build
-from msdm_lite.training import loop, validation
+from msdm_lite.training import loop, statistics, validation
 from msdm_lite.training.finetune import start_from
 from msdm_lite.training.recipe import Recipe
 from msdm_lite.utils import paths
@@ -71,9 +71,9 @@ def conditions_of(monkeypatch):
         seen: list = []
         denoise = type(model).denoise
 
-        def spy(self, x, sigma, conditioning=None, **conditions):
-            seen.append(conditions.get(name))
-            return denoise(self, x, sigma, conditioning, **conditions)
+        def spy(self, x, sigma, conditioning=None):
+            seen.append(None if conditioning is None else conditioning.given(name))
+            return denoise(self, x, sigma, conditioning)
 
         monkeypatch.setattr(type(model), "denoise", spy)
         return seen
@@ -118,11 +118,33 @@ def stems(tmp_path_factory):
     return root
 
 
+@pytest.fixture(scope="session")
+def musdb(tmp_path_factory):
+    """A folder like MUSDB18-HQ: train/ and test/, no validation; stereo at 44.1 kHz, four stems and their mixture.
+
+    Two songs for training and one for the test, of ten seconds: low tones, clicks, noise, and tones that glide.
+    """
+    root = tmp_path_factory.mktemp("data") / "musdb18hq"
+    rng, time = np.random.default_rng(0), np.arange(441_000) / 44_100
+    for number, split in enumerate(("train", "train", "test")):
+        glide = 300 + 40 * number + 60 * np.sin(2 * np.pi * 0.7 * time)
+        waves = {"bass": np.sin(2 * np.pi * (60 + 7 * number) * time),
+                 "drums": 20 * (rng.random(len(time)) < 0.0003), "other": 0.4 * rng.standard_normal(len(time)),
+                 "vocals": np.sin(2 * np.pi * np.cumsum(glide) / 44_100)}
+        waves = {name: 0.03 * np.stack([wave, 0.8 * wave], 1) for name, wave in waves.items()}
+        folder = root / split / f"Artist - Song {number}"
+        folder.mkdir(parents=True)
+        for name, wave in {**waves, "mixture": sum(waves.values())}.items():
+            soundfile.write(folder / f"{name}.wav", wave, 44_100, subtype="PCM_16")
+    return root
+
+
 @pytest.fixture
 def recipe(stems, monkeypatch):
     """A short run of `tiny` on these songs, with little to validate."""
-    monkeypatch.setattr(loop, "Validation", lambda *settings: validation.Validation(*settings[:3], count=1))
-    monkeypatch.setattr(loop, "standard_deviations", partial(loop.standard_deviations, count=20))
+    monkeypatch.setattr(loop, "Validation", lambda *settings: validation.Validation(*settings[:2], count=1))
+    for measured in ("fit_standard_deviations", "levels"):
+        monkeypatch.setattr(statistics, measured, partial(getattr(statistics, measured), count=20))
     return Recipe(preset="tiny", data=str(stems), steps=6, batch=4, warmup=2, log_every=1)
 
 

@@ -116,13 +116,15 @@ def test_setup_is_short_and_leaves_torch_alone(chapter):
     ast.parse("\n".join(lines))
     installs = re.findall(r"^\s+%pip install .*", source, re.M)  # indented: only if something is missing
     assert len(installs) == source.count("%pip") == 1 and f"git+{ADDRESS}" in installs[0]
+    extras = re.search(r"msdm-lite\[([\w,]+)\] @", installs[0])[1].split(",")
     code = "\n".join(cell.source for cell in chapter.cells if cell.cell_type == "code")
     if re.search(r"\b(coherence|band_quality|fad|librosa)\.", code):  # which need librosa or torchaudio
-        assert "[measure]" in installs[0]
+        assert "measure" in extras
     if re.search(r"\btrain\(|msdm_lite\.training\b", code):
-        assert "[train]" in installs[0] or "def train(" in code
-    for extra, library in (("[measure]", "librosa"), ("[train]", "accelerate")):
-        assert (extra in installs[0]) == (library in source)  # the package without its extra is not enough
+        assert "train" in extras or "def train(" in code
+    assert "notebook" in extras or "msdm_lite.notebook" not in code
+    for extra, library in (("measure", "librosa"), ("train", "accelerate")):
+        assert (extra in extras) == (library in source)  # the package without its extra is not enough
     assert not re.search(r"\b(torch|torchaudio|numpy)\b|%%capture", source)
 
 

@@ -13,6 +13,7 @@ import pytest
 import yaml
 
 import msdm_lite
+from msdm_lite.cli.main import COMMANDS
 
 ROOT = Path(__file__).resolve().parent.parent
 WORKFLOWS = sorted((ROOT / ".github" / "workflows").glob("*.yml"))
@@ -102,9 +103,9 @@ def test_the_package_works_without_what_only_some_parts_need(tmp_path):
     """The extras are blocked in a process of its own; it separates, generates to a tempo, and says what is missing."""
     extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
     names = {re.split(r"[><=\[]", word)[0] for some in extras.values() for word in some}
-    modules = {"pyyaml": "yaml", "pyfluidsynth": "fluidsynth"}
+    modules = {"pyyaml": "yaml", "pyfluidsynth": "fluidsynth", "ipython": "IPython", "pillow": "PIL"}
     blocked = sorted({modules.get(name, name.replace("-", "_")) for name in names} - {"scipy"})  # torch may use scipy
-    assert {"mido", "librosa", "torchaudio", "accelerate"} <= set(blocked)
+    assert {"mido", "librosa", "torchaudio", "accelerate", "matplotlib", "IPython", "PIL"} <= set(blocked)
     program = f"""
 import sys
 for name in {blocked!r}:
@@ -121,6 +122,12 @@ except InputError as problem:
     assert "mido" in str(problem), problem
 else:
     raise SystemExit("the beats of a song need mido")
+try:
+    import msdm_lite.notebook.player
+except InputError as problem:
+    assert "pip install 'msdm-lite[notebook]'" in str(problem), problem
+else:
+    raise SystemExit("players need IPython")
 """
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, cwd=ROOT,
                           env=os.environ | {"MSDM_LITE_CACHE": str(tmp_path)})  # clicks found before are kept there
@@ -238,3 +245,69 @@ def test_retired_names_and_terms_stay_out():
             text = path.read_text(encoding="utf-8")
             for retired in (names, moved):
                 assert not (found := retired.search(text)), f"{path} has {found[0]}"
+
+
+# The public verbs, studies and commands have more, as options by name
+VERBS = {"separate", "generate", "accompany", "generate_each", "separate_batch"}
+
+
+def parameters(function: ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda) -> list[str]:
+    """The names of all parameters but `self` and `cls`; *args and **kwargs count as one each."""
+    given = function.args
+    named = [*given.posonlyargs, *given.args, given.vararg, *given.kwonlyargs, given.kwarg]
+    return [one.arg for one in named if one is not None and one.arg not in ("self", "cls")]
+
+
+def test_parameters_are_counted():
+    first, second = ast.parse("def f(self, a, /, b, *c, d=1, **e): pass\ng = lambda x, y: x").body
+    assert parameters(first) == ["a", "b", "c", "d", "e"] and parameters(second.value) == ["x", "y"]
+
+
+def test_no_function_has_more_than_eight_parameters():
+    seen, found = 0, set()
+    for path in modules():
+        name, room = path.relative_to(ROOT).as_posix(), path.parent.name
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda):
+                called = getattr(node, "name", "lambda")
+                seen += 1
+                excepted = ((called in VERBS and room == "inference") or (called == "main" and room == "studies")
+                            or (room == "cli" and COMMANDS.get(called) == path.stem))
+                if len(parameters(node)) > 8 and not excepted:
+                    found.add(f"{name}: {called}")
+    assert seen > 700 and not found
+
+
+def models_asked_for(text: str, kinds: set[str]) -> set[str]:
+    """The classes among `kinds` that isinstance or issubclass, or a pattern of a match, asks for."""
+    asked = set()
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.Call) and getattr(node.func, "id", "") in ("isinstance", "issubclass"):
+            words = node.args[1:]
+        elif isinstance(node, ast.MatchClass):
+            words = [node.cls]
+        else:
+            continue
+        names = [part for word in words for part in ast.walk(word)]
+        asked |= {getattr(part, "id", None) or getattr(part, "attr", "") for part in names
+                  if isinstance(part, ast.Name | ast.Attribute)}
+    return asked & kinds
+
+
+@pytest.mark.parametrize("text, asked", [
+    ("isinstance(a, Model)", {"Model"}), ("issubclass(a, (str, joint.Model))", {"Model"}),
+    ("isinstance(Model, a)", set()),
+    ("isinstance(a, Config | Model)", {"Config", "Model"}), ("match a:\n    case Model(): pass", {"Model"}),
+    ("isinstance(a, str | Path)", set())])
+def test_questions_for_a_class_are_found(text, asked):
+    assert models_asked_for(text, {"Model", "Config"}) == asked
+
+
+def test_only_models_ask_what_kind_of_model_one_is():
+    """Classes of models/, and their configurations: others use what the models say of themselves."""
+    kinds = {node.name for path in (ROOT / "msdm_lite" / "models").glob("*.py")
+             for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))) if isinstance(node, ast.ClassDef)}
+    assert {"StemModel", "Model", "WaveModel", "Sketcher", "IndependentModels", "Config", "WaveConfig"} <= kinds
+    found = {path.relative_to(ROOT).as_posix() for path in modules() if path.parent.name != "models"
+             if models_asked_for(path.read_text(encoding="utf-8"), kinds)}
+    assert not found

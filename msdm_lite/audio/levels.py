@@ -12,8 +12,7 @@ from msdm_lite.audio.io import SAMPLE_RATE
 from msdm_lite.utils.imports import library
 
 STEM_RMS = 0.06  # active RMS of every stem of the corpus, so that no stem masks another
-
-MIXTURE_RMS = 2 * STEM_RMS  # active RMS of a mixture of four stems in training
+MIXTURE_RMS = 2 * STEM_RMS  # active RMS of a mixture of four of them, which are not correlated
 
 
 def mixture_rms(wave: Tensor, window: int) -> float:

@@ -8,7 +8,8 @@ sketches, and a model of MDCT spectrograms decodes a sketch into sound. Chapter:
 import torch
 from torch import Tensor
 
-from msdm_lite.audio.transforms import MDCT, pseudo_energy
+from msdm_lite.audio.levels import STEM_RMS
+from msdm_lite.audio.transforms import MDCT, Framed, pseudo_energy
 from msdm_lite.errors import InputError
 
 # (bins, bins in a band), low to high: single bins where bass notes are close together, wide bands for cymbals
@@ -22,8 +23,14 @@ def bands(groups: tuple[tuple[int, int], ...] = GROUPS) -> int:
     return sum(bins // size for bins, size in groups)
 
 
-def sketch(coefficients: Tensor, groups: tuple[tuple[int, int], ...] = GROUPS) -> Tensor:
-    """The sketch (..., bands, L) of MDCT spectrograms (..., bins, L): log energies, normalised to training songs."""
+def sketch(coefficients: Tensor, groups: tuple[tuple[int, int], ...] = GROUPS,
+           stem_rms: float | None = STEM_RMS) -> Tensor:
+    """The sketch (..., bands, L) of MDCT spectrograms (..., bins, L): log energies, normalised to training songs.
+
+    `stem_rms` is the active RMS of the stems, that of the corpus if None: a sketch does not depend on it.
+    """
+    if stem_rms not in (None, STEM_RMS):
+        coefficients = coefficients * (STEM_RMS / stem_rms)
     energy = pseudo_energy(coefficients) / 2
     parts = [part.unflatten(-2, (bins // size, size)).mean(-2)
              for (bins, size), part in zip(groups, energy.split([bins for bins, _ in groups], -2), strict=True)]
@@ -36,15 +43,17 @@ def spread(drawn: Tensor, groups: tuple[tuple[int, int], ...] = GROUPS) -> Tenso
     return torch.cat([part.repeat_interleave(size, -2) for (_, size), part in zip(groups, parts, strict=True)], -2)
 
 
-class Sketching:
+class Sketching(Framed):
     """A front end from a waveform to the sketch of its MDCT spectrogram. It has no inverse."""
 
-    def __init__(self, bins: int, groups: tuple[tuple[int, int], ...] = GROUPS):
-        self.mdct, self.groups = MDCT(bins), groups
+    def __init__(self, bins: int, groups: tuple[tuple[int, int], ...] = GROUPS,
+                 stem_rms: float | None = STEM_RMS):
+        self.mdct, self.groups, self.stem_rms = MDCT(bins), groups, stem_rms
+        self.hop, self.rows = bins, bands(groups)
 
     def forward(self, wave: Tensor) -> Tensor:
         """(..., T) -> (..., bands, T / bins). Raises InputError if T is no positive multiple of `bins`."""
-        return sketch(self.mdct.forward(wave), self.groups)
+        return sketch(self.mdct.forward(wave), self.groups, self.stem_rms)
 
     def inverse(self, coefficients: Tensor) -> Tensor:
         """There is no inverse, unlike in other front ends.

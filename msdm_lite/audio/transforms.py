@@ -18,6 +18,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from msdm_lite.audio.front_end import FRONT_ENDS
 from msdm_lite.errors import InputError
 
 
@@ -42,7 +43,42 @@ def in_blocks(wave: Tensor, length: int) -> Tensor:
     return wave.unflatten(-1, (T // length, length))
 
 
-class MDCT:
+class Framed:
+    """`encode`, `decode` and `length` of a front end whose circular `forward` and `inverse` take whole frames.
+
+    A frame of silence is added on each side: the transform is circular, and the end must not sound in the beginning.
+    """
+
+    hop: int
+    rows: int
+
+    def length(self, samples: int) -> int:
+        """The number of frames that `encode` returns for so many samples."""
+        return -(-samples // self.hop) + 2
+
+    def encode(self, wave: Tensor) -> Tensor:
+        """(..., T) of any length -> (..., rows, length(T)), in single precision."""
+        return self.forward(F.pad(wave.float(), (self.hop, self.hop + -wave.shape[-1] % self.hop))).contiguous()
+
+    def segment(self, wave: Tensor, frames: int) -> Tensor:
+        """(..., (frames + 2) * hop) -> (..., rows, frames): the circular transform without the frames that wrap."""
+        return self.forward(wave)[..., :frames]
+
+    def decode(self, coefficients: Tensor, samples: int) -> Tensor:
+        """(..., rows, L) -> (..., samples)."""
+        return self.inverse(coefficients)[..., self.hop : self.hop + samples]
+
+    def forward(self, wave: Tensor) -> Tensor:
+        """(..., T), T a multiple of `hop`, -> (..., rows, T / hop)."""
+        raise NotImplementedError
+
+    def inverse(self, coefficients: Tensor) -> Tensor:
+        """(..., rows, L) -> (..., L * hop)."""
+        raise NotImplementedError
+
+
+@FRONT_ENDS.register("mdct")
+class MDCT(Framed):
     """Circular MDCT with `bins` bins, hop `bins`, sine window.
 
     `forward` maps (..., T), T a multiple of `bins`, to (..., bins, T / bins); `inverse` is its inverse. The last frame
@@ -55,7 +91,7 @@ class MDCT:
     def __init__(self, bins: int = 1024):
         if bins < 4 or bins % 4:
             raise InputError(f"an MDCT needs a multiple of 4 bins, not {bins}")
-        self.bins = bins
+        self.bins = self.hop = self.rows = bins
         self.window = torch.sin(math.pi * (torch.arange(2 * bins, dtype=torch.float64) + 0.5) / (2 * bins))
 
     def forward(self, wave: Tensor) -> Tensor:
@@ -82,11 +118,12 @@ class MDCT:
         return (first + second.roll(1, -2)).flatten(-2)
 
 
-class Blocks:
+@FRONT_ENDS.register("blocks")
+class Blocks(Framed):
     """No transform: a waveform (..., T) as blocks of `bins` samples side by side, (..., bins, T / bins), and back."""
 
     def __init__(self, bins: int):
-        self.bins = bins
+        self.bins = self.hop = self.rows = bins
 
     def forward(self, wave: Tensor) -> Tensor:
         """(..., T) -> (..., bins, T / bins).
@@ -111,7 +148,7 @@ def pseudo_energy(coefficients: Tensor) -> Tensor:
     return coefficients.square() + (padded[..., 2:, :] - padded[..., :-2, :]).square()
 
 
-class Compressed:
+class Compressed(Framed):
     """MDCT frames (bins,) as `kept` principal components, the same for all stems.
 
     Args:
@@ -127,7 +164,8 @@ class Compressed:
             raise InputError(f"a basis of frames of {mdct.bins} bins is (kept, {mdct.bins}), not {tuple(basis.shape)}")
         if (basis @ basis.T - torch.eye(len(basis)).to(basis)).abs().max() > 1e-4:
             raise InputError("the rows of the basis are not orthonormal")
-        self.mdct, self.basis, self.bins = mdct, basis, len(basis)
+        self.mdct, self.basis = mdct, basis
+        self.hop, self.rows = mdct.hop, len(basis)
 
     @classmethod
     def fit(cls, mdct: MDCT, waves: Iterable[Tensor], kept: int) -> "Compressed":

@@ -2,7 +2,7 @@
 
 import sys
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from msdm_lite.cli import options
 from msdm_lite.errors import InputError
@@ -21,6 +21,7 @@ def evaluate(task: Literal["separate", "generate", "accompany"] = "separate",
              sketch: options.Sketcher = None,
              n: Annotated[int | None, options.optional("N", "all songs; 24 bands")] = None,
              songs: Annotated[str | None, options.optional("band|composed|all|FOLDER", "the clips")] = None,
+             stems: Annotated[tuple[str, ...], options.optional("STEM", "those of the model")] = (),
              seconds: Annotated[float | None, options.optional("SECONDS", "12")] = None, whole: bool = False,
              chunks: bool = False, batch: Annotated[int | None,
                                                     options.optional("N", "1 on a CPU, 62 on a GPU")] = None,
@@ -48,7 +49,8 @@ def evaluate(task: Literal["separate", "generate", "accompany"] = "separate",
         given: stems that are given beside the mixture (the others are scored), or to accompany.
         sketch: generate, accompany: a model that first generates coarse spectrograms, which the other decodes.
         n: number of songs, in order of name, or of bands.
-        songs: score on test songs in place of clips: of the corpus, or a folder of stems such as Slakh2100.
+        songs: score on test songs in place of clips: of the corpus, or a folder of the model's stems such as Slakh2100.
+        stems: of songs, mixture and ideal-mask: the stems in the folder, by the names of their files.
         seconds: excerpt of each song, from its middle.
         whole: score whole songs.
         chunks: separate songs in independent segments, as the paper does.
@@ -61,9 +63,8 @@ def evaluate(task: Literal["separate", "generate", "accompany"] = "separate",
     from msdm_lite.evaluation.separation_quality import BASELINES
     from msdm_lite.utils import files as utils_files
 
-    chosen = {"churn": churn, "corrections": corrections, "sigma_max": sigma_max, "c": c,
-              "constrained_stem": constrained_stem,
-              "weight": weight, "samples": samples}
+    chosen: dict[str, Any] = {"steps": steps, "churn": churn, "corrections": corrections, "sigma_max": sigma_max,
+                              "c": c, "constrained_stem": constrained_stem, "weight": weight, "samples": samples}
     chosen = {key: value for key, value in chosen.items() if value is not None}
     shown = sys.stderr.isatty()
     # Options that the task does not use, and paths that cannot be written to, are refused before the work
@@ -72,6 +73,7 @@ def evaluate(task: Literal["separate", "generate", "accompany"] = "separate",
                         "--model": model != "lite" and method in BASELINES, "--sketch": sketch and task == "separate",
                         "--n": n is not None and task == "separate" and songs is None,
                         "--given": given and (songs is not None or task == "generate"),
+                        "--stems": stems and (songs is None or method not in BASELINES),
                         "--seconds": seconds is not None and (songs is None or whole),
                         "--whole": whole and songs is None,
                         "--chunks": chunks and songs is None,
@@ -82,22 +84,22 @@ def evaluate(task: Literal["separate", "generate", "accompany"] = "separate",
     if out is not None:
         utils_files.writable_file(out)
     if songs is not None:
-        from msdm_lite.evaluation.separation_quality import evaluate_songs
+        from msdm_lite.evaluation.separation_quality import Songs, evaluate_songs
 
         length = None if whole else 12.0 if seconds is None else seconds
-        made = evaluate_songs(songs, model, method, steps, seed, n, length, chunks, device, shown, batch,
-                              **chosen)
+        made = evaluate_songs(Songs(songs, n, length, chunks, batch, stems), model, method, seed=seed, on=device,
+                              progress=shown, **chosen)
         says = "; ".join(f"{kind} {made[kind]['all']['mean']:.2f} dB" for kind in ("published", "active"))
         says += f", n = {made['n']} songs"
     elif task == "separate":
-        made = separation_quality.evaluate_clips(method, model, clips or "band", steps, seed, device, shown,
-                                                 given or (), **chosen)
+        made = separation_quality.evaluate_clips(method, model, clips or "band", seed=seed, on=device,
+                                                 progress=shown, given=given or (), **chosen)
         sure = f" [{made['low']:.2f}, {made['high']:.2f}]" if made["low"] is not None else ""
         says = f"{made['method']}: {made['mean']:.2f} dB{sure}, n = {made['n']}"
     else:
-        made = band_quality.evaluate_bands(task, model, 24 if n is None else n, method, steps,
-                                           given or ("bass", "drums"),
-                                           seed, device, shown, sketch, **chosen)
+        known = given or ("bass", "drums") if task == "accompany" else ()
+        made = band_quality.evaluate_bands(model, 24 if n is None else n, given=known, seed=seed, on=device,
+                                           progress=shown, sketch=sketch, method=method, **chosen)
         says = f"{task}: all stems audible in {100 * made['audible']['all']:.0f} %, n = {made['n']}"
     if out is not None:
         print(records.save(made, out))

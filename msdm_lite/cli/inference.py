@@ -15,6 +15,7 @@ def separate(file: tyro.conf.Positional[options.Input], out: options.Folder, mod
                  "mixture-constrained", "dirac", "gaussian", "wiener", "pigdm", "projdiff", "guided",
                  otherwise="what the model was trained for")] = None,
              steps: options.Steps = None, samples: options.Count = 1, given: options.Given = (), stereo: bool = False,
+             guidance: Annotated[str | None, options.optional("NAME", "the method's own")] = None,
              churn: options.Setting = None, corrections: options.Corrections = None, sigma_max: options.Setting = None,
              sigma_min: options.Setting = None, sampler: options.Sampler = None, seed: options.Seed = 0,
              device: options.Device = "auto") -> None:
@@ -29,6 +30,8 @@ def separate(file: tyro.conf.Positional[options.Input], out: options.Folder, mod
         model: a model that ships (see `msdm-lite models`), a .safetensors file, a .ckpt file of the official code, or
             a folder of such files, one a stem.
         method: how to separate (see `msdm-lite methods`). mixture-constrained is one network call.
+        guidance: a guidance by name, also one of your own (see `msdm-lite methods`); without --method it is sampled
+            with 50 noise levels and churn 10.
         steps: number of noise levels; more is slower.
         samples: number of separations that are averaged.
         given: given stems of this mix: drums=kick.wav, or a file called drums.wav.
@@ -47,15 +50,16 @@ def separate(file: tyro.conf.Positional[options.Input], out: options.Folder, mod
     from msdm_lite.models import weights
     from msdm_lite.utils import files as utils_files
 
-    settings = {"churn": churn, "corrections": corrections, "sigma_max": sigma_max, "sigma_min": sigma_min,
-                "sampler": sampler}
+    settings: dict[str, Any] = {"churn": churn, "corrections": corrections, "sigma_max": sigma_max,
+                                "sigma_min": sigma_min, "sampler": sampler, "guidance": guidance}
     loaded = weights.load(model, device)
     # Errors are found before the separation
     separation_method(loaded, method, bool(given), steps=steps, **settings)
     mix = audio_io.load(file, loaded.sample_rate, mono=not stereo)
     known = {name: audio_io.load(path, loaded.sample_rate) for name, path in named_files(given).items()}
     with utils_files.claimed(out) as folder:
-        stems = run(mix, loaded, method, steps, seed, sys.stderr.isatty(), samples, known, stereo, **settings)
+        stems = run(mix, loaded, method, steps=steps, seed=seed, progress=sys.stderr.isatty(), samples=samples,
+                    given=known, keep_stereo=stereo, **settings)
         for path in audio_io.save_stems(folder, stems, loaded.sample_rate, loaded.stems):
             print(path)
 
@@ -98,8 +102,9 @@ def generate(out: options.Folder, model: options.Model = "lite", sketch: options
     loaded = weights.load(model, device)
     sketcher = cascade.load_sketcher(sketch, loaded)
     with utils_files.claimed(out) as folder:
-        bands = generation.generate_each(loaded, seconds, n, seed, method, steps, sys.stderr.isatty(), sketcher, tempo,
-                                         metre, batch, **settings)
+        bands = generation.generate_each(loaded, seconds, n, seed, method=method, steps=steps,
+                                         progress=sys.stderr.isatty(), sketcher=sketcher, tempo=tempo, metre=metre,
+                                         batch=batch, **settings)
         for number, band in enumerate(bands, 1):  # each band is written before the next is generated
             place = folder / f"{number:02d}"
             accompaniment.save_band(place, band, loaded)
@@ -137,15 +142,15 @@ def accompany(files: tyro.conf.Positional[options.Inputs], out: options.Folder, 
     from msdm_lite.models import weights
     from msdm_lite.utils import files as utils_files
 
-    settings = {"churn": churn, "corrections": corrections, "sigma_max": sigma_max, "sigma_min": sigma_min,
-                "weight": weight,
-                "sampler": sampler}
+    settings: dict[str, Any] = {"churn": churn, "corrections": corrections, "sigma_max": sigma_max,
+                                "sigma_min": sigma_min, "weight": weight, "sampler": sampler}
     loaded = weights.load(model, device)
     defaults.imputation_method(loaded, method, steps=steps, **settings)
     sketcher = cascade.load_sketcher(sketch, loaded)
     waves = accompaniment.load_stems(named_files(files), loaded)
     with utils_files.claimed(out) as folder:
-        band = accompaniment.accompany(waves, loaded, seed, method, steps, sys.stderr.isatty(), sketcher, **settings)
+        band = accompaniment.accompany(waves, loaded, seed=seed, method=method, steps=steps,
+                                       progress=sys.stderr.isatty(), sketcher=sketcher, **settings)
         for path in accompaniment.save_band(folder, band, loaded):
             print(path)
 

@@ -24,6 +24,7 @@ from tqdm import tqdm
 
 from msdm_lite.audio import beats
 from msdm_lite.audio.io import SAMPLE_RATE, STEMS
+from msdm_lite.audio.levels import STEM_RMS
 from msdm_lite.data import composed_songs, variation
 from msdm_lite.errors import InputError, MachineError
 from msdm_lite.utils.files import written_whole
@@ -67,6 +68,12 @@ def _grid(path: Path) -> np.ndarray:
     return np.load(kept)
 
 
+@lru_cache(maxsize=1)
+def _tempi() -> dict[str, float]:
+    """Beats per minute of every song by the program, by its name."""
+    return {row["name"]: float(row["tempo"]) for row in table("band")}
+
+
 @dataclass(frozen=True)
 class Song:
     """A song of the corpus, or a variation of one. It is read like a track of `msdm_lite.data.readers`."""
@@ -93,6 +100,21 @@ class Song:
                             *([f"t{self.changes.transpose:+d}"] if self.changes.transpose else [])])
         return cache("corpus", f"v{RENDERING}", changes if self.number == 0 else f"variation{self.number}",
                      self.source, f"{self.name}.npy" if self.number == 0 else f"{self.name}-{changes}.npy")
+
+    @property
+    def stems(self) -> tuple[str, ...]:
+        """Names of the stems, in order."""
+        return STEMS
+
+    @property
+    def stem_rms(self) -> float | None:
+        """Active RMS of each stem that plays, where the stems are balanced by it."""
+        return STEM_RMS if self.balance == "rms" else None
+
+    @property
+    def tempo(self) -> float | None:
+        """Beats per minute of a song by the program; None of one that people wrote, which may change."""
+        return _tempi().get(self.name) if self.source == "band" and not self.number else None
 
     @property
     def ready(self) -> bool:

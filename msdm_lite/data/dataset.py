@@ -15,12 +15,14 @@ import torch
 from torch.utils.data import Dataset
 
 from msdm_lite.audio.beats import ROWS
-from msdm_lite.audio.io import SAMPLE_RATE, STEMS
+from msdm_lite.audio.io import MIX, SAMPLE_RATE, STEMS
 from msdm_lite.data import corpus, readers
 from msdm_lite.data.tracks import Track, require_rendered
 from msdm_lite.errors import InputError
 
 LOG = logging.getLogger("msdm_lite")
+
+CORPUS = ("band", "composed", "all")  # names of data that are songs of the corpus, and no folder
 
 
 @dataclass(frozen=True)
@@ -62,6 +64,10 @@ class Crops(Dataset):
         if self.augmentation != Augmentation() and any(track.split == "test" for track in tracks):
             raise InputError("test songs are used as they are: no augmentation for them")
         self.tracks = list(tracks)
+        self.stems = self.tracks[0].stems
+        if others := [track for track in self.tracks if track.stems != self.stems]:
+            raise InputError(f"{others[0].name} has the stems {', '.join(others[0].stems)}, and {self.tracks[0].name} "
+                             f"{', '.join(self.stems)}")
         self.samples, self.length, self.seed, self.beat_hop = samples, length, seed, beat_hop
         self.lengths = np.array([track.samples for track in self.tracks])
         weights = np.maximum(self.lengths - samples, 1).astype(float)
@@ -98,12 +104,12 @@ class Crops(Dataset):
         change = self.augmentation
         which, start = self._draw(rng)
         cents = change.detune * rng.uniform(-1, 1) * (rng.random() < 0.5) if change.detune else 0.0
-        gains = 10 ** (change.gain_db * rng.standard_normal(len(STEMS)) / 20)
-        gains[rng.random(len(STEMS)) < change.silence] = 0
-        places = [(which, start)] * len(STEMS)
+        gains = 10 ** (change.gain_db * rng.standard_normal(len(self.stems)) / 20)
+        gains[rng.random(len(self.stems)) < change.silence] = 0
+        places = [(which, start)] * len(self.stems)
         remixed = rng.random() < change.remix
         if remixed:
-            places[1:] = [self._draw(rng) for _ in STEMS[1:]]
+            places[1:] = [self._draw(rng) for _ in self.stems[1:]]
         tracks, starts = np.array(places).T
         track = self.tracks[which]
         plan = {"name": track.name, "start": start, "tracks": tracks, "starts": starts, "cents": cents,
@@ -128,30 +134,66 @@ class Crops(Dataset):
         return counted(seconds) if counted and not remixed else np.zeros((ROWS, len(seconds)), np.float32)
 
 
-def songs_of(data: str, split: str, variations: int = 0, balance: str = "rms",
+def crops_enough(tracks: Sequence[Track], samples: int, most: int, times: int) -> int:
+    """Number of crops of so many samples that are as long as all tracks together `times` over: 4 to `most`, or `most`.
+
+    More crops of little music measure the same music again.
+    """
+    require_rendered(tracks)
+    long = times * sum(track.samples for track in tracks)
+    return min(most, max(4, -(-long // samples)))
+
+
+def songs_of(data: str, split: str, variations: int = 0, balance: str = "rms", stems: Sequence[str] | None = None,
              **switches: bool) -> Sequence[Track]:
     """The songs of a split of the data that a recipe names: "band", "composed", "all", or a folder of stems.
 
     In a folder without splits the first tenth of the songs by name, at least one, is for validation, and the others are
-    for training (the only song is for both). The split "test" is then all songs, with a warning.
+    for training (the only song is for both). The split "test" is then all songs, with a warning. In a folder with
+    training songs and no validation songs, as MUSDB18-HQ, a tenth of the training songs is held out, drawn by a fixed
+    seed; a message names them when the split "train" is asked for.
+
+    Args:
+        stems: names of the stems in a folder; those of the corpus if None.
 
     Raises:
         InputError: `data` is neither, or the folder has no such songs.
     """
-    if data in ("band", "composed", "all"):
+    if data in CORPUS:
         return corpus.songs(split, None if data == "all" else data, variations, balance, **switches)
     if variations or balance != "rms" or not all(switches.values()):
         raise InputError("variations and balance are of the corpus: a folder of stems is taken as it is")
     if not Path(data).exists():
         raise InputError(f"data is band, composed, all or a folder of stems, not {data!r}")
-    tracks = readers.find(data)
-    if any(track.split for track in tracks):
-        found = [track for track in tracks if track.split == split]
-    else:
-        held = max(1, len(tracks) // 10)
-        if split == "test":
-            LOG.warning("%s names no test songs: all of it is taken; a model trained on it has seen these songs", data)
-        found = tracks if split == "test" else tracks[:held] if split == "val" else tracks[held:] or tracks
+    # A model of some stems of the corpus is trained on its crops
+    wanted = STEMS if stems is None or set(stems) <= {*STEMS, MIX} else stems
+    found = part(readers.find(data, stems=wanted), split, data)
     if not found:
         raise InputError(f"{data} has no songs of the split {split!r}")
     return found
+
+
+def part(tracks: Sequence[Track], split: str, name: str) -> list[Track]:
+    """The tracks of a split, "train", "val" or "test"; the rules are those of `songs_of`. `name` is of the whole."""
+    if any(track.split for track in tracks):
+        found = [track for track in tracks if track.split == split]
+        if split in ("train", "val") and not any(track.split == "val" for track in tracks):
+            found = _held_out(name, [track for track in tracks if track.split == "train"], split)
+        return found
+    held = max(1, len(tracks) // 10)
+    if split == "test":
+        LOG.warning("%s names no test songs: all of it is taken; a model trained on it has seen these songs", name)
+        return list(tracks)
+    return list(tracks[:held] if split == "val" else tracks[held:] or tracks)
+
+
+def _held_out(data: str, tracks: list[Track], split: str) -> list[Track]:
+    """Of the training songs of a folder without validation songs: those of the split."""
+    if len(tracks) < 2:
+        return tracks if split == "train" else []  # a single song cannot be both
+    chosen = np.random.default_rng(0).permutation(len(tracks))[: max(1, len(tracks) // 10)]
+    held = {tracks[i].name for i in chosen}
+    if split == "train":
+        LOG.warning("%s has no validation songs: of its training songs %s held out (seed 0): %s", data,
+                    "one is" if len(held) == 1 else f"{len(held)} are", ", ".join(sorted(held)))
+    return [track for track in tracks if (track.name in held) == (split == "val")]

@@ -32,6 +32,7 @@ class Recording:
     artist: str
     folder: Path
     split: str = "test"
+    stems: tuple[str, ...] = ROWS
 
     def _whole(self) -> np.ndarray:
         target = cache("corpus", "recordings", f"{self.name}.npy")

@@ -14,7 +14,6 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from msdm_lite.audio.io import STEMS
 from msdm_lite.data.dataset import Crops
 from msdm_lite.data.tracks import Track
 from msdm_lite.errors import InputError
@@ -57,9 +56,10 @@ class Resident:
         self.offsets = (lengths.cumsum(0) - lengths).to(device)
         self.scales = torch.ones(len(tracks), device=device)
         try:
-            self.sound = torch.empty(len(STEMS), self.total, dtype=torch.int16, device=device)
+            self.rows = len(tracks[0].stems)
+            self.sound = torch.empty(self.rows, self.total, dtype=torch.int16, device=device)
         except torch.OutOfMemoryError:
-            raise InputError(f"{2 * len(STEMS) * self.total / 1e9:.1f} GB of songs do not fit on {device}: train "
+            raise InputError(f"{2 * self.rows * self.total / 1e9:.1f} GB of songs do not fit on {device}: train "
                              "without --resident") from None
         places = self.offsets.tolist()
 
@@ -90,7 +90,7 @@ class Resident:
     def _at(self, tracks: Tensor, places: Tensor) -> Tensor:
         """Samples (B, S, ...) of tracks (B, S) at integer places (B, S, ...); 0 outside the track."""
         shape = (*tracks.shape, *[1] * (places.ndim - 2))
-        row = torch.arange(len(STEMS), device=places.device) * self.total
+        row = torch.arange(self.rows, device=places.device) * self.total
         inside = (places >= 0) & (places < self.lengths[tracks].view(shape))
         flat = (self.offsets[tracks] + row).view(shape) + places.clamp(min=0)
         return torch.where(inside, self.sound.view(-1)[flat.clamp(max=self.sound.numel() - 1)], 0).float()

@@ -101,6 +101,7 @@ class FileTrack:
     source: str  # the layout: "folder", "slakh" or "slakh_msdm"
     split: str | None  # "train", "val", "test", or None
     files: dict[str, tuple[Path, ...]] = field(hash=False)  # stem -> files that sum to it; silent if absent
+    stems: tuple[str, ...] = STEMS
 
     @cached_property  # read when the folder is scanned, and pickled with the track
     def _lengths(self) -> tuple[int, ...]:
@@ -112,7 +113,7 @@ class FileTrack:
         return max(self._lengths, default=0)
 
     def read(self, start: int = 0, count: int | None = None) -> np.ndarray:
-        """Samples `start` to `start + count` of every stem, in the order of `STEMS`: (S, count) float32, at 22 050 Hz.
+        """Samples `start` to `start + count` of every stem, in the order of `stems`: (S, count) float32, at 22 050 Hz.
 
         `count` None reads to the end of the song. Stems without a file, and places after the end of a file, are zero; a
         `start` after the end is allowed. `read(a, n)` equals `read()[:, a : a + n]` to 1e-4. The caller may change the
@@ -124,8 +125,8 @@ class FileTrack:
         """
         if start < 0 or (count is not None and count < 0):
             raise InputError(f"start and count must not be below zero, not {start} and {count}")
-        stems = np.zeros((len(STEMS), max(0, self.samples - start) if count is None else count), np.float32)
-        for row, stem in zip(stems, STEMS, strict=True):
+        stems = np.zeros((len(self.stems), max(0, self.samples - start) if count is None else count), np.float32)
+        for row, stem in zip(stems, self.stems, strict=True):
             for path in self.files.get(stem, ()):
                 piece = _piece(path, start, len(row))
                 row[: len(piece)] += piece
@@ -146,6 +147,9 @@ class Track(Protocol):
 
     @property
     def samples(self) -> int: ...
+
+    @property
+    def stems(self) -> tuple[str, ...]: ...
 
     def read(self, start: int = 0, count: int | None = None) -> np.ndarray: ...
 

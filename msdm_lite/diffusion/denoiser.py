@@ -13,7 +13,8 @@ import torch
 from torch import Tensor, nn
 
 from msdm_lite.audio.transforms import pseudo_energy
-from msdm_lite.diffusion.noise import Conditioning, add_noise
+from msdm_lite.diffusion.conditioning import Conditioning
+from msdm_lite.diffusion.noise import add_noise
 from msdm_lite.errors import InputError
 
 
@@ -30,7 +31,8 @@ class NoiseEmbedding(nn.Module):
     def forward(self, sigma: Tensor, flags: Tensor) -> Tensor:
         level = sigma.log()[:, None] / 4
         waves = math.pi * level * self.frequencies
-        return self.layers(torch.cat([level, waves.sin(), waves.cos(), flags], 1))
+        out: Tensor = self.layers(torch.cat([level, waves.sin(), waves.cos(), flags], 1))
+        return out
 
 
 class Denoiser(nn.Module):
@@ -48,6 +50,7 @@ class Denoiser(nn.Module):
     """
 
     std: Tensor
+    edge_layers = ("embed",)  # see `msdm_lite.models.base.StemModel.param_groups`
 
     def __init__(self, net: nn.Module, std: Tensor, embedding_width: int, sketched: bool = False):
         super().__init__()
@@ -88,14 +91,15 @@ class Denoiser(nn.Module):
                 sketch_given = torch.full_like(conditioning.mixture, sketch is not None)
             inputs.append(torch.zeros_like(x) if sketch is None else sketch * sketch_given[:, None, None, None])
             flags = torch.cat([flags, sketch_given[:, None].float()], 1)
-        out = self.net(torch.cat(inputs, 1), self.embed(sigma, flags)).float()
+        out: Tensor = self.net(torch.cat(inputs, 1), self.embed(sigma, flags)).float()
         a, g, w = out.split(S, 1)
 
         left = v * s2 / (v + s2)  # posterior variance of each coefficient
         x0 = torch.sigmoid((v / s2).log() + g) * x + left.sqrt() * a
         x0 = torch.where(free > 0, x0, x)
         shares = (left.log() + w).masked_fill(free == 0, -torch.inf).softmax(1).nan_to_num()
-        return x0 + fixed * shares * (mixture - x0.sum(1, keepdim=True))
+        found: Tensor = x0 + fixed * shares * (mixture - x0.sum(1, keepdim=True))
+        return found
 
 
 def error(guess: Tensor, x: Tensor, sigma: Tensor, std: Tensor, tilt: float = 0.5) -> Tensor:
@@ -154,7 +158,7 @@ class Denoiser1d(nn.Module):
         total = (sigma.square() + self.sigma_data**2)[:, None, None]           # (B, 1, 1)
         s = sigma[:, None, None]                                               # (B, 1, 1)
         out = self.net(x * total.rsqrt(), sigma.log() / 4).to(x.dtype)         # (B, S, T)
-        x0 = self.sigma_data**2 / total * x + s * self.sigma_data * total.rsqrt() * out
+        x0: Tensor = self.sigma_data**2 / total * x + s * self.sigma_data * total.rsqrt() * out
         return x0.clamp(-1, 1) if self.clamp else x0
 
     denoise = forward
@@ -168,4 +172,5 @@ def edm_loss(denoiser: Denoiser1d, x: Tensor, sigma: Tensor, generator: torch.Ge
     about 1 if the output is zero. Source: arXiv 2302.02257, 2206.00364 (table 1).
     """
     error = (denoiser(add_noise(x, sigma, None, generator, n), sigma) - x).square().mean((1, 2))
-    return error * (sigma.square() + denoiser.sigma_data**2) / (sigma * denoiser.sigma_data).square()
+    loss: Tensor = error * (sigma.square() + denoiser.sigma_data**2) / (sigma * denoiser.sigma_data).square()
+    return loss

@@ -15,10 +15,10 @@ from itertools import cycle
 import torch
 from torch import Tensor
 
-from msdm_lite.diffusion.noise import Conditioning
+from msdm_lite.diffusion.conditioning import Conditioning, Denoise
 from msdm_lite.errors import InputError
 
-Denoise = Callable[..., Tensor]
+#: `guidance(x, sigma, denoise)` of x (B, S, ...) and sigma (B,) returns the ODE derivative d, like x.
 Guidance = Callable[[Tensor, Tensor, Denoise], Tensor]
 
 
@@ -139,7 +139,7 @@ def pigdm(y: Tensor, variance: Tensor, among: Sequence[int] | None = None,
     return derivative
 
 
-def classifier_free(conditional: Denoise, weight: float = 1.0) -> Guidance:
+def classifier_free(conditional: Callable[[Tensor, Tensor], Tensor], weight: float = 1.0) -> Guidance:
     """Separation by a denoiser conditioned on the mixture, extrapolated away from its unconditional estimate.
 
     Args:
@@ -227,12 +227,14 @@ def total(x: Tensor, among: Sequence[int] | None) -> Tensor:
         return x.sum(1)
     if not among or not all(0 <= n < x.shape[1] for n in among):
         raise InputError(f"stems {list(among)} are not some of {x.shape[1]}")
-    return reduce(torch.add, (x[:, n] for n in among))  # one at a time: those of a long song are large
+    summed: Tensor = reduce(torch.add, (x[:, n] for n in among))  # one at a time: those of a long song are large
+    return summed
 
 
 def norms(v: Tensor) -> Tensor:
     """Euclidean norm of each item of v (B, ...): (B,)."""
-    return v.flatten(1).norm(dim=1)
+    lengths: Tensor = v.flatten(1).norm(dim=1)
+    return lengths
 
 
 def selector(x: Tensor, among: Sequence[int] | None) -> Tensor:

@@ -1,61 +1,19 @@
-"""Noise and conditioning: what is known of the stems, and the subspace that the noise lies in.
+"""Noise, in the subspace of what is unknown (`msdm_lite.diffusion.conditioning`).
 
-Nothing known: all stems are noisy, and the denoiser is that of the prior. The mixture known: the noise sums to zero
-over the stems (mixture-constrained or zero-sum noise), so that the noisy stems sum to the clean mixture. Some stems
-known: those carry no noise. Both at once is allowed. The noise is `sigma * project(n)`, never rescaled, so
-`score = (denoise(x) - x) / sigma ** 2` holds inside the subspace of what is unknown. Zero-sum noise is FLOSS's (arXiv
-2505.16119). Chapter: `book/07-separation.ipynb`.
+The noise is `sigma * project(n)`, never rescaled, so `score = (denoise(x) - x) / sigma ** 2` holds inside that
+subspace. Chapter: `book/07-separation.ipynb`.
 """
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from msdm_lite.diffusion.conditioning import Conditioning
 
-@dataclass(frozen=True)
-class Conditioning:
-    """What is known of each item of a batch: the mixture, (B,), and which stems, (B, S). Boolean tensors."""
-
-    mixture: Tensor
-    stems: Tensor
-
-    @classmethod
-    def none(cls, x: Tensor) -> "Conditioning":
-        """Nothing is known, for a batch like x, (B, S, ...)."""
-        B, S = x.shape[:2]
-        return cls(torch.zeros(B, dtype=torch.bool, device=x.device),
-                   torch.zeros(B, S, dtype=torch.bool, device=x.device))
-
-    @classmethod
-    def on_mixture(cls, x: Tensor) -> "Conditioning":
-        """The mixture is known, for a batch like x, (B, S, ...)."""
-        none = cls.none(x)
-        return cls(~none.mixture, none.stems)
-
-    @classmethod
-    def on_stems(cls, x: Tensor, stems: Iterable[int], mixture: bool = False) -> "Conditioning":
-        """The stems with these indices are known, and the mixture if asked, for a batch like x, (B, S, ...)."""
-        conditioning = cls.on_mixture(x) if mixture else cls.none(x)
-        conditioning.stems[:, list(stems)] = True
-        return conditioning
-
-    def any_known(self) -> bool:
-        """Whether anything is known of any item."""
-        return bool(self.mixture.any() or self.stems.any())
-
-    def flags(self) -> Tensor:
-        """The flags as floats, (B, 1 + S): the mixture's, then the stems'."""
-        return torch.cat([self.mixture[:, None], self.stems], 1).float()
-
-    def unknown(self, like: Tensor) -> Tensor:
-        """1 for unknown stems, 0 for known ones: (B, S, 1, ...) with as many axes as `like`."""
-        return (~self.stems).to(like).reshape(*self.stems.shape, *[1] * (like.ndim - 2))
-
-
-Noise = torch.Generator | Sequence[torch.Generator] | None  # one generator, or one for each item of a batch
+#: One generator, or one for each item of a batch; torch's own if None.
+Noise = torch.Generator | Sequence[torch.Generator] | None
 
 
 def white(like: Tensor, generator: Noise = None) -> Tensor:
@@ -82,7 +40,7 @@ def project(noise: Tensor, conditioning: Conditioning | None) -> Tensor:
     if conditioning is None:
         return noise
     free = conditioning.unknown(noise)
-    if conditioning.stems.any():
+    if conditioning.stems.any() or conditioning.span is not None:
         noise = noise * free
     count = free.sum(1, keepdim=True).clamp(min=1)
     fixed = conditioning.mixture.to(noise).reshape(-1, *[1] * (noise.ndim - 1))

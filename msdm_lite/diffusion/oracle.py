@@ -9,13 +9,15 @@ Chapter: `book/02-score-matching.ipynb`. Sources: Karras et al. (EDM, arXiv 2206
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
+from typing import cast
 
 import torch
 from torch import Tensor
 
 from msdm_lite.audio.io import SAMPLE_RATE
 from msdm_lite.audio.levels import STEM_RMS
-from msdm_lite.diffusion.noise import Conditioning, project
+from msdm_lite.diffusion.conditioning import Conditioning
+from msdm_lite.diffusion.noise import project
 from msdm_lite.errors import InputError
 
 
@@ -94,9 +96,9 @@ def _root(covariances: Tensor) -> Tensor:
     """Square roots (..., S, S) of covariances that may be singular, as those of posteriors are."""
     root, failed = torch.linalg.cholesky_ex(covariances)
     if not failed.any():  # ten times as fast
-        return root
+        return cast(Tensor, root)
     values, vectors = torch.linalg.eigh(covariances)
-    return vectors * values.clamp(min=0).sqrt()[..., None, :]
+    return cast(Tensor, vectors * values.clamp(min=0).sqrt()[..., None, :])
 
 
 @dataclass(frozen=True)
@@ -104,8 +106,7 @@ class GaussianMixture(Source):
     """Weights (K,), means (K, S) and covariances (K, S, S) of the joint density of S sources.
 
     Raises:
-        InputError: shapes that do not fit, here or in a method, covariances that are not symmetric, or weights that
-            are negative or do not sum to one.
+        InputError: shapes that do not fit, here or in a method, asymmetric covariances, or weights without a sum of 1.
     """
 
     weights: Tensor
@@ -173,8 +174,7 @@ class GaussianMixture(Source):
         x = torch.zeros_like(self.means[0])
         x[-1] = y
         exact = self.given(x, Conditioning.on_mixture(x[None]))
-        return GaussianMixture(*(v.to(x.dtype) for v in (exact.weights, exact.means[:, :-1],
-                                                         exact.covariances[:, :-1, :-1])))
+        return GaussianMixture(exact.weights.to(x), exact.means[:, :-1].to(x), exact.covariances[:, :-1, :-1].to(x))
 
 
 def gaussian(mean: Tensor, covariance: Tensor) -> GaussianMixture:
@@ -230,7 +230,7 @@ class SpectralGaussian(Source):
 
     def _wave(self, spectrum: Tensor, like: Tensor) -> Tensor:
         """(..., F, S, 2) -> (..., S, T), with the mean."""
-        wave = torch.fft.irfft(torch.view_as_complex(spectrum.contiguous()).mT, self.samples, norm="ortho")
+        wave: Tensor = torch.fft.irfft(torch.view_as_complex(spectrum.contiguous()).mT, self.samples, norm="ortho")
         return (wave if self.mean is None else wave + self.mean.double()).to(like.dtype)
 
     def sample(self, count: int, generator: torch.Generator | None = None) -> Tensor:
@@ -288,8 +288,8 @@ def band(samples: int, context: float = 0.3, sample_rate: int = SAMPLE_RATE) -> 
 
     def comb(notes: list[float], fall: float) -> Tensor:
         partials = [(note * h, h**-fall) for note in notes for h in range(1, 40) if note * h < sample_rate / 2]
-        return sum(power * torch.exp(-((hertz - at) ** 2) / (2 * max(2 + at / 200, least) ** 2))
-                   for at, power in partials)
+        return cast(Tensor, sum(power * torch.exp(-((hertz - at) ** 2) / (2 * max(2 + at / 200, least) ** 2))
+                                for at, power in partials))
 
     drums = 1 / (1 + (hertz / 3000) ** 2) + 30 * torch.exp(-((hertz - 60) ** 2) / (2 * 20**2))
     spectra = torch.stack([comb([55.0], 2.5), drums, comb([164.8, 220.0, 277.2], 1.5), comb([220.0, 329.6, 440.0], 2)])

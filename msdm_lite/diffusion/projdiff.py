@@ -11,9 +11,10 @@ from collections.abc import Generator
 import torch
 from torch import Tensor
 
-from msdm_lite.diffusion.guidance import Denoise
+from msdm_lite.diffusion.conditioning import Denoise
 from msdm_lite.diffusion.noise import Noise, white
-from msdm_lite.diffusion.sampling import State, check_levels
+from msdm_lite.diffusion.sampling import State
+from msdm_lite.diffusion.schedules import check_levels
 from msdm_lite.errors import InputError
 
 

@@ -17,7 +17,7 @@ from msdm_lite.audio.levels import STEM_RMS
 from msdm_lite.errors import InputError
 from msdm_lite.utils.imports import library
 
-PITCHED = ("bass", "guitar", "piano")
+UNPITCHED = ("drums", "percussion")  # stems of any other name are taken to have pitch
 
 
 def audible(stems: Tensor, floor_db: float = -30.0, share: float = 0.25, sample_rate: int = SAMPLE_RATE) -> Tensor:
@@ -97,11 +97,11 @@ def chroma_agreement(stems: Tensor, names: Sequence[str], sample_rate: int = SAM
     """Cosine similarity of the chroma of stems (S, T), mean over time and pairs of audible pitched stems; or NaN.
 
     Chroma is smoothed over a second, and its mean over the twelve pitch classes is subtracted, so that noise has no
-    agreement. Without a pair of audible stems among bass, guitar and piano the result is NaN.
+    agreement. Without a pair of audible stems other than drums the result is NaN.
     """
     features, found = library("librosa.feature"), []
     for stem, name, there in zip(stems, names, audible(stems, sample_rate=sample_rate), strict=True):
-        if name in PITCHED and there:
+        if name not in UNPITCHED and there:
             chroma = features.chroma_stft(y=stem.double().numpy(), sr=sample_rate, n_fft=4096, hop_length=2048,
                                           norm=None, tuning=0.0)
             width = max(1, round(sample_rate / 2048))

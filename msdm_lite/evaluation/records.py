@@ -5,12 +5,15 @@
 """
 
 import json
+import logging
+import pickle
 import shutil
 import time
 from collections.abc import Callable, Mapping
 from datetime import date
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, TypeVar
+from urllib.parse import quote
 
 import torch
 from torch import Tensor
@@ -22,6 +25,7 @@ from msdm_lite.utils import device, paths
 from msdm_lite.utils.files import written_whole
 from msdm_lite.utils.provenance import commit
 
+log = logging.getLogger(__name__)
 TOLERANCE = 0.1  # of a number, most of them in dB: by how much the same command may differ on another machine
 SLIGHT = 0.02  # of a number between 0 and 1, such as a share or an agreement
 Tolerance = float | str | Mapping[str, float | str]  # see `allowed_difference`
@@ -117,7 +121,7 @@ def save(result: dict, path: str | Path) -> Path:
 
 
 def circumstances(model: StemModel | None, begun: float, sketcher: StemModel | None = None,
-                  tolerance: Tolerance = TOLERANCE, precision: str | None = None) -> dict:
+                  tolerance: Tolerance = TOLERANCE, precision: str | None = None, origin: dict | None = None) -> dict:
     """The part of a record that says on which machine, when, and with which code and weights it was computed.
 
     Args:
@@ -126,17 +130,22 @@ def circumstances(model: StemModel | None, begun: float, sketcher: StemModel | N
         sketcher: the model of sketches that was used, if any.
         tolerance: by how much `msdm-lite results --check` lets numbers differ, see `allowed_difference`.
         precision: the arithmetic that was used, if it is not the one in which models sample.
+        origin: the code that was used, as `provenance.origin` gives it.
     """
-    def brief(model: StemModel) -> dict:
-        return {k: model.record.get(k) for k in ("steps", "minutes", "commit")}
-
     kind = model.device.type if model else "cpu"
     return {"device": kind, "processor": device.processor(kind),
             "precision": precision or device.precision(kind), "tolerance": tolerance,
             "wall_seconds": round(time.perf_counter() - begun, 1),
-            "version": msdm_lite.__version__, "commit": commit(), "date": date.today().isoformat(),
-            "model_record": brief(model) if model else {},
-            **({"sketch_record": brief(sketcher)} if sketcher else {})}
+            **(origin or {"version": msdm_lite.__version__, "commit": commit()}), "date": date.today().isoformat(),
+            **weights_records(model, sketcher)}
+
+
+def weights_records(model: StemModel | None, sketcher: StemModel | None = None) -> dict:
+    """What a record says of the weights: steps, minutes and commit of the training of each model."""
+    def brief(model: StemModel) -> dict:
+        return {k: model.record.get(k) for k in ("steps", "minutes", "commit")}
+
+    return {"model_record": brief(model) if model else {}, **({"sketch_record": brief(sketcher)} if sketcher else {})}
 
 
 def allowed_difference(tolerance: Tolerance, at: str, number: float) -> float:
@@ -153,40 +162,56 @@ def allowed_difference(tolerance: Tolerance, at: str, number: float) -> float:
 
 
 Tensors = dict[str, Tensor]
-Cached = Callable[[str, Callable[[], Tensors]], Tensors]
+T = TypeVar("T")
 
 
-def compute(name: str, make: Callable[[], Tensors]) -> Tensors:
+class Cached(Protocol):
+    """A function that gives the part of a name, and calls `make` only if it has none. `Run.keep` is one."""
+
+    def __call__(self, name: str, make: Callable[[], T]) -> T: ...
+
+
+def compute(name: str, make: Callable[[], T]) -> T:
     """Compute a part and keep no file of it."""
     return make()
 
 
 class PartialResults:
-    """Named tensors, in files of the folder `NAME-parts` beside `NAME.json`.
+    """Named parts of a result, in files of the folder `NAME-parts` beside `NAME.json`.
 
-    `seconds` is the time that the parts found there took to compute: the time of a result includes earlier runs.
+    A part is a tensor, a number, a text, None, or a list or dict of such. `seconds` is the time that the parts found
+    there took to compute: the time of a result includes earlier runs.
 
     Args:
         out: the file of the result that the parts belong to.
-        head: describes the measurement. Parts of a measurement with another head are removed.
+        head: describes the measurement. Parts of a measurement with another head are removed, and a warning says so.
 
     Raises:
         InputError: the folder exists and does not hold parts of a result.
     """
 
     def __init__(self, out: Path, head: dict):
-        self.folder, self.seconds = out.with_name(f"{out.stem}-parts"), 0.0
+        self.folder, self.seconds = self.folder_of(out), 0.0
         said, head_file = json.dumps(head, indent=1), self.folder / "head.json"
-        if self.folder.exists() and not head_file.exists():
+        if self.folder.exists() and any(self.folder.iterdir()) and not head_file.exists():
             raise InputError(f"{self.folder} is there, and holds no parts of a result: choose another file")
         if head_file.exists() and head_file.read_text() != said:
-            shutil.rmtree(self.folder)
+            before = json.loads(head_file.read_text())
+            changed = [key for key in {**head, **before} if head.get(key) != before.get(key)]
+            log.warning("%s has parts of another %s: they are computed again", self.folder, ", ".join(changed))
+            for path in self.folder.iterdir():  # the folder itself may be locked
+                path.unlink()
         with written_whole(head_file) as scratch:
             scratch.write_text(said)
 
-    def keep(self, name: str, make: Callable[[], Tensors]) -> Tensors:
+    @staticmethod
+    def folder_of(out: Path) -> Path:
+        """The folder of the parts of the result that is written to `out`."""
+        return out.with_name(f"{out.stem}-parts")
+
+    def keep(self, name: str, make: Callable[[], T]) -> T:
         """The part of that name: read from its file if there is one, else computed by `make` and written."""
-        path = self.folder / f"{name}.pt"
+        path = self.folder / f"{quote(name, safe='+ ,=')}.pt"
         if path.exists():
             kept = torch.load(path, weights_only=True)
             self.seconds += kept["seconds"]
@@ -195,6 +220,11 @@ class PartialResults:
         found = make()
         with written_whole(path) as scratch:
             torch.save({"found": found, "seconds": time.perf_counter() - begun}, scratch)
+            try:
+                torch.load(scratch, weights_only=True)  # what could not be read again is refused now
+            except pickle.UnpicklingError:
+                raise InputError(f"the part {name!r} of a result can hold tensors, numbers, texts, lists and dicts, "
+                                 "and nothing else") from None
         return found
 
     def done(self) -> None:

@@ -8,6 +8,7 @@ arXiv 2302.02257. Chapter: `book/10-measuring.ipynb`.
 
 import time
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -16,7 +17,7 @@ from tqdm import tqdm
 
 from msdm_lite.audio.io import SAMPLE_RATE, STEMS
 from msdm_lite.data import example_clips
-from msdm_lite.data.dataset import songs_of
+from msdm_lite.data.dataset import CORPUS, songs_of
 from msdm_lite.data.tracks import Track, require_rendered
 from msdm_lite.diffusion.methods import METHODS, by_name
 from msdm_lite.errors import InputError
@@ -25,7 +26,7 @@ from msdm_lite.inference.defaults import default_separation
 from msdm_lite.inference.separation import separate, separate_batch
 from msdm_lite.models import weights
 from msdm_lite.models.base import StemModel
-from msdm_lite.utils import provenance
+from msdm_lite.utils import plugins, provenance
 
 STFT_WINDOW, STFT_HOP = 2048, 512  # of the spectrogram, in samples
 
@@ -43,19 +44,32 @@ def ideal_mask(stems: Tensor) -> Tensor:
     return torch.istft(shares * spectra.sum(0), STFT_WINDOW, STFT_HOP, window=shape, length=stems.shape[-1])
 
 
+def require_corpus_stems(model: StemModel) -> None:
+    """Check that the model has the stems of the corpus, which its songs and the shipped clips have.
+
+    Raises:
+        InputError: it has others.
+    """
+    if model.stems != STEMS:
+        raise InputError(f"data with the stems {', '.join(STEMS)} is not for a model of {', '.join(model.stems)}: "
+                         "score it on a folder of songs, --songs FOLDER")
+
+
 BASELINES: dict[str, Callable[[Tensor], Tensor]] = {"mixture": mixture_baseline, "ideal-mask": ideal_mask}
 
 
-def evaluate_clips(method: str | None = None, model: str = "lite", kind: str = "band", steps: int | None = None,
-                   seed: int = 0, on: str = "auto", progress: bool = True, given: Sequence[str] = (),
-                   **settings) -> dict:
+def evaluate_clips(method: str | None = None, model: str = "lite", kind: str = "band", *, seed: int = 0,
+                   on: str = "auto", progress: bool = True, given: Sequence[str] = (), **settings: Any) -> dict:
     """The record of a method's SI-SDR improvement on the shipped clips, with the command that repeats it.
 
     With fewer than eight clips there is no interval.
 
     Args:
         method: of `msdm_lite.diffusion.methods.METHODS`; if None, the default of the model.
+        kind: of the clips: "band" or "composed".
+        on: the device, by name.
         given: names of stems that are given besides the mixture; only the others are scored.
+        settings: steps, samples, and any other of `separate`.
 
     Raises:
         InputError: the method, model, stem or kind of clip is unknown, or the model has other stems than the clips.
@@ -65,15 +79,16 @@ def evaluate_clips(method: str | None = None, model: str = "lite", kind: str = "
     if kind == "recording":
         raise InputError("the recordings have two stems, a guitar and the rest: chapter 12 scores them")
     loaded = weights.load(model, on)
-    loaded.require_stems(STEMS)
+    require_corpus_stems(loaded)
     method = method or default_separation(loaded, bool(given))
     numbers = [loaded.stem_index(name) for name in given]
-    begun = time.perf_counter()
+    begun, origin = time.perf_counter(), provenance.origin(__name__)
+    steps = settings.pop("steps", None)
     names, gains = [], []
     for entry in tqdm(example_clips.clips(kind), desc=method, unit="clip", disable=not progress):
         stems = example_clips.clip(entry["name"])
         known_stems = {name: stems[n] for name, n in zip(given, numbers, strict=True)}
-        got = separate(stems.sum(0), loaded, method, steps, seed, given=known_stems, **settings)
+        got = separate(stems.sum(0), loaded, method, steps=steps, seed=seed, given=known_stems, **settings)
         gain = metrics.si_sdr_improvement(got, stems)
         if numbers:  # given stems are not scored
             gain[numbers] = torch.nan
@@ -84,8 +99,8 @@ def evaluate_clips(method: str | None = None, model: str = "lite", kind: str = "
     whole = metrics.interval(table.nanmean(1))
     per_stem = {stem: found for stem, column in zip(loaded.stems, table.T, strict=True)
                 if (found := metrics.interval(column))["n"]}
-    words = provenance.command_line("msdm-lite", "evaluate", method=method, model=model, clips=kind, **options,
-                                    given=given)
+    words = provenance.command_line("msdm-lite", *plugins.flags(), "evaluate", method=method, model=model, clips=kind,
+                                    **options, given=given)
     return {
         "what": "SI-SDR improvement in dB over the mixture, mean over the stems that sound; one clip a song",
         "method": method, "model": str(model), "settings": options, "given": list(given),
@@ -94,17 +109,18 @@ def evaluate_clips(method: str | None = None, model: str = "lite", kind: str = "
         "interval": "95 % percentile bootstrap over songs",
         "stems": per_stem,
         "clips": {name: [round(v, 3) for v in row] for name, row in zip(names, table.tolist(), strict=True)},
-        **records.circumstances(loaded, begun), "command": words,
+        **records.circumstances(loaded, begun, origin=origin), "command": words,
     }
 
 
-def excerpt(track: Track, seconds: float | None, sample_rate: int) -> Tensor:
-    """The stems (4, T) of so many seconds from the middle of a song; of the whole song if None."""
+def excerpt(track: Track, seconds: float | None, sample_rate: int, stems: Sequence[str] | None = None) -> Tensor:
+    """Stems (S, T) of so many seconds from the middle of a song, of the whole song if None; of all stems or of some."""
     count = track.samples if seconds is None else min(track.samples, round(seconds * sample_rate))
-    return torch.from_numpy(track.read((track.samples - count) // 2, count))
+    every = torch.from_numpy(track.read((track.samples - count) // 2, count))
+    return every if stems is None or tuple(stems) == track.stems else every[[track.stems.index(s) for s in stems]]
 
 
-def separate_song(mixture: Tensor, model: StemModel, chunks: bool, **settings) -> Tensor:
+def separate_song(mixture: Tensor, model: StemModel, chunks: bool, **settings: Any) -> Tensor:
     """Stems (S, T') of a mixture (T,), separated as a whole or, with `chunks`, in independent segments as in the paper.
 
     With `chunks` the remainder at the end, shorter than a segment, is dropped.
@@ -114,7 +130,7 @@ def separate_song(mixture: Tensor, model: StemModel, chunks: bool, **settings) -
     """
     if not chunks:
         return separate(mixture, model, **settings)
-    size = model.config.frames * model.config.bins
+    size = model.config.frames * model.transform.hop
     if len(mixture) < size:
         raise InputError(f"{len(mixture) / model.sample_rate:.1f} s are shorter than a segment of the model, "
                          f"{model.segment:.1f} s")
@@ -122,13 +138,16 @@ def separate_song(mixture: Tensor, model: StemModel, chunks: bool, **settings) -
     return torch.cat([separate(piece, model, **settings) for piece in pieces], 1)
 
 
-def equal_length_batches(tracks: Sequence[Track], seconds: float | None, sample_rate: int, most: int
-             ) -> Iterator[tuple[list[Track], Tensor]]:
-    """Batches of consecutive songs of equal length, at most `most` in each: the songs, and their stems (B, S, T)."""
+def equal_length_batches(tracks: Sequence[Track], seconds: float | None, sample_rate: int, most: int,
+                         names: Sequence[str] | None = None) -> Iterator[tuple[list[Track], Tensor]]:
+    """Batches of consecutive songs of equal length, at most `most` in each: the songs, and their stems (B, S, T).
+
+    The stems are those with these names, or all.
+    """
     some: list[Track] = []
     stems: list[Tensor] = []
     for track in tracks:
-        one = excerpt(track, seconds, sample_rate)
+        one = excerpt(track, seconds, sample_rate, names)
         if some and (len(some) == most or one.shape != stems[0].shape):
             yield some, torch.stack(stems)
             some, stems = [], []
@@ -138,87 +157,118 @@ def equal_length_batches(tracks: Sequence[Track], seconds: float | None, sample_
         yield some, torch.stack(stems)
 
 
-def evaluate_songs(data: str = "band", model: str = "lite", method: str | None = None, steps: int | None = None,
-                   seed: int = 0, n: int | None = None, seconds: float | None = 12.0, chunks: bool = False,
-                   on: str = "auto", progress: bool = True, batch: int | None = None, **settings) -> dict:
-    """The record of a method's SI-SDR improvement on test songs, with both scores of `msdm_lite.evaluation.metrics`.
+@dataclass(frozen=True)
+class Songs:
+    """The test songs that are scored, and how they go through a model.
+
+    The stems are those of the model, and the mixture is their sum.
 
     Args:
-        data: "band", "composed", "all", or a folder of stems such as Slakh2100, of which the split "test" is taken.
-        method: of `msdm_lite.diffusion.methods.METHODS`, or of `msdm_lite.evaluation.separation_quality.BASELINES`,
-            which need no model; if None, the default of the model.
+        data: "band", "composed", "all", or a folder of stems such as Slakh2100 or MUSDB18-HQ, of which the split "test"
+            is taken.
         n: number of songs, in order of name; all if None.
         seconds: length of the excerpt from the middle of each song; the whole song if None.
         chunks: separate independent segments, as the paper does.
         batch: number of songs of equal length that go through the model together; it affects only time and memory. If
             None, 1 on a CPU and 62 on a GPU.
+        stems: for a baseline on a folder: names of its stems; those of the corpus if None.
+
+    Raises:
+        InputError: n, seconds or batch is not positive.
+    """
+
+    data: str = "band"
+    n: int | None = None
+    seconds: float | None = 12.0
+    chunks: bool = False
+    batch: int | None = None
+    stems: Sequence[str] | None = None
+
+    def __post_init__(self) -> None:
+        if self.batch is not None and self.batch < 1:
+            raise InputError(f"{self.batch} songs cannot go through a model together: one or more")
+        if (self.n is not None and self.n < 1) or (self.seconds is not None and not 0 < self.seconds < float("inf")):
+            raise InputError(f"{self.n} songs of {self.seconds} s cannot be scored: one song or more, and some of it")
+
+
+def evaluate_songs(songs: Songs, model: str = "lite", method: str | None = None, *, steps: int | None = None,
+                   seed: int = 0, on: str = "auto", progress: bool = True, **settings: Any) -> dict:
+    """The record of a method's SI-SDR improvement on test songs, with both scores of `msdm_lite.evaluation.metrics`.
+
+    Args:
+        method: of `msdm_lite.diffusion.methods.METHODS`, or of `msdm_lite.evaluation.separation_quality.BASELINES`,
+            which need no model; if None, the default of the model.
+        on: the device, by name.
         settings: any field of `msdm_lite.diffusion.methods.Method`, and `samples` of `separate`.
 
     Raises:
-        InputError: there are no test songs, they are not rendered, or none has two active stems; the method or model
-            is unknown; a baseline gets settings; n, seconds or batch is not positive; or, with `chunks`, a song is
-            shorter than a segment.
+        InputError: there are no test songs, they are not rendered, or none has two active stems; the model has other
+            stems than the corpus, whose songs are asked for; stems are named beside a model; the method or model is
+            unknown; a baseline gets settings; or, with `chunks`, a song is shorter than a segment.
     """
-    if batch is not None and batch < 1:
-        raise InputError(f"{batch} songs cannot go through a model together: one or more")
-    if (n is not None and n < 1) or (seconds is not None and not 0 < seconds < float("inf")):
-        raise InputError(f"{n} songs of {seconds} s cannot be scored: one song or more, and some of it")
+    data, n, seconds, chunks = songs.data, songs.n, songs.seconds, songs.chunks
+    batch, stems = songs.batch, songs.stems
     baseline = BASELINES.get(method or "")
     if method and not baseline:
         by_name(method)
     loaded: Any = None if baseline else weights.load(model, on)
-    if loaded:
-        loaded.require_stems(STEMS)
+    if loaded and stems:
+        raise InputError("the stems are those of the model: stems are named for a baseline alone")
+    if loaded and data in CORPUS:
+        require_corpus_stems(loaded)
+    names = loaded.stems if loaded else tuple(stems or STEMS)
+    if len(names) < 2:
+        raise InputError(f"{names[0]} alone is no mixture: a model of two stems or more separates")
     rate = loaded.sample_rate if loaded else SAMPLE_RATE
     if baseline and (steps is not None or chunks or settings):
         raise InputError(f"{method} asks no model: it has no settings")
-    tracks = songs_of(data, "test")[:n]
+    tracks = songs_of(data, "test", stems=names)[:n]
     require_rendered(tracks)
-    begun = time.perf_counter()
+    begun, origin = time.perf_counter(), provenance.origin(__name__)
     published, active, kept, windows = [], [], [], 0
     most = 1 if not loaded or chunks or seconds is None else batch or (1 if loaded.device.type == "cpu" else 62)
     chosen: dict[str, Any] = {"method": method, "steps": steps, **settings}
     with tqdm(total=len(tracks), desc=method or "default", unit="song", disable=not progress) as bar:
-        for some, true in equal_length_batches(tracks, seconds, rate, most):
+        for some, true in equal_length_batches(tracks, seconds, rate, most, names):
             if baseline:
                 found = torch.stack([baseline(one) for one in true])
             elif most > 1:
                 found = separate_batch(true.sum(1), loaded, seed=seed, **chosen)
             else:
                 found = torch.stack([separate_song(one.sum(0), loaded, chunks, seed=seed, **chosen) for one in true])
-            for track, one, stems in zip(some, found, true, strict=True):
-                both = metrics.windowed_improvements(one, stems[:, : one.shape[1]], rate)
+            for track, one, clean in zip(some, found, true, strict=True):
+                both = metrics.windowed_improvements(one, clean[:, : one.shape[1]], rate)
                 if len(both[0]):
                     windows += len(both[0])
                     published.append(both[0].mean(0))
                     active.append(both[1].nanmean(0))
                     kept.append(track)
             bar.update(len(some))
-    names = [track.name for track in kept]
-    if not names:
+    if not kept:
         raise InputError(f"{data} has no test song in which two stems play at once")
     tables = {"published": torch.stack(published), "active": torch.stack(active)}  # (songs, S)
     styles = [getattr(track, "style", "") for track in kept]
     chosen = {"method": method, "steps": steps, "n": n} | settings
     flags = ["--whole"] * (seconds is None) + ["--chunks"] * chunks
-    command = provenance.command_line("msdm-lite", "evaluate", *flags, songs=data, seed=seed,
-                                      model=model if loaded else None, seconds=seconds, **chosen)
+    command = provenance.command_line("msdm-lite", *plugins.flags(), "evaluate", *flags, songs=data, seed=seed,
+                                      model=model if loaded else None, seconds=seconds, **chosen, stems=stems or ())
     return {"what": "SI-SDR improvement in dB over the mixture on test songs: windows of 4 s every 2 s, mean of a song,"
                     " mean over songs; published: silent stems count; active: they do not",
             "data": data, "model": str(model) if loaded else None, "method": method,
             "settings": chosen | {"seconds": seconds, "chunks": chunks},
-            "n": len(names), "windows": windows, "interval": "95 % percentile bootstrap over songs",
-            **{name: summary(table, STEMS) for name, table in tables.items()},
+            "n": len(kept), "windows": windows, "interval": "95 % percentile bootstrap over songs",
+            **{name: summary(table, names) for name, table in tables.items()},
             "by_stems": grouped(tables["active"], [f"{int((~row.isnan()).sum())}" for row in tables["active"]]),
             "by_style": grouped(tables["active"], styles) if any(styles) else {},
-            "songs": {name: [round(v, 3) for v in row]
-                      for name, row in zip(names, tables["active"].tolist(), strict=True)},
-            "seed": seed, **records.circumstances(loaded, begun), "command": command}
+            "songs": {track.name: [round(v, 3) for v in row]
+                      for track, row in zip(kept, tables["active"].tolist(), strict=True)},
+            "seed": seed, **records.circumstances(loaded, begun, origin=origin), "command": command}
 
 
 def grouped(table: Tensor, groups: list[str]) -> dict:
     """Mean and interval over all stems for each group of songs; `groups` names the group of each row of (songs, S)."""
-    return {group: summary(table[[other == group for other in groups]], STEMS)["all"] for group in sorted(set(groups))}
+    return {group: metrics.interval(table[[other == group for other in groups]].nanmean(1))
+            for group in sorted(set(groups))}
 
 
 def summary(table: Tensor, stems: tuple[str, ...]) -> dict:

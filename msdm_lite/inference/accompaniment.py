@@ -5,23 +5,24 @@ Source: Mariani et al., arXiv 2302.02257, partial generation. Chapter: `book/08-
 
 import logging
 from collections.abc import Mapping
-from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
 from tqdm import tqdm
 
 from msdm_lite.audio import io as audio_io
-from msdm_lite.audio import levels as audio_levels
 from msdm_lite.audio.levels import mixture_rms
-from msdm_lite.audio.sketch import sketch
 from msdm_lite.diffusion import methods, sampling
-from msdm_lite.diffusion.guidance import Denoise
+from msdm_lite.diffusion.conditioning import Task
+from msdm_lite.diffusion.guidance import Guidance
+from msdm_lite.diffusion.samplers import Step
+from msdm_lite.diffusion.sampling import Callback
 from msdm_lite.errors import InputError
 from msdm_lite.inference.cascade import load_sketcher, sample_sketch, sketch_evaluations
 from msdm_lite.inference.defaults import imputation_method
-from msdm_lite.inference.encoding import check_samples, decode, encode_stems
+from msdm_lite.inference.encoding import check_samples, decode, encode_stems, gain_for
 from msdm_lite.inference.windows import Windowed
 from msdm_lite.models import weights
 from msdm_lite.models.base import StemModel
@@ -60,9 +61,11 @@ def load_stems(given: Mapping[str, str | Path | Tensor], model: StemModel) -> di
 
 @torch.no_grad()
 @large_blocks_returned()
-def accompany(given: Mapping[str, str | Path | Tensor], model: StemModel | str = "lite", seed: int = 0,
-              method: str | None = None, steps: int | None = None, progress: bool = False,
-              sketcher: StemModel | str | None = None, **settings) -> Tensor:
+def accompany(given: Mapping[str, str | Path | Tensor], model: StemModel | str = "lite", *,
+              seed: int = 0, method: str | None = None, steps: int | None = None, progress: bool = False,
+              sketcher: StemModel | str | None = None, guidance: Guidance | str | None = None,
+              sampler: Step | str | None = None, callback: Callback | None = None, overlap: float = 0.25,
+              batch: int | None = None, **settings: Any) -> Tensor:
     """A whole band (S, T): the given stems, unchanged, and the generated others.
 
     Args:
@@ -73,7 +76,16 @@ def accompany(given: Mapping[str, str | Path | Tensor], model: StemModel | str =
             for it (`StemModel.trained_for`), and "replacement" where not.
         steps: noise levels; the method's own number if None.
         sketcher: a model, or its name, that first generates a sketch of the new stems, which the model then decodes.
-        settings: any other field of `msdm_lite.diffusion.methods.Method`.
+        guidance: a name in `msdm_lite.diffusion.guidances.GUIDANCES`, or an object, `guidance(x, sigma, denoise) -> d`.
+            Without a method it has the noise levels and the churn of "stems-given" if it is for states that contain the
+            given stems (`inside`), and of "replacement" if not.
+        sampler: a name in `msdm_lite.diffusion.samplers.SAMPLERS`, or a step.
+        callback: called with each state of the sampler, (x, sigma, x0) with x (1, S, rows, L), at falling noise levels,
+            the last of them 0; an exception in it ends the accompaniment. The states of a sketch are not among them.
+        overlap: share of a window that it has in common with the next, where the stems are longer than a segment.
+        batch: windows that go through the network together, which changes time and memory only; what suits the device
+            if None.
+        settings: any other field of `msdm_lite.diffusion.methods.Method`, and of the guidance.
 
     The new stems have the loudness relative to the given ones that the model was trained on.
 
@@ -82,7 +94,7 @@ def accompany(given: Mapping[str, str | Path | Tensor], model: StemModel | str =
     """
     if isinstance(model, str | Path):
         model = weights.load(model)
-    chosen = imputation_method(model, method, steps=steps, **settings)
+    chosen = imputation_method(model, method, steps=steps, guidance=guidance, sampler=sampler, **settings)
     sketcher = load_sketcher(sketcher, model)
     waves = load_stems(given, model)
     T = len(next(iter(waves.values())))
@@ -91,24 +103,27 @@ def accompany(given: Mapping[str, str | Path | Tensor], model: StemModel | str =
     if not levels:
         LOG.warning("the given stems are silent: the new ones do not depend on them")
     # One gain for all, so that their balance stays: on average they have the RMS level of the training stems
-    gain = audio_levels.STEM_RMS / (sum(level**2 for level in levels) / len(levels)) ** 0.5 if levels else 1.0
+    gain = gain_for((sum(level**2 for level in levels) / len(levels)) ** 0.5, model.stem_rms) if levels else 1.0
     clean = encode_stems(dict(zip(numbers, waves.values(), strict=True)), model, T, gain)
-    denoise, sketching = Windowed(model), Windowed(sketcher) if sketcher else None
+    denoise = Windowed(model, overlap, batch)
+    sketching = Windowed(sketcher, overlap, batch) if sketcher else None
     total = chosen.nfe * denoise.batch_count(1, clean.shape[-1])
-    total += sketch_evaluations(sketching, clean.shape[-1], chosen.weight)
+    weight = getattr(chosen.guidance, "weight", 1.0)
+    total += sketch_evaluations(sketching, clean.shape[-1], weight)
     generator = torch.Generator().manual_seed(seed)
-    conditional: Denoise = denoise
+    conditions: dict[str, Tensor] = {}
     with tqdm(total=total, desc="accompanying", unit="batch", disable=not progress, leave=False) as bar:
         denoise.tick = bar.update
         if sketching:
             sketching.tick = bar.update
-            given_sketch = sketch(clean, model.config.sketch)
+            given_sketch = model.sketch_of(clean)
             full_sketch = sample_sketch(sketching, clean.shape[-1], generator, None, given_sketch, numbers,
-                                        chosen.weight)
-            conditional = partial(denoise, sketch=full_sketch)
-        states = methods.conditional(conditional, clean.shape, chosen, given=clean, stems=numbers, generator=generator)
-        del clean  # the sampler has what it needs of it
-        band = decode(sampling.final_x(states)[0], model, T, 1 / gain)
+                                        weight)
+            conditions["sketch"] = full_sketch
+        task = Task(tuple(clean.shape), given=clean, stems=numbers, conditions=conditions)
+        states = methods.sample(task, denoise, chosen, generator)
+        del clean, task  # the sampler has what it needs of them
+        band = decode(sampling.final_x(states, callback)[0], model, T, 1 / gain)
     for n, wave in zip(numbers, waves.values(), strict=True):  # to the last bit
         band[n] = wave
     return band

@@ -4,7 +4,7 @@ Source: Ho et al., arXiv 2106.15282. Chapter: `book/06-total-generation.ipynb`.
 """
 
 from collections.abc import Sequence
-from functools import cache, partial
+from functools import cache
 from pathlib import Path
 
 import torch
@@ -13,7 +13,7 @@ from torch import Tensor
 from msdm_lite.audio import beats
 from msdm_lite.data import corpus
 from msdm_lite.diffusion import methods, sampling
-from msdm_lite.diffusion.guidance import Denoise
+from msdm_lite.diffusion.conditioning import Task
 from msdm_lite.diffusion.methods import SKETCHES
 from msdm_lite.diffusion.noise import Noise
 from msdm_lite.errors import InputError
@@ -45,7 +45,7 @@ def load_sketcher(sketcher: StemModel | str | None, model: StemModel) -> StemMod
 
 @cache
 def _tempi() -> list[float]:
-    """Beats per minute of every training song by the program."""
+    """Beats per minute of every training song of the corpus that a program wrote."""
     return [float(row["tempo"]) for row in corpus.table("band") if row["split"] == "train"]
 
 
@@ -60,8 +60,11 @@ def beat_conditioning(sketcher: StemModel, frames: int, generator: torch.Generat
     if not sketcher.takes_beat_phase or tempo == 0:
         return None
     if tempo is None:
-        tempo = _tempi()[int(torch.randint(len(_tempi()), (), generator=generator))]
-    hop = sketcher.config.bins / sketcher.sample_rate  # a spectrogram begins one hop before the sound
+        tempi = _tempi() if sketcher.config.tempi is None else sketcher.config.tempi
+        if not tempi:
+            return None  # no training song has a tempo
+        tempo = tempi[int(torch.randint(len(tempi), (), generator=generator))]
+    hop = sketcher.transform.hop / sketcher.sample_rate  # a spectrogram begins one hop before the sound
     return beats.steady(frames, hop, tempo, 4 if metre is None else metre, hop)[None].to(sketcher.device)
 
 
@@ -75,12 +78,12 @@ def sample_sketch(sketching: Windowed, frames: int, generator: Noise, beat_phase
         weight: of classifier-free guidance; 1 is none.
     """
     model = sketching.model
-    denoise: Denoise = sketching if beat_phase is None else partial(sketching, beat_phase=beat_phase)
+    conditions = {} if beat_phase is None else {"beat_phase": beat_phase}
     items = len(generator) if isinstance(generator, Sequence) else 1
     shape = (items, len(model.stems), *model.denoiser.std.shape[1:], frames)
-    states = methods.conditional(denoise, shape, SKETCHES["ode"].replace(weight=weight), given=given, stems=stems,
-                                 generator=generator, device=model.device)
-    return sampling.final_x(states)
+    task = Task(shape, given=given, stems=stems, conditions=conditions)
+    method = SKETCHES["ode"].replace(weight=weight)
+    return sampling.final_x(methods.sample(task, sketching, method, generator, model.device))
 
 
 def sketch_evaluations(sketching: Windowed | None, frames: int, weight: float = 1.0, items: int = 1) -> int:

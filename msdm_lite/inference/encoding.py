@@ -6,7 +6,6 @@ Chapter: `book/12-longer-and-stranger.ipynb`.
 from collections.abc import Mapping
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from msdm_lite.errors import InputError
@@ -22,9 +21,14 @@ def check_samples(wave: Tensor, model: StemModel, what: str = "the mixture") -> 
         raise InputError(f"{what} has samples that are not finite")
 
 
+def gain_for(level: float, wanted: float | None) -> float:
+    """The gain that brings a sound of an RMS level to the level of training; 1 for a model without one."""
+    return 1.0 if wanted is None else wanted / level
+
+
 def encoded_shape(model: StemModel, samples: int) -> tuple[int, int]:
     """(bins, L) of the coefficients that `encode` returns for so many samples."""
-    return model.config.bins, -(-samples // model.config.bins) + 2
+    return model.transform.rows, model.transform.length(samples)
 
 
 def encode(wave: Tensor, model: StemModel, gain: float = 1.0) -> Tensor:
@@ -32,11 +36,9 @@ def encode(wave: Tensor, model: StemModel, gain: float = 1.0) -> Tensor:
 
     A hop of silence is added on each side: the transform is circular, and the end must not sound in the beginning.
     """
-    N = model.config.bins
-    pad = (N, N + -wave.shape[-1] % N)
     if wave.ndim > 1:
         return torch.stack([encode(one, model, gain) for one in wave])
-    return model.transform.forward(F.pad(wave.float() * gain, pad)).contiguous().to(model.device)
+    return model.transform.encode(wave.float() * gain).to(model.device)
 
 
 def encode_stems(waves: Mapping[int, Tensor], model: StemModel, samples: int, gain: float = 1.0) -> Tensor:
@@ -49,9 +51,8 @@ def encode_stems(waves: Mapping[int, Tensor], model: StemModel, samples: int, ga
 
 def decode(coefficients: Tensor, model: StemModel, samples: int, gain: float = 1.0) -> Tensor:
     """Samples (..., T) of a spectrogram (..., bins, L), on the CPU."""
-    N = model.config.bins
     out = torch.empty(*coefficients.shape[:-2], samples)
     each = coefficients.reshape(-1, *coefficients.shape[-2:])
     for place, one in zip(out.view(-1, samples), each, strict=True):
-        torch.mul(model.transform.inverse(one.cpu())[N : N + samples], gain, out=place)
+        torch.mul(model.transform.decode(one.cpu(), samples), gain, out=place)
     return out

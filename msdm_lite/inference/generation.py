@@ -5,17 +5,20 @@ Source: Mariani et al., arXiv 2302.02257, total generation. Chapter: `book/06-to
 
 import logging
 from collections.abc import Iterator
-from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
 from tqdm import tqdm
 
 from msdm_lite.diffusion import methods, sampling
-from msdm_lite.diffusion.guidance import Denoise
+from msdm_lite.diffusion.conditioning import Task
+from msdm_lite.diffusion.guidance import Guidance
 from msdm_lite.diffusion.methods import GENERATIONS
 from msdm_lite.diffusion.noise import seed_of
+from msdm_lite.diffusion.samplers import Step
+from msdm_lite.diffusion.sampling import Callback
 from msdm_lite.errors import InputError
 from msdm_lite.inference.cascade import beat_conditioning, load_sketcher, sample_sketch, sketch_evaluations
 from msdm_lite.inference.encoding import decode, encoded_shape
@@ -29,9 +32,11 @@ LOG = logging.getLogger("msdm_lite")
 
 @torch.no_grad()
 @large_blocks_returned()
-def generate(model: StemModel | str = "lite", seconds: float = 6.0, n: int = 1, seed: int = 0, method: str = "ode",
-             steps: int | None = None, progress: bool = False, sketcher: StemModel | str | None = None,
-             tempo: float | None = None, metre: int | None = None, batch: int | None = None, **settings) -> Tensor:
+def generate(model: StemModel | str = "lite", seconds: float = 6.0, n: int = 1, seed: int = 0, *,
+             method: str = "ode", steps: int | None = None, progress: bool = False,
+             sketcher: StemModel | str | None = None, tempo: float | None = None, metre: int | None = None,
+             batch: int | None = None, guidance: Guidance | str | None = None, sampler: Step | str | None = None,
+             callback: Callback | None = None, overlap: float = 0.25, **settings: Any) -> Tensor:
     """n bands from noise: (n, S, T).
 
     Args:
@@ -47,13 +52,21 @@ def generate(model: StemModel | str = "lite", seconds: float = 6.0, n: int = 1, 
         metre: beats a bar of the beat conditioning; four if None.
         batch: bands that go through the model together, which changes the time only; if None, one on a CPU, 16 on a
             GPU.
-        settings: any other field of `msdm_lite.diffusion.methods.Method`.
+        guidance: a name in `msdm_lite.diffusion.guidances.GUIDANCES`, or an object, `guidance(x, sigma, denoise) -> d`.
+        sampler: a name in `msdm_lite.diffusion.samplers.SAMPLERS`, or a step.
+        callback: called with each state of the sampler, (x, sigma, x0) with x (bands, S, rows, L), for each batch of
+            bands: at falling noise levels, the last of them 0. An exception in it ends the generation. The states of a
+            sketch are not among them.
+        overlap: share of a window that it has in common with the next, where a band is longer than a segment.
+        settings: any other field of `msdm_lite.diffusion.methods.Method`, and of the guidance.
 
     Raises:
         InputError: no time or no bands, an unknown model or method, settings out of range, a tempo or a metre without a
             sketcher that takes beat conditioning, or a metre with a tempo of 0.
     """
-    each = generate_each(model, seconds, n, seed, method, steps, progress, sketcher, tempo, metre, batch, **settings)
+    each = generate_each(model, seconds, n, seed, method=method, steps=steps, progress=progress, sketcher=sketcher,
+                         tempo=tempo, metre=metre, batch=batch, guidance=guidance, sampler=sampler, callback=callback,
+                         overlap=overlap, **settings)
     first = next(each)
     bands = torch.empty(n, *first.shape)
     bands[0] = first
@@ -62,10 +75,11 @@ def generate(model: StemModel | str = "lite", seconds: float = 6.0, n: int = 1, 
     return bands
 
 
-def generate_each(model: StemModel | str = "lite", seconds: float = 6.0, n: int = 1, seed: int = 0, method: str = "ode",
-                  steps: int | None = None, progress: bool = False, sketcher: StemModel | str | None = None,
-                  tempo: float | None = None, metre: int | None = None, batch: int | None = None, **settings
-                  ) -> Iterator[Tensor]:
+def generate_each(model: StemModel | str = "lite", seconds: float = 6.0, n: int = 1, seed: int = 0, *,
+                  method: str = "ode", steps: int | None = None, progress: bool = False,
+                  sketcher: StemModel | str | None = None, tempo: float | None = None, metre: int | None = None,
+                  batch: int | None = None, guidance: Guidance | str | None = None, sampler: Step | str | None = None,
+                  callback: Callback | None = None, overlap: float = 0.25, **settings: Any) -> Iterator[Tensor]:
     """The bands of `generate` one by one, as soon as each is finished: (S, T) each. Arguments and errors as there."""
     if batch is not None and batch < 1:
         raise InputError(f"{batch} bands cannot go through a model together: one or more")
@@ -75,7 +89,7 @@ def generate_each(model: StemModel | str = "lite", seconds: float = 6.0, n: int 
     if isinstance(model, str | Path):
         model = weights.load(model)
     model.require_sound()
-    chosen = methods.by_name(method, GENERATIONS, steps=steps, **settings)
+    chosen = methods.by_name(method, GENERATIONS, steps=steps, guidance=guidance, sampler=sampler, **settings)
     chosen.check()
     sketcher = load_sketcher(sketcher, model)
     if (tempo, metre) != (None, None) and not (sketcher and sketcher.takes_beat_phase):
@@ -84,7 +98,7 @@ def generate_each(model: StemModel | str = "lite", seconds: float = 6.0, n: int 
         raise InputError("a tempo of 0 means no beat conditioning: then there is no metre")
     S, T = len(model.stems), round(seconds * model.sample_rate)
     bins, L = encoded_shape(model, T)
-    denoise, sketching = Windowed(model), Windowed(sketcher) if sketcher else None
+    denoise, sketching = Windowed(model, overlap), Windowed(sketcher, overlap) if sketcher else None
     most = batch or (1 if model.device.type == "cpu" else 16)
     parts = [range(first, min(first + most, n)) for first in range(0, n, most)]
     total = sum(chosen.nfe * denoise.batch_count(len(part), L) + sketch_evaluations(sketching, L, items=len(part))
@@ -95,14 +109,12 @@ def generate_each(model: StemModel | str = "lite", seconds: float = 6.0, n: int 
             sketching.tick = bar.update
         for part in parts:
             generators = [torch.Generator().manual_seed(seed_of(seed, i)) for i in part]
-            conditional: Denoise = denoise
+            conditions = {}
             if sketching:
                 counts = [beat_conditioning(sketching.model, L, generator, tempo, metre) for generator in generators]
                 beats_given = [count for count in counts if count is not None]
-                conditional = partial(denoise,
-                                      sketch=sample_sketch(sketching, L, generators,
-                                                           torch.cat(beats_given) if beats_given else None))
-            states = methods.conditional(conditional, (len(part), S, bins, L), chosen, generator=generators,
-                                         device=model.device)
-            for band in sampling.final_x(states):
+                conditions["sketch"] = sample_sketch(sketching, L, generators,
+                                                     torch.cat(beats_given) if beats_given else None)
+            task = Task((len(part), S, bins, L), conditions=conditions)
+            for band in sampling.final_x(methods.sample(task, denoise, chosen, generators, model.device), callback):
                 yield decode(band, model, T)

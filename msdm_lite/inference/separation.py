@@ -3,18 +3,23 @@
 import logging
 from collections.abc import Callable, Generator, Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
 from tqdm import tqdm
 
 from msdm_lite.audio import io as audio_io
-from msdm_lite.audio.levels import MIXTURE_RMS, mixture_rms
+from msdm_lite.audio.levels import mixture_rms
 from msdm_lite.diffusion import methods, sampling
+from msdm_lite.diffusion.conditioning import Denoise, Task
+from msdm_lite.diffusion.guidance import Guidance
 from msdm_lite.diffusion.methods import METHODS
+from msdm_lite.diffusion.samplers import Step
+from msdm_lite.diffusion.sampling import Callback, State
 from msdm_lite.errors import InputError
 from msdm_lite.inference.defaults import separation_method
-from msdm_lite.inference.encoding import check_samples, decode, encode, encode_stems, encoded_shape
+from msdm_lite.inference.encoding import check_samples, decode, encode, encode_stems, encoded_shape, gain_for
 from msdm_lite.inference.windows import Windowed
 from msdm_lite.models import weights
 from msdm_lite.models.base import StemModel
@@ -23,9 +28,9 @@ from msdm_lite.utils.device import large_blocks_returned
 LOG = logging.getLogger("msdm_lite")
 
 
-def separate_encoded(y: Tensor, denoise, stems: int, method: str = "mixture-constrained", steps: int | None = None,
-                     generator: torch.Generator | None = None, variance: Tensor | None = None,
-                     **settings) -> Iterator[sampling.State]:
+def separate_encoded(y: Tensor, denoise: Denoise, stems: int, method: str = "mixture-constrained",
+                     steps: int | None = None, generator: torch.Generator | None = None,
+                     variance: Tensor | None = None, **settings: Any) -> Iterator[State]:
     """The sampler of a separation, a generator of states, for encoded mixtures y (B, ...), the space of `denoise`.
 
     Args:
@@ -33,15 +38,18 @@ def separate_encoded(y: Tensor, denoise, stems: int, method: str = "mixture-cons
         method: a name in METHODS; `steps` and other `settings` replace its own.
         variance: as `StemModel.variance`, for the methods that need it.
     """
-    m = methods.by_name(method, METHODS, steps=steps, **settings)
-    return methods.conditional(denoise, (len(y), stems, *y.shape[1:]), m, y, variance=variance, generator=generator)
+    task = Task((len(y), stems, *y.shape[1:]), y, variance=variance)
+    return methods.sample(task, denoise, methods.by_name(method, METHODS, steps=steps, **settings), generator)
 
 
 @torch.no_grad()
 @large_blocks_returned()
 def separate(source: str | Path | Tensor, model: StemModel | str = "lite", method: str | None = None,
-             steps: int | None = None, seed: int = 0, progress: bool = False, samples: int = 1,
-             given: Mapping[str, str | Path | Tensor] | None = None, keep_stereo: bool = False, **settings) -> Tensor:
+             *, steps: int | None = None, seed: int = 0, progress: bool = False, samples: int = 1,
+             given: Mapping[str, str | Path | Tensor] | None = None, keep_stereo: bool = False,
+             guidance: Guidance | str | None = None, sampler: Step | str | None = None,
+             callback: Callback | None = None, overlap: float = 0.25, batch: int | None = None,
+             **settings: Any) -> Tensor:
     """Stems (S, T) of a mixture, at their loudness in it.
 
     Args:
@@ -57,8 +65,16 @@ def separate(source: str | Path | Tensor, model: StemModel | str = "lite", metho
             mixture minus the others, and the model is not evaluated.
         keep_stereo: return (S, 2, T), with the panning of the mixture: left and right are separated as a mixture each.
             Of four ways this scored best (`benchmarks/stereo.py`).
-        settings: any other field of `msdm_lite.diffusion.methods.Method`: churn, corrections, sigma_max, sigma_min,
-            sampler, ...
+        guidance: a name in `msdm_lite.diffusion.guidances.GUIDANCES`, or an object, `guidance(x, sigma, denoise) -> d`.
+            Without a method it comes with the noise levels and the churn of `msdm_lite.diffusion.methods.OWN_GUIDANCE`.
+        sampler: a name in `msdm_lite.diffusion.samplers.SAMPLERS`, or a step.
+        callback: called with each state of the sampler, (x, sigma, x0) with x (1, S, rows, L), at falling noise levels,
+            the last of them 0; an exception in it ends the separation.
+        overlap: share of a window that it has in common with the next, where the mixture is longer than a segment.
+        batch: windows that go through the network together, which changes time and memory only; what suits the device
+            if None.
+        settings: any other field of `msdm_lite.diffusion.methods.Method`, as churn, corrections, sigma_max, sigma_min,
+            schedule, and the fields of the guidance.
 
     With every method but "gaussian", "pigdm" and "guided" the stems sum to the mixture; with those nearly.
 
@@ -68,7 +84,8 @@ def separate(source: str | Path | Tensor, model: StemModel | str = "lite", metho
     """
     if isinstance(model, str | Path):
         model = weights.load(model)
-    chosen = separation_method(model, method, bool(given), steps=steps, **settings)
+    settings |= {"steps": steps, "guidance": guidance, "sampler": sampler}
+    chosen = separation_method(model, method, bool(given), **settings)
     if samples < 1:
         raise InputError(f"the mean of {samples} samples cannot be taken: 1 or more")
     wave = audio_io.samples(source, model.sample_rate, mono=not keep_stereo)
@@ -76,7 +93,8 @@ def separate(source: str | Path | Tensor, model: StemModel | str = "lite", metho
         if wave.ndim != 2 or wave.shape[0] > 2 or given:
             raise InputError("stereo means a mixture (2, T), of which no stem is given"
                              f"{'' if given else f', and not one of shape {tuple(wave.shape)}'}")
-        sides = [separate(side, model, method, steps, seed, progress, samples, **settings) for side in wave]
+        sides = [separate(side, model, method, seed=seed, progress=progress, samples=samples, callback=callback,
+                          overlap=overlap, batch=batch, **settings) for side in wave]
         return torch.stack([sides[0], sides[-1]], 1)  # a mono file gives both sides
     if wave.ndim != 1:
         raise InputError(f"a mixture is mono, (T,), and not of shape {tuple(wave.shape)}")
@@ -90,40 +108,40 @@ def separate(source: str | Path | Tensor, model: StemModel | str = "lite", metho
     if level < 1e-12:
         LOG.warning("the mixture is silent, and so are its stems")
         return torch.zeros(S, len(wave))
-    gain = MIXTURE_RMS / level
-    denoise = Windowed(model)
+    gain = gain_for(level, model.mixture_rms)
+    denoise = Windowed(model, overlap, batch)
     shape = (1, S, *encoded_shape(model, len(wave)))
     total = samples * chosen.nfe * denoise.batch_count(1, shape[-1])
 
-    def start(generator: torch.Generator) -> Generator[sampling.State, None, Tensor]:
+    def start(generator: torch.Generator) -> Generator[State, None, Tensor]:
         y = encode(wave, model, gain)[None]  # (1, bins, L)
         clean = encode_stems(known, model, len(wave), gain) if known else None
-        return methods.conditional(denoise, shape, chosen, y, clean, list(known), variance=model.variance,
-                                   generator=generator)
+        task = Task(shape, y, clean, list(known), variance=model.variance)
+        return methods.sample(task, denoise, chosen, generator)
 
     with tqdm(total=total, desc="separating", unit="batch", disable=not progress, leave=False) as bar:
         denoise.tick = bar.update
-        whole = _summed(start, samples, seed)[0]
+        whole = _summed(start, samples, seed, callback)[0]
     stems = decode(whole, model, len(wave), 1 / (gain * samples))
     for n, one in known.items():  # to the last bit
         stems[n] = one
     return stems
 
 
-def _summed(start: Callable[[torch.Generator], Generator[sampling.State, None, Tensor]], samples: int, seed: int
-            ) -> Tensor:
+def _summed(start: Callable[[torch.Generator], Generator[State, None, Tensor]], samples: int, seed: int,
+            callback: Callback | None = None) -> Tensor:
     """The sum of that many samples, with noise of one seed; `start` returns a new sampler and keeps no reference."""
     generator = torch.Generator().manual_seed(seed)
-    whole = sampling.final_x(start(generator))
+    whole = sampling.final_x(start(generator), callback)
     for _ in range(samples - 1):
-        whole.add_(sampling.final_x(start(generator)))
+        whole.add_(sampling.final_x(start(generator), callback))
     return whole
 
 
 @torch.no_grad()
 @large_blocks_returned()
-def separate_batch(mixtures: Tensor, model: StemModel, method: str | None = None, steps: int | None = None,
-                   seed: int = 0, samples: int = 1, **settings) -> Tensor:
+def separate_batch(mixtures: Tensor, model: StemModel, method: str | None = None, *, steps: int | None = None,
+                   seed: int = 0, samples: int = 1, **settings: Any) -> Tensor:
     """Stems (B, S, T) of mixtures (B, T) of one length, equal up to rounding to `separate` of each mixture.
 
     For GPUs, which one mixture does not fill. All mixtures get the same noise, as they would one by one.
@@ -140,14 +158,14 @@ def separate_batch(mixtures: Tensor, model: StemModel, method: str | None = None
     if not audible:
         return stems
     denoise, shape = Windowed(model), (len(audible), len(model.stems), *encoded_shape(model, T))
-    y = torch.stack([encode(mixtures[i], model, MIXTURE_RMS / levels[i]) for i in audible])
+    gains = {i: gain_for(levels[i], model.mixture_rms) for i in audible}
+    y = torch.stack([encode(mixtures[i], model, gains[i]) for i in audible])
 
-    def start(generator: torch.Generator) -> Generator[sampling.State, None, Tensor]:
-        return methods.conditional(denoise, shape, chosen, y, variance=model.variance,
-                                   generator=[generator] * len(audible))
+    def start(generator: torch.Generator) -> Generator[State, None, Tensor]:
+        return methods.sample(Task(shape, y, variance=model.variance), denoise, chosen, [generator] * len(audible))
 
     for i, found in zip(audible, _summed(start, samples, seed), strict=True):
-        stems[i] = decode(found, model, T, levels[i] / (MIXTURE_RMS * samples))
+        stems[i] = decode(found, model, T, 1 / (gains[i] * samples))
     return stems
 
 

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from msdm_lite.diffusion.noise import Conditioning
+from msdm_lite.diffusion.conditioning import Conditioning
 from msdm_lite.errors import InputError
 from msdm_lite.models.base import StemModel
 
@@ -35,7 +35,7 @@ class IndependentModels(StemModel):
         names = [name for model in models for name in model.stems]
         if len(names) != len(models) or len(set(names)) != len(names):
             raise InputError(f"independent models are of one stem each, not {', '.join(names)}")
-        front = {(type(m.transform), m.config.bins, m.config.frames, m.sample_rate) for m in models}
+        front = {(type(m.transform), m.transform.hop, m.transform.rows, m.config.frames, m.sample_rate) for m in models}
         if len(front) > 1:
             raise InputError(f"the models of {', '.join(names)} have different front ends")
         super().__init__(replace(models[0].config, stems=tuple(names)), nn.Identity(), models[0].transform)
@@ -56,11 +56,12 @@ class IndependentModels(StemModel):
         Raises:
             InputError: anything is known; these models take no conditioning.
         """
+        if conditioning is not None:
+            conditioning.require("independent models")
         if conditioning is not None and conditioning.any_known():
             raise InputError("independent models were trained with noise on all stems only: they take no conditioning")
         return torch.cat([model.denoise(x[:, n : n + 1], sigma) for n, model in enumerate(self.models)], 1)
 
-    def loss(self, x: Tensor, sigma: Tensor, conditioning: Conditioning, noise: Tensor,
-             sketched: Tensor | None = None) -> Tensor:
+    def loss(self, x: Tensor, sigma: Tensor, conditioning: Conditioning, noise: Tensor) -> Tensor:
         """Always raises InputError: each model is trained alone."""
         raise InputError("independent models are trained one by one")

@@ -49,7 +49,7 @@ class UNet1dConfig:
     learned_patch: bool = False  # a strided convolution in place of the paper's block at the full rate
     segment: int = 262_144  # of training, in samples at 22 050 Hz
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         for field in fields(self):  # JSON has no tuples
             if isinstance(value := getattr(self, field.name), list):
                 object.__setattr__(self, field.name, tuple(value))
@@ -222,6 +222,8 @@ class UNet1d(nn.Module):
     Raises:
         InputError: another number of stems, or another length.
     """
+
+    edge_layers = ("time", "project_in", "project_out")  # see `StemModel.param_groups`
 
     def __init__(self, config: UNet1dConfig):
         super().__init__()

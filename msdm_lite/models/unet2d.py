@@ -34,13 +34,13 @@ class Conv3x3(nn.Conv2d):
 
 class _Convolution(torch.autograd.Function):
     @staticmethod
-    def forward(ctx, x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
         ctx.save_for_backward(x, weight)
         return F.conv2d(x, weight, bias, padding=1)
 
     @staticmethod
     @once_differentiable
-    def backward(ctx, g: Tensor):
+    def backward(ctx: Any, g: Tensor) -> tuple[Tensor | None, Tensor, Tensor]:
         x, weight = ctx.saved_tensors
 
         def gradient(*of: Tensor, mask: list[bool]) -> tuple[Tensor, ...]:
@@ -145,6 +145,8 @@ class UNet2d(nn.Module):
         blocks: residual blocks at each resolution, before the bottom and again after it.
         frames_per_column: L / frames_per_column columns: neighbouring frames become channels.
     """
+
+    edge_layers = ("space_to_depth", "position")  # see `StemModel.param_groups`
 
     def __init__(self, bands: list[tuple[int, int]], inputs: int, outputs: int, widths: list[int], blocks: list[int],
                  embedding: int = 256, heads: int = 4, frames_per_column: int = 1):

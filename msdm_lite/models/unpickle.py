@@ -32,22 +32,22 @@ class Inert:
     `__setstate__` is defined so that unpickling never sets an attribute, of an object or, as a file might try, a class.
     """
 
-    def __new__(cls, *args, **kwargs):
+    def __new__(cls, *args: Any, **kwargs: Any) -> Any:
         return super().__new__(cls)
 
-    def __init__(self, *args, **kwargs):
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
         pass
 
-    def __setstate__(self, state=None):
+    def __setstate__(self, state: Any = None) -> None:
         pass
 
-    def nothing(self, *args):
+    def nothing(self, *args: Any) -> None:
         pass
 
     append = extend = add = __setitem__ = nothing
 
 
-def require_shallow(keys: Iterable) -> None:
+def require_shallow(keys: Iterable[Any]) -> None:
     """Check that no key is nested: the hash of a deeply nested tuple would end the process.
 
     Raises:
@@ -57,15 +57,15 @@ def require_shallow(keys: Iterable) -> None:
         raise ValueError("a nested key")
 
 
-class PlainDict(dict):
+class PlainDict(dict[Any, Any]):
     """Stands for OrderedDict: a dictionary whose keys are checked."""
 
-    def __init__(self, items=(), /):
+    def __init__(self, items: Any = (), /) -> None:
         pairs = list(items.items() if isinstance(items, dict) else items)
         require_shallow([key for key, _ in pairs])
         super().__init__(pairs)
 
-    def __setstate__(self, state=None):
+    def __setstate__(self, state: Any = None) -> None:
         pass
 
 
@@ -82,14 +82,14 @@ class Storage(Inert):
 class Note(Inert):
     """Stands for a tensor: a part of a storage. It is checked by `Archive.check` and read by `Archive.tensor`."""
 
-    def __init__(self, storage=None, offset=0, size=(), stride=(), *_rest):
+    def __init__(self, storage: Any = None, offset: Any = 0, size: Any = (), stride: Any = (), *_rest: Any) -> None:
         self.storage, self.offset, self.size, self.stride = storage, offset, size, stride
 
 
 class Parameter(Inert):
     """Stands for a parameter, which becomes its tensor."""
 
-    def __new__(cls, data=None, *_rest):
+    def __new__(cls, data: Any = None, *_rest: Any) -> Any:
         return data
 
 
@@ -152,8 +152,8 @@ def _shallow(load: Any, keys: Any) -> Any:
     return run
 
 
-STEPS: Any = pickle._Unpickler.dispatch  # type: ignore[attr-defined]
-Reader.dispatch = STEPS | {step[0]: _shallow(STEPS[step[0]], keys) for step, keys in (  # type: ignore[attr-defined]
+STEPS: Any = pickle._Unpickler.dispatch
+Reader.dispatch = STEPS | {step[0]: _shallow(STEPS[step[0]], keys) for step, keys in (
     (pickle.SETITEM, lambda stack: stack[-2:-1]), (pickle.SETITEMS, lambda stack: stack[::2]),
     (pickle.DICT, lambda stack: stack[::2]), (pickle.ADDITEMS, lambda stack: stack),
     (pickle.FROZENSET, lambda stack: stack))}

@@ -5,8 +5,9 @@ Chapter: `book/05-training.ipynb`.
 
 import errno
 import json
+from collections.abc import Callable
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -14,30 +15,27 @@ from safetensors.torch import save_file
 
 from msdm_lite.audio.io import STEMS
 from msdm_lite.errors import InputError
-from msdm_lite.models import official
-from msdm_lite.models.base import StemModel
+from msdm_lite.models import official, sketcher  # noqa: F401 (registers its model)
+from msdm_lite.models.base import TASKS, StemModel
 from msdm_lite.models.config import WAVE_PRESETS, Config, WaveConfig
 from msdm_lite.models.independent import IndependentModels
-from msdm_lite.models.joint import Guided, Model, Supervised, WaveModel
-from msdm_lite.models.sketcher import Sketcher
+from msdm_lite.models.joint import WaveModel
 from msdm_lite.models.unet1d import UNet1d
 from msdm_lite.utils import paths
 from msdm_lite.utils.device import pick
 from msdm_lite.utils.files import written_whole
+from msdm_lite.utils.registry import Registry
+
+MODELS: Registry[Callable[[], StemModel]] = Registry("model")  # of a user, each a function that builds it
 
 
-def build(config: Config | WaveConfig) -> Model | WaveModel:
+def build(config: Config | WaveConfig) -> StemModel:
     """An untrained model of that configuration.
 
     Raises:
-        InputError: a task that no model of this version has.
+        InputError: a task that no model has; a model of your own is registered in the module that defines it.
     """
-    if not isinstance(config, Config):
-        return WaveModel(config)
-    tasks = {"denoise": Model, "separate": Supervised, "guided": Guided, "sketch": Sketcher}
-    if config.task not in tasks:
-        raise InputError(f"there is no task {config.task!r}; there are {', '.join(tasks)}")
-    return tasks[config.task](config)
+    return TASKS.find(config.task)(config)
 
 
 # Names in files of the first versions -> names of today. Of tensors these are prefixes
@@ -67,7 +65,7 @@ def current_tensor_name(name: str) -> str:
     return name
 
 
-def current_record(record: dict) -> dict:
+def current_record(record: dict[str, Any]) -> dict[str, Any]:
     """A training record with today's names in its recipe."""
     recipe = {RECIPE.get(key, key): value for key, value in record.get("recipe", {}).items()}
     return record | ({"recipe": recipe} if recipe else {})
@@ -80,7 +78,7 @@ def shipped() -> list[str]:
                   | {path.parent.name for path in folder.glob("*/*.safetensors")})
 
 
-def save(model: StemModel, path: str | Path, record: dict) -> Path:
+def save(model: StemModel, path: str | Path, record: dict[str, Any]) -> Path:
     """Write a model's weights in half precision, atomically; returns the path.
 
     Args:
@@ -120,13 +118,13 @@ def load_official_model(path: Path) -> WaveModel:
                          "one, name the file after it, as in drums.ckpt")
     own = [name for name, config in WAVE_PRESETS.items() if config.net == shape]
     model = WaveModel(WaveConfig(own[0] if own else path.stem, STEMS if count > 1 else (path.stem,),
-                                 net=shape, sigma_data=denoiser.sigma_data), denoiser)
+                                 net=shape, sigma_data=denoiser.sigma_data, stem_rms=None), denoiser)
     model.record = {"source": f"{path.name}, a checkpoint of the official code of arXiv 2302.02257"}
     return model
 
 
 def load(name: str | Path = "lite", device: str = "auto") -> StemModel:
-    """A model by the name of a shipped one, or by its file's path, on the GPU if there is one.
+    """A model by the name of a shipped one or one in `MODELS`, or by its file's path, on the GPU if there is one.
 
     A file is a .safetensors of `save`, or a .ckpt of the official code. A folder of such files, one for each stem,
     gives independent models.
@@ -134,6 +132,8 @@ def load(name: str | Path = "lite", device: str = "auto") -> StemModel:
     Raises:
         InputError: no such model or file, not a model file, or weights that do not fit their configuration.
     """
+    if str(name) in MODELS:
+        return MODELS.find(str(name))().eval().requires_grad_(False).to_device(pick(device))
     folder = paths.data_folder() / "weights"
     path = folder / f"{name}.safetensors"
     if not path.is_file():
@@ -143,7 +143,7 @@ def load(name: str | Path = "lite", device: str = "auto") -> StemModel:
         order = {name: n for n, name in enumerate(STEMS)}
         return IndependentModels(sorted(models, key=lambda model: order.get(model.stems[0], len(order)))).eval()
     if path.is_file() and path.suffix == ".ckpt":
-        return load_official_model(path).eval().requires_grad_(False).to(pick(device))
+        return load_official_model(path).eval().requires_grad_(False).to_device(pick(device))
     if not path.is_file() or path.suffix != ".safetensors":
         raise InputError(f"there is no model {str(name)!r}: it ships with {', '.join(shipped()) or 'none'}, "
                          "and a path must lead to a .safetensors file, or a .ckpt of the official code")
@@ -168,19 +168,13 @@ def load(name: str | Path = "lite", device: str = "auto") -> StemModel:
     model = build(config)
     model.record = history
     model.load_state_dict({key: value.to(own[key].dtype) for key, value in tensors.items()})
-    return to_device(model.eval().requires_grad_(False), pick(device))
+    return model.eval().requires_grad_(False).to_device(pick(device))
 
 
-def record(name: str) -> dict:
+def record(name: str) -> dict[str, Any]:
     """The training record of a shipped model; of a single file it is read without the weights."""
     path = paths.data_folder() / "weights" / f"{name}.safetensors"
     if not path.is_file():
         return load(name, "cpu").record
     with safe_open(path, framework="pt") as file:
         return current_record(json.loads((file.metadata() or {}).get("record", "{}")))
-
-
-def to_device(model: StemModel, where: torch.device) -> StemModel:
-    """The model on a device; two-dimensional networks with channels last, which is faster."""
-    model = model.to(where)
-    return model if isinstance(model, WaveModel) else model.to(memory_format=torch.channels_last)  # type: ignore

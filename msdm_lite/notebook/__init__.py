@@ -1,1 +1,1 @@
-"""Players, plots and widgets for chapters and cards. Only `studies` and the chapters import it."""
+"""Players, plots and widgets for chapters and cards; only `studies` and the chapters import it."""

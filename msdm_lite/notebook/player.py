@@ -14,16 +14,20 @@ from typing import Any
 
 import numpy as np
 import soundfile
-from IPython.display import HTML
-from jinja2 import Environment
-from matplotlib import colormaps
-from matplotlib import pyplot as plt
-from matplotlib.figure import Figure
-from PIL import Image
 
 from msdm_lite.audio.io import SAMPLE_RATE
-from msdm_lite.errors import InputError
+from msdm_lite.errors import InputError, MachineError
 from msdm_lite.notebook.plots import COLOURS, as_named_tracks, stft_levels
+
+try:
+    from IPython.display import HTML
+    from jinja2 import Environment
+    from matplotlib import colormaps
+    from matplotlib import pyplot as plt
+    from matplotlib.figure import Figure
+    from PIL import Image
+except ImportError as problem:
+    raise MachineError(f"players need {problem.name}: pip install 'msdm-lite[notebook]'") from None
 
 PEAK = 0.95
 

@@ -8,15 +8,20 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-from matplotlib import pyplot as plt
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 
 from msdm_lite.audio.io import SAMPLE_RATE, STEMS
-from msdm_lite.errors import InputError
+from msdm_lite.errors import InputError, MachineError
+
+try:
+    from matplotlib import pyplot as plt
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+except ImportError as problem:
+    raise MachineError(f"plots need {problem.name}: pip install 'msdm-lite[notebook]'") from None
 
 # Okabe and Ito's palette: distinct for colour-blind readers, and visible on white and on near-black.
-COLOURS = {"bass": "#0072B2", "drums": "#D55E00", "guitar": "#009E73", "piano": "#CC79A7", "mix": "#808080"}
+COLOURS = {"bass": "#0072B2", "drums": "#D55E00", "guitar": "#009E73", "piano": "#CC79A7", "vocals": "#E69F00",
+           "other": "#56B4E9", "mix": "#808080"}
 DB = "magnitude / dB re full-scale sine"
 
 
@@ -50,7 +55,7 @@ def as_named_tracks(tracks: Any) -> dict[str, np.ndarray]:
     """
     if not isinstance(tracks, Mapping):
         if np.ndim(tracks) != 2 or len(tracks) != len(STEMS):
-            raise InputError(f"tracks must be a dict of waveforms or an array ({len(STEMS)}, T), "
+            raise InputError(f"tracks must be a dict of waveforms or an array ({len(STEMS)}, T) of {', '.join(STEMS)}, "
                              f"not {type(tracks).__name__} of shape {np.shape(tracks)}")
         tracks = dict(zip(STEMS, tracks, strict=True))
     if not tracks:

@@ -6,9 +6,8 @@ sampling. Source: the question of arXiv 2302.02257, section 4; Vincent, 2011, fo
 `book/09-does-context-matter.ipynb`.
 """
 
-import time
 from collections.abc import Sequence
-from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -19,10 +18,9 @@ from msdm_lite.data import example_clips
 from msdm_lite.diffusion.denoiser import error
 from msdm_lite.diffusion.noise import add_noise
 from msdm_lite.errors import InputError
-from msdm_lite.evaluation import metrics, records
-from msdm_lite.models import weights
+from msdm_lite.evaluation import metrics
 from msdm_lite.models.base import StemModel
-from msdm_lite.utils import files, provenance
+from msdm_lite.studies.runner import Run, study
 
 SLIGHT = 0.005  # the tolerance of a record: context saves a few hundredths of the error
 LEVELS = (0.01, 0.03, 0.1, 0.3, 1.0, 3.0)
@@ -76,11 +74,12 @@ def measure(model: StemModel, x: Tensor, levels: Sequence[float] = LEVELS, seed:
     return found
 
 
-def main(out: Path, model: str = "lite", clips: int = 24, seed: int = 0) -> None:
+@study("context", records=("context-lite",), measures="denoising error beside the true and beside other stems",
+       tolerance=SLIGHT)
+def main(run: Run, model: str = "lite", clips: int = 24, seed: int = 0) -> dict:
     """Measure the value of context on the shipped band clips and write one JSON file.
 
     Args:
-        out: file of the result.
         model: a shipped name or a path.
         clips: number of clips, two or more; from 8 on there are intervals.
         seed: seed of the noise.
@@ -88,19 +87,14 @@ def main(out: Path, model: str = "lite", clips: int = 24, seed: int = 0) -> None
     Raises:
         InputError: fewer than two clips, or a model of other stems.
     """
-    files.writable_file(out)  # fails before the long computation
     if clips < 1:
         raise InputError(f"{clips} clips are none to measure on")
-    loaded, begun = weights.load(model), time.perf_counter()
+    loaded = run.load(model)
     loaded.require_stems(STEMS)
     span = loaded.config.frames * loaded.config.bins
     names = [entry["name"] for entry in example_clips.clips("band")][:clips]
-    x = torch.stack([loaded.transform.forward(example_clips.clip(name)[:, :span]) for name in names])
-    found = {"what": "error of a denoised stem, over a Wiener filter's, in true company and in that of another song",
-             "data": "shipped band clips, one segment each", "n": len(names), "model": model,
-             "interval": "95 % percentile bootstrap over songs", "rows": measure(loaded, x, seed=seed), "seed": seed,
-             **records.circumstances(loaded, begun, tolerance=SLIGHT),
-             "command": provenance.command_line("python", "-m", "msdm_lite.studies", "context", model=model,
-                                                clips=clips, seed=seed,
-                                                out=out)}
-    records.save(found, out)
+    mdct: Any = loaded.transform
+    x = torch.stack([mdct.forward(example_clips.clip(name)[:, :span]) for name in names])
+    return {"what": "error of a denoised stem, over a Wiener filter's, in true company and in that of another song",
+            "data": "shipped band clips, one segment each", "n": len(names), "model": model,
+            "interval": "95 % percentile bootstrap over songs", "rows": measure(loaded, x, seed=seed), "seed": seed}

@@ -9,10 +9,8 @@ after Donahue et al., arXiv 2301.12662). All tasks need the rendered corpus (`ms
 `book/10-measuring.ipynb`.
 """
 
-import time
 from collections.abc import Sequence
 from functools import partial
-from pathlib import Path
 from typing import Any, Literal
 
 import torch
@@ -20,21 +18,21 @@ from torch import Tensor
 from tqdm import tqdm
 
 from msdm_lite.audio.io import SAMPLE_RATE
-from msdm_lite.audio.sketch import sketch
 from msdm_lite.data.dataset import Crops, songs_of
 from msdm_lite.diffusion import methods, sampling
+from msdm_lite.diffusion.conditioning import Task
 from msdm_lite.diffusion.noise import seed_of
 from msdm_lite.errors import InputError
 from msdm_lite.evaluation import band_quality, coherence, fad, records
 from msdm_lite.evaluation.fad import embed_mixtures
-from msdm_lite.evaluation.records import Cached, PartialResults, Tensors, compute
+from msdm_lite.evaluation.records import Cached, Tensors, compute
 from msdm_lite.inference import cascade, generation
 from msdm_lite.inference.encoding import decode, encode_stems
 from msdm_lite.inference.windows import Windowed
-from msdm_lite.models import weights
 from msdm_lite.models.base import StemModel
 from msdm_lite.studies import sub_fad
-from msdm_lite.utils import files, provenance
+from msdm_lite.studies.runner import Run, study
+from msdm_lite.studies.sub_fad import Sampling
 
 # The tolerance of each number, by its name: how far it may differ when the command runs again on another machine
 NEAR: records.Tolerance = {"": 0.1, "errors": 0.05, "error": 0.05, **dict.fromkeys(
@@ -60,9 +58,8 @@ def distance_with_error(made: Tensor, other: Tensor, seed: int = 0, songs: Seque
             "sizes": dict(zip(map(str, sizes), means, strict=True))}
 
 
-def generated_distances(model: StemModel, n: int, seconds: float, data: str, seed: int = 0,
-                        sketcher: StemModel | None = None, steps: int | None = None, progress: bool = True,
-                        embedding: str = "musicnn", keep: Cached = compute) -> dict:
+def generated_distances(model: StemModel, n: int, seconds: float, data: str, how: Sampling = sub_fad.DEFAULT,
+                        progress: bool = True, keep: Cached = compute) -> dict:
     """Generate n bands, and compare them with n crops of training songs and n of test songs: `distances_to_songs`.
 
     `quality` in the result is `msdm_lite.evaluation.band_quality.compare_bands` of the generated bands and one crop of
@@ -71,23 +68,24 @@ def generated_distances(model: StemModel, n: int, seconds: float, data: str, see
     Args:
         n: number of bands.
         seconds: duration of each.
-        sketcher: a model that generates the sketches which `model` then decodes.
-        steps: number of noise levels; the default of the method if not given.
+        how: seed, steps, and whether sketches are generated first.
         keep: computes each band, or reads it from an interrupted run.
 
     Raises:
         InputError: the songs have too few crops with two audible stems; or fewer than eight bands or test songs.
     """
     def band(i: int) -> Tensors:
-        return {"band": generation.generate(model, seconds, 1, seed + i, steps=steps, sketcher=sketcher)}
+        return {"band": generation.generate(model, seconds, 1, how.seed + i, steps=how.steps,
+                                            sketcher=how.sketcher)}
 
     made = torch.cat([keep(f"band-{i:04d}", partial(band, i))["band"]
                       for i in tqdm(range(n), desc="generating", unit="band", disable=not progress)])
-    learned, test = (real_bands(data, split, n, seconds, seed) for split in ("train", "test"))
+    learned, test = (real_bands(data, split, n, seconds, how.seed) for split in ("train", "test"))
     one_each = sorted({song: i for i, song in reversed(list(enumerate(test[1])))}.values())
-    train, held = (embed_mixtures(bands, embedding) for bands, *_ in (learned, test))
-    return distances_to_songs(made, train, held, seed, embedding, learned[1]) | {
-        "quality": band_quality.compare_bands(made, test[0][one_each], model.stems, seed) | {"real": len(one_each)}}
+    train, held = (embed_mixtures(bands, how.embedding) for bands, *_ in (learned, test))
+    quality = band_quality.compare_bands(made, test[0][one_each], model.stems, how.seed)
+    return distances_to_songs(made, train, held, how.seed, how.embedding, learned[1]) | {
+        "quality": quality | {"real": len(one_each)}}
 
 
 @torch.no_grad()
@@ -107,8 +105,8 @@ def decode_real_sketches(model: StemModel, bands: Tensor, seed: int = 0, steps: 
     def decode_band(i: int) -> Tensors:
         length = bands.shape[-1]
         clean = encode_stems(dict(enumerate(bands[i])), model, length)
-        states = methods.conditional(partial(denoise, sketch=sketch(clean, model.config.sketch)), clean.shape, chosen,
-                                     generator=torch.Generator().manual_seed(seed_of(seed, i)), device=model.device)
+        task = Task(tuple(clean.shape), conditions={"sketch": model.sketch_of(clean)})
+        states = methods.sample(task, denoise, chosen, torch.Generator().manual_seed(seed_of(seed, i)), model.device)
         return {"band": decode(sampling.final_x(states)[0], model, length).cpu()}
 
     return torch.stack([keep(f"band-{i:04d}", partial(decode_band, i))["band"]
@@ -175,13 +173,14 @@ def distances_to_songs(made: Tensor, learned: Tensor, test: Tensor, seed: int = 
     return found | {"ratio": found["made"]["fad"] / found["train"]["fad"]}
 
 
-def main(out: Path, task: Literal["generate", "decode", "accompany"] = "generate", model: str = "lite",
+@study("distance", records=("distance-generate", "distance-generate-prior", "distance-paint", "distance-accompany"),
+       measures="FAD, sub-FAD, copying and diversity of generated bands", tolerance=NEAR, unsaid=("embedding",))
+def main(run: Run, task: Literal["generate", "decode", "accompany"] = "generate", model: str = "lite",
          sketch: str | None = None, n: int = 300, seconds: float = 6.0, data: str = "band", steps: int | None = None,
-         embedding: Literal["musicnn", "vggish"] = "musicnn", seed: int = 0) -> None:
+         embedding: Literal["musicnn", "vggish"] = "musicnn", seed: int = 0) -> dict:
     """Measure distances of generated bands and write one JSON file. A stopped run resumes where it was.
 
     Args:
-        out: file of the result; until it is written, partial results are in a folder beside it.
         task: generate; decode, of sketches of training songs; or accompany, with all fourteen choices of stems to add.
         model: a shipped name or a path.
         sketch: a model that generates sketches (coarse spectrograms), which the other model then decodes.
@@ -195,43 +194,31 @@ def main(out: Path, task: Literal["generate", "decode", "accompany"] = "generate
     Raises:
         InputError: fewer than eight bands, or shorter than three seconds; decode together with `sketch`.
     """
-    files.writable_file(out)  # fails before the long computation
     if n < 8 or seconds < 3:
         raise InputError(f"{n} bands of {seconds:g} s: eight of three seconds are the least")
-    loaded, begun = weights.load(model), time.perf_counter()
-    sketcher = cascade.load_sketcher(sketch, loaded)
+    loaded = run.load(model)
+    run.sketcher = cascade.load_sketcher(sketch, loaded)
     if task == "decode" and sketch:
         raise InputError("the sketches that are decoded are those of songs: no model is needed to generate them")
-    made_by = {key: value for key, value in records.circumstances(loaded, begun, sketcher).items() if "record" in key}
-    parts = PartialResults(Path(out), made_by | {"task": task, "model": model, "sketch": sketch, "n": n,
-                                                 "seconds": seconds,
-                                                 "data": data, "steps": steps, "embedding": embedding, "seed": seed})
+    how = Sampling(seed, run.sketcher, steps, embedding)
     if task == "generate":
-        found = generated_distances(loaded, n, seconds, data, seed, sketcher, steps, embedding=embedding,
-                                    keep=parts.keep)
+        found = generated_distances(loaded, n, seconds, data, how, keep=run.keep)
     elif task == "decode":
         bands, songs, _ = real_bands(data, "train", n, seconds, seed)
         test = embed_mixtures(real_bands(data, "test", n, seconds, seed)[0], embedding)
-        made = decode_real_sketches(loaded, bands, seed, steps, keep=parts.keep)
+        made = decode_real_sketches(loaded, bands, seed, steps, keep=run.keep)
         found = distances_to_songs(made, embed_mixtures(bands, embedding), test, seed, embedding, songs, songs)
         found["randomised_signs"] = distance_with_error(embed_mixtures(randomised_signs(loaded, bands, seed),
                                                                        embedding), test, seed, songs)
     else:
-        found = sub_fad.all_subsets(loaded, *real_bands(data, "test", n, seconds, seed), sub_fad.subsets(), seed,
-                                    sketcher, steps,
-                                    embedding=embedding, keep=parts.keep)
-    command = provenance.command_line("python", "-m", "msdm_lite.studies", "distance", task=task, model=model, n=n,
-                                      seconds=seconds,
-                                      data=data, seed=seed, sketch=sketch, steps=steps,
-                                      embedding=embedding if embedding != "musicnn" else None, out=out)
-    where = records.circumstances(loaded, begun - parts.seconds, sketcher, NEAR)  # time includes earlier runs
-    records.save({"what": f"Frechet distance of {embedding} embeddings of mixtures to songs of the test split; of "
-                  "accompaniments, given and new players together",
-                  "task": task, "model": model, "settings": {"sketch": sketch, "steps": steps, "seconds": seconds},
-                  "data": data, "n": n,
-                  "interval": "95 % over songs: by halves of them for distances and what `intervals` has, else by "
-                  "bootstrap", **found, "seed": seed, **where, "command": command}, out)
-    parts.done()
+        found = sub_fad.all_subsets(loaded, *real_bands(data, "test", n, seconds, seed), sub_fad.subsets(), how,
+                                    keep=run.keep)
+    return {"what": f"Frechet distance of {embedding} embeddings of mixtures to songs of the test split; of "
+            "accompaniments, given and new players together",
+            "task": task, "model": model, "settings": {"sketch": sketch, "steps": steps, "seconds": seconds},
+            "data": data, "n": n,
+            "interval": "95 % over songs: by halves of them for distances and what `intervals` has, else by bootstrap",
+            **found, "seed": seed}
 
 
 def real_bands(data: str, split: str, n: int, seconds: float, seed: int = 0) -> tuple[Tensor, list[str], list[str]]:

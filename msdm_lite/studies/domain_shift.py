@@ -7,10 +7,8 @@ The study needs FluidSynth, but no rendered corpus. Chapter: `book/12-longer-and
 """
 
 import random
-import time
 from collections.abc import Iterator, Sequence
 from itertools import combinations
-from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -22,10 +20,9 @@ from msdm_lite.data import corpus
 from msdm_lite.data.corpus import Song
 from msdm_lite.data.variation import PROGRAMS, Variation
 from msdm_lite.errors import InputError
-from msdm_lite.evaluation import metrics, records
+from msdm_lite.evaluation import metrics
 from msdm_lite.inference.separation import separate
-from msdm_lite.models import weights
-from msdm_lite.utils import files, provenance
+from msdm_lite.studies.runner import Run, study
 
 AS_IT_IS = "as it is"
 QUARTER_TONE = 50  # cents
@@ -72,11 +69,12 @@ def measure(model, songs: Sequence[Song], seconds: float = 12.0, progress: bool 
             for name, values in found.items()}
 
 
-def main(out: Path, model: str = "lite", n: int = 62, seconds: float = 12.0) -> None:
+@study("domain-shift", records=("domain-lite", "domain-lite-supervised"),
+       measures="other soundfonts, instruments and tunings")
+def main(run: Run, model: str = "lite", n: int = 62, seconds: float = 12.0) -> dict:
     """Measure separation in each domain and write one JSON file.
 
     Args:
-        out: file of the result.
         model: a shipped name or a path; it separates by its default method.
         n: number of songs at most, in order of name.
         seconds: duration of the excerpt of each song, from its beginning.
@@ -84,16 +82,11 @@ def main(out: Path, model: str = "lite", n: int = 62, seconds: float = 12.0) -> 
     Raises:
         InputError: fewer than one song, or an excerpt shorter than a second.
     """
-    files.writable_file(out)  # fails before the long computation
     if n < 1 or not 1 <= seconds < float("inf"):
         raise InputError(f"{n} songs of {seconds:g} s: one song or more, a second or longer")
-    loaded, begun = weights.load(model), time.perf_counter()
-    songs = corpus.songs("test", "band")[:n]
-    records.save({"what": "SI-SDR improvement in dB over the mixture, mean over the stems that sound, one value a "
-                  "song; difference: to the same song as it is",
-                  "data": "the first seconds of band test songs, rendered anew", "n": len(songs), "model": model,
-                  "settings": {"seconds": seconds}, "interval": "95 % percentile bootstrap over songs",
-                  "domains": measure(loaded, songs, seconds), "seed": 0, **records.circumstances(loaded, begun),
-                  "command": provenance.command_line("python", "-m", "msdm_lite.studies", "domain-shift", model=model,
-                                                     n=n, seconds=seconds,
-                                                     out=out)}, out)
+    loaded, songs = run.load(model), corpus.songs("test", "band")[:n]
+    return {"what": "SI-SDR improvement in dB over the mixture, mean over the stems that sound, one value a song; "
+            "difference: to the same song as it is",
+            "data": "the first seconds of band test songs, rendered anew", "n": len(songs), "model": model,
+            "settings": {"seconds": seconds}, "interval": "95 % percentile bootstrap over songs",
+            "domains": measure(loaded, songs, seconds), "seed": 0}

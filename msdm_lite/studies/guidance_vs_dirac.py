@@ -7,11 +7,9 @@ with a prior, guidance must silence the absent stems. Both methods use the same 
 `book/11-beyond-the-paper.ipynb`.
 """
 
-import time
 from collections.abc import Sequence
 from functools import partial
 from itertools import combinations
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -21,12 +19,11 @@ from tqdm import tqdm
 from msdm_lite.audio.io import STEMS
 from msdm_lite.data import example_clips
 from msdm_lite.errors import InputError
-from msdm_lite.evaluation import metrics, records
-from msdm_lite.evaluation.records import Cached, PartialResults, Tensors, compute
+from msdm_lite.evaluation import metrics
+from msdm_lite.evaluation.records import Cached, Tensors, compute
 from msdm_lite.inference.separation import separate
-from msdm_lite.models import weights
 from msdm_lite.models.base import StemModel
-from msdm_lite.utils import files, provenance
+from msdm_lite.studies.runner import Run, study
 
 # The settings of the recorded tables
 METHODS: dict[str, dict[str, Any]] = {"guided": {"steps": 20}, "dirac": {"steps": 50, "churn": 10.0, "corrections": 1}}
@@ -70,11 +67,12 @@ def measure(model: StemModel, bands: Sequence[Tensor], seed: int = 0, progress: 
             "sizes": {str(size): summary([some for some in lineups() if len(some) == size]) for size in sizes}}
 
 
-def main(out: Path, model: str = "lite-guided", n: int = 24, seed: int = 0) -> None:
+@study("guidance-vs-dirac", records=("lineup-guided",),
+       measures="classifier-free guidance against Dirac, by which stems sound")
+def main(run: Run, model: str = "lite-guided", n: int = 24, seed: int = 0) -> dict:
     """Compare both methods and write one JSON file. A stopped run resumes with the line-ups that it has not measured.
 
     Args:
-        out: file of the result; until it is written, partial results are in a folder beside it.
         model: a shipped name or a path, of a model that can be conditioned on the mixture.
         n: number of shipped clips, in their order.
         seed: seed of all random numbers.
@@ -82,25 +80,15 @@ def main(out: Path, model: str = "lite-guided", n: int = 24, seed: int = 0) -> N
     Raises:
         InputError: more clips than there are, or none; or a model that cannot be conditioned on the mixture.
     """
-    files.writable_file(out)  # fails before the long computation
     clips = example_clips.clips("band")
     if not 1 <= n <= len(clips):
         raise InputError(f"{n} clips: there are {len(clips)}, and one is the least")
-    loaded, begun = weights.load(model), time.perf_counter()
+    loaded = run.load(model)
     loaded.require_stems(STEMS)
     if not loaded.takes_mixture:
         raise InputError(f"{model} cannot be conditioned on the mixture: there is nothing to compare")
-    made_by = records.circumstances(loaded, begun)["model_record"]
-    parts = PartialResults(Path(out), {"model": model, "model_record": made_by, "n": n, "seed": seed,
-                                       "settings": METHODS})
-    found = measure(loaded, [example_clips.clip(entry["name"]) for entry in clips[:n]], seed, keep=parts.keep)
-    where = records.circumstances(loaded, begun - parts.seconds)  # time includes earlier runs
-    records.save({"what": "SI-SDR improvement in dB over the mixture, mean over the stems that play, where only some "
-                  "of a clip's stems were added up; guided: conditioned on the mixture, weight 1",
-                  "data": "shipped band clips, one a song", "n": n, "model": model, "settings": METHODS,
-                  "interval": "95 % percentile bootstrap over songs; none of fewer than eight", **found,
-                  "seed": seed, **where,
-                  "command": provenance.command_line("python", "-m", "msdm_lite.studies", "guidance-vs-dirac",
-                                                     model=model, n=n, seed=seed,
-                                                     out=out)}, out)
-    parts.done()
+    found = measure(loaded, [example_clips.clip(entry["name"]) for entry in clips[:n]], seed, keep=run.keep)
+    return {"what": "SI-SDR improvement in dB over the mixture, mean over the stems that play, where only some "
+            "of a clip's stems were added up; guided: conditioned on the mixture, weight 1",
+            "data": "shipped band clips, one a song", "n": n, "model": model, "settings": METHODS,
+            "interval": "95 % percentile bootstrap over songs; none of fewer than eight", **found, "seed": seed}

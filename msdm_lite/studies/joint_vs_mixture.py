@@ -7,9 +7,9 @@ level alone. Each then generates the same number of mixes, which are compared wi
 `book/10-measuring.ipynb`.
 """
 
-import json
 import shutil
 import time
+import zlib
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -22,9 +22,9 @@ from msdm_lite.inference import generation
 from msdm_lite.models import weights
 from msdm_lite.models.base import StemModel
 from msdm_lite.studies import distance
+from msdm_lite.studies.runner import Run, study
 from msdm_lite.training import loop
 from msdm_lite.training.recipe import Recipe
-from msdm_lite.utils import files, provenance
 
 # The tolerance of each number, by its name: how far it may differ when the same command trains on another machine
 ANEW: records.Tolerance = {"": "10 %", "error": "50 %"}
@@ -46,8 +46,7 @@ def trained_in(folder: Path, recipe: Recipe, device: str, resident: bool, compil
         raise InputError(f"{folder} has a model that was learned otherwise: choose another folder, or remove it")
     if before["steps"] == recipe.steps:
         return path
-    (folder / "measured.json").unlink(missing_ok=True)  # it belongs to earlier weights
-    return loop.train(recipe, folder, (folder / "checkpoint.pt").exists(), device, compiled=compile,
+    return loop.train(recipe, folder, resume=(folder / "checkpoint.pt").exists(), device=device, compile=compile,
                       resident=resident)
 
 
@@ -58,21 +57,22 @@ def described(model: StemModel, made: Tensor) -> dict:
             "sounding": coherence.audible(made).float().mean(0).tolist()}
 
 
-def main(out: Path, steps: int = 2500, batch: int = 8, n: int = 300, seconds: float = 6.0, data: str = "band",
+@study("joint-vs-mixture", records=("mixes",), measures="a joint model against a model of mixtures", tolerance=ANEW,
+       unsaid=("runs", "device", "resident", "compile"))
+def main(run: Run, steps: int = 2500, batch: int = 8, n: int = 300, seconds: float = 6.0, data: str = "band",
          seed: int = 0, runs: Path | None = None, device: str = "auto", resident: bool = False,
-         compile: bool = False) -> None:
+         compile: bool = False) -> dict:
     """Train both models, generate mixes with both, and write their distances to real music.
 
     Args:
-        out: the JSON file; it is written after each of the two models.
         steps: training steps of each model.
         batch: crops in a step.
         n: number of mixes from each model, eight or more.
         seconds: duration of each mix, three or more.
         data: band, composed or all: the corpus that models are trained on and mixes are compared with.
         seed: seed of weights, crops and noise.
-        runs: folder of the two training runs; a stopped run resumes there, and measurements are kept. If not given,
-            they are in a folder beside `out` that is removed at the end.
+        runs: folder of the two training runs; a stopped run resumes there. If not given, they are in a folder beside
+            the result that is removed at the end.
         device: auto, cpu or cuda.
         resident: keep the songs in the memory of the GPU, as for `msdm-lite train`.
         compile: compile the networks first, as for `msdm-lite train`.
@@ -80,41 +80,33 @@ def main(out: Path, steps: int = 2500, batch: int = 8, n: int = 300, seconds: fl
     Raises:
         InputError: too few mixes, or too short; or a folder with weights of another recipe.
     """
-    files.writable_file(out)  # fails before the long computation
     if n < 8 or seconds < 3:
         raise InputError(f"{n} mixes of {seconds:g} s: eight of three seconds are the least")
-    begun = time.perf_counter()
     (crops, songs, _), (held, *_) = (distance.real_bands(data, split, n, seconds, seed) for split in ("train", "test"))
     learned, test = fad.embed_mixtures(crops), fad.embed_mixtures(held)
-    found: dict[str, Any] = {
+    kept_in = runs or run.out.with_name(f"{run.out.stem}-runs")
+    arms, learning = {}, {}
+    for name, arm in ARMS.items():
+        recipe = replace(arm, steps=steps, batch=batch, data=data, seed=seed)
+        path = trained_in(kept_in / name, recipe, device, resident, compile)
+
+        def measured(path: Path = path) -> dict:
+            begun, model = time.perf_counter(), weights.load(path, device)
+            made = generation.generate(model, seconds, n, seed, progress=True)
+            distances = distance.distances_to_songs(made, learned, test, seed, learned_songs=songs)
+            took = {key: model.record[key] for key in ("minutes", "processor", "precision")}
+            return {"arm": described(model, made) | distances,
+                    "learning": took | {"seconds": time.perf_counter() - begun}}
+
+        part = run.keep(f"{name} {zlib.crc32(path.read_bytes()):08x}", measured)  # of these weights and no others
+        arms[name], learning[name] = part["arm"], part["learning"]
+        print(f"{name}: distance {arms[name]['made']['fad']:.1f}, training songs {arms[name]['train']['fad']:.1f}")
+    run.load(path, device)
+    if runs is None:
+        run.at_end(lambda: shutil.rmtree(kept_in))
+    return {
         "what": "Frechet distance of musicnn embeddings of mixes to songs of the test split: made by a joint model, "
                 "and by one of the same network trained on mixes alone; both were conditioned on the noise level alone",
         "data": data, "n": n, "settings": {"steps": steps, "batch": batch, "seconds": seconds}, "seed": seed,
-        "arms": {}, "learning": {},
-        "command": provenance.command_line("python", "-m", "msdm_lite.studies", "joint-vs-mixture", steps=steps,
-                                           batch=batch, n=n, seconds=seconds,
-                                           data=data, seed=seed, out=out)}
-    kept_in = runs or out.with_name(f"{out.stem}-runs")
-    for name, arm in ARMS.items():
-        folder = kept_in / name
-        path = trained_in(folder, replace(arm, steps=steps, batch=batch, data=data, seed=seed), device, resident,
-                          compile)
-        asked = {"n": n, "seconds": seconds, "data": data, "seed": seed}
-        measured = folder / "measured.json"  # a stopped run resumes with the other arm
-        kept = json.loads(measured.read_text()) if measured.exists() else {}
-        model = weights.load(path, device)
-        if any(kept.get(key) != value for key, value in asked.items()):
-            started = time.perf_counter()
-            made = generation.generate(model, seconds, n, seed, progress=True)
-            kept = asked | described(model, made) | distance.distances_to_songs(made, learned, test, seed,
-                                                                                learned_songs=songs)
-            learning = {key: model.record[key] for key in ("minutes", "processor", "precision")}
-            kept["learning"] = learning | {"seconds": time.perf_counter() - started}
-            records.save(kept, measured)
-        found["arms"][name] = {key: value for key, value in kept.items() if key not in {*asked, "learning"}}
-        found["learning"][name] = kept["learning"]
-        took = {"wall_seconds": sum(60 * one["minutes"] + one["seconds"] for one in found["learning"].values())}
-        records.save({**found, **records.circumstances(model, begun, tolerance=ANEW), **took}, out)
-        print(f"{name}: distance {kept['made']['fad']:.1f}, training songs {kept['train']['fad']:.1f}")
-    if runs is None:
-        shutil.rmtree(kept_in)
+        "arms": arms, "learning": learning,
+        "wall_seconds": sum(60 * one["minutes"] + one["seconds"] for one in learning.values())}

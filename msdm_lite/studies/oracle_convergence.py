@@ -5,11 +5,9 @@ Gaussians and mixtures of Gaussians, so the posterior is known exactly. The dist
 bias of the method. Chapter: `book/07-separation.ipynb`.
 """
 
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cache
-from pathlib import Path
+from functools import cache, partial
 from typing import Any
 
 import numpy as np
@@ -17,12 +15,14 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from msdm_lite.diffusion import guidance, methods, sampling
+from msdm_lite.diffusion import guidance, methods, sampling, schedules
+from msdm_lite.diffusion.conditioning import Conditioning, Task
+from msdm_lite.diffusion.guidances import GUIDANCES
 from msdm_lite.diffusion.methods import Method
-from msdm_lite.diffusion.noise import Conditioning, project
+from msdm_lite.diffusion.noise import project
 from msdm_lite.diffusion.oracle import GaussianMixture, gaussian
-from msdm_lite.evaluation import records
-from msdm_lite.utils import files, provenance
+from msdm_lite.diffusion.samplers import SAMPLERS
+from msdm_lite.studies.runner import Run, study
 from msdm_lite.utils.imports import library
 
 DOUBLE: Any = {"dtype": torch.float64}
@@ -63,7 +63,7 @@ class Arm:
 
 
 def _method(kind: str, sigma_max: float = 10.0, **settings) -> Method:
-    return Method("", kind, 1, sigma_max, 1e-3).replace(**settings)
+    return Method("", GUIDANCES.find(kind)(), 1, sigma_max, 1e-3).replace(**settings)
 
 
 ARMS = {
@@ -112,14 +112,13 @@ def sample(oracle: GaussianMixture, arm: Arm, steps: int, count: int, seed: int 
     generator = torch.Generator().manual_seed(seed)
     if arm.conditional:  # the denoiser given the mixture is that of the exact posterior
         exact = oracle.given(POINT[:S], Conditioning(torch.tensor([True]), torch.zeros(1, S).bool()))
-        sigmas = sampling.karras(steps, method.sigma_min, method.sigma_max)
         x = method.sigma_max * torch.randn(count, S, generator=generator, **DOUBLE)
-        guide = guidance.classifier_free(exact.denoise, method.weight)
-        return sampling.final_state(sampling.euler(x, sigmas, guide, oracle.denoise, generator=generator)).x
+        settings: Any = method.guidance
+        guide = guidance.classifier_free(exact.denoise, settings.weight)
+        return sampling.final_state(sampling.sample(x, method.sigmas, guide, oracle.denoise)).x
     variance = oracle.sample(20000, torch.Generator().manual_seed(1)).var(0)
-    states = methods.conditional(oracle.denoise, (count, S), method, y, point if arm.stems else None, arm.stems,
-                                 variance=variance, generator=generator)
-    return sampling.final_state(states).x.detach().double()
+    task = Task((count, S), y, point if arm.stems else None, arm.stems, variance=variance)
+    return sampling.final_state(methods.sample(task, oracle.denoise, method, generator)).x.detach().double()
 
 
 def target(oracle: GaussianMixture, arm: Arm) -> GaussianMixture:
@@ -179,15 +178,15 @@ def path_end(sampler: str, stems: tuple[int, ...], mixture: bool, count: int) ->
     x = POINT.expand(500, 3)
     shape = Conditioning.on_stems(x, stems, mixture)
     start = x + 5.0 * project(torch.randn(500, 3, generator=torch.Generator().manual_seed(0), **DOUBLE), shape)
-    levels = sampling.exponential(count, 0.01, 5.0)[:-1]
-    return sampling.final_state(sampling.SAMPLERS[sampler](start, levels, guidance.conditioned(shape),
-                                                           correlated().denoise)).x
+    levels = schedules.exponential(count, 0.01, 5.0)[:-1]
+    return sampling.final_state(sampling.sample(start, levels, guidance.conditioned(shape), correlated().denoise,
+                                                SAMPLERS.find(sampler))).x
 
 
 def orders() -> dict:
     """Order of convergence of each sampler for every conditioning: errors, and their slope on logarithmic axes."""
     steps, found = [20, 40, 80, 160], {}
-    for sampler in sampling.SAMPLERS:
+    for sampler in ("euler", "heun", "dpm-solver"):
         for task, stems, mixture in (("mixture", (), True), ("stem", (0,), False),
                                      ("both", (0,), True)):
             errors = path_errors(sampler, stems, mixture, steps)
@@ -197,25 +196,28 @@ def orders() -> dict:
     return {"steps": steps, "errors": found}
 
 
-def main(out: Path, count: int = 20000) -> None:
+@study("oracle-convergence", records=("oracle-convergence",),
+       measures="every method's distance to the exact posterior, by NFE", tolerance=0.001)
+def main(run: Run, count: int = 20000) -> dict:
     """Measure all methods on all sources and write one JSON file.
 
     Args:
-        out: the JSON file.
         count: samples of each arm.
     """
-    files.writable_file(out)  # before the long work
-    begun = time.perf_counter()
+    run.precision = "float64"
     evaluations = [10, 20, 40, 80, 160, 320]
     found: dict = {"what": "distance of samples to the exact posterior, in units of its deviation, as evaluations grow",
-                   "n": count, "seed": 0, "evaluations": evaluations, "orders": orders(), "sources": {},
-                   "command": provenance.command_line("python", "-m", "msdm_lite.studies", "oracle-convergence",
-                                                      out=out, count=count)}
+                   "n": count, "seed": 0, "evaluations": evaluations, "orders": run.keep("orders", orders),
+                   "sources": {}}
     with tqdm(total=len(SOURCES) * len(ARMS) * len(evaluations), unit="run") as bar:
         for name, make in SOURCES.items():
-            oracle = make()
-            chance = distances(target(oracle, ARMS["mixture: Dirac"]).sample(
-                count, torch.Generator().manual_seed(4)), target(oracle, ARMS["mixture: Dirac"]))
-            found["sources"][name] = {"exact samples: chance alone": [chance] * len(evaluations)} | {
-                arm: curve(oracle, ARMS[arm], evaluations, count, bar.update) for arm in ARMS}
-    records.save(found | records.circumstances(None, begun, tolerance=0.001, precision="float64"), out)
+            found["sources"][name] = run.keep(name, partial(curves, make(), evaluations, count, bar.update))
+    return found
+
+
+def curves(oracle: GaussianMixture, evaluations: list[int], count: int, tick: Callable[[], object]) -> dict:
+    """`curve` of every arm by name, and before them the distances of exact samples, which are due to chance alone."""
+    exact = target(oracle, ARMS["mixture: Dirac"])
+    chance = distances(exact.sample(count, torch.Generator().manual_seed(4)), exact)
+    return {"exact samples: chance alone": [chance] * len(evaluations)} | {
+        name: curve(oracle, arm, evaluations, count, tick) for name, arm in ARMS.items()}

@@ -6,9 +6,7 @@ that of the ideal ratio mask, because some music is harder to separate than othe
 corpus (`msdm-lite data build`), and fetches the recordings. Chapter: `book/12-longer-and-stranger.ipynb`.
 """
 
-import time
 from collections.abc import Sequence
-from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -19,12 +17,11 @@ from msdm_lite.data import corpus
 from msdm_lite.data.recordings import ROWS, recordings
 from msdm_lite.data.tracks import Track, require_rendered
 from msdm_lite.errors import InputError
-from msdm_lite.evaluation import metrics, records, separation_quality
+from msdm_lite.evaluation import metrics, separation_quality
 from msdm_lite.evaluation.separation_quality import excerpt
 from msdm_lite.inference.separation import separate
-from msdm_lite.models import weights
 from msdm_lite.models.base import StemModel
-from msdm_lite.utils import files, provenance
+from msdm_lite.studies.runner import Run, study
 
 GUITAR = STEMS.index("guitar")
 
@@ -68,11 +65,12 @@ def measure(model: StemModel, tracks: Sequence[Track], seconds: float, title: st
         "songs": {name: [round(v, 3) for v in row] for name, row in zip(names, tables["model"].tolist(), strict=True)}}
 
 
-def main(out: Path, model: str = "lite", seconds: float = 60.0, n: int | None = None) -> None:
+@study("real-recordings", records=("played-lite", "played-lite-supervised"),
+       measures="the guitar against the rest, in recordings")
+def main(run: Run, model: str = "lite", seconds: float = 60.0, n: int | None = None) -> dict:
     """Score the recordings and both kinds of songs, and write one JSON file.
 
     Args:
-        out: the JSON file.
         model: a shipped name or a path; it separates by its default method.
         seconds: of each song, from its middle.
         n: how many songs of each kind, in order of name; all if not given.
@@ -81,10 +79,9 @@ def main(out: Path, model: str = "lite", seconds: float = 60.0, n: int | None = 
         InputError: `n` below 1, or `seconds` below 4; a model of other stems; songs that are not rendered; no `apt-get`
             to fetch the recordings with.
     """
-    files.writable_file(out)  # before the long work
     if not metrics.SCORING_WINDOW <= seconds < float("inf") or (n is not None and n < 1):
         raise InputError(f"{n} songs of {seconds:g} s: one song or more, four seconds or longer")
-    loaded, begun = weights.load(model), time.perf_counter()
+    loaded = run.load(model)
     loaded.require_stems(STEMS)
     kinds: dict[str, Sequence[Track]] = {"by the program": corpus.songs("test", "band")[:n],
                                          "by people": corpus.songs("test", "composed")[:n]}
@@ -92,12 +89,9 @@ def main(out: Path, model: str = "lite", seconds: float = 60.0, n: int | None = 
         require_rendered(tracks)  # before anything is fetched
     kinds["played"] = recordings()[:n]
     found = {title: measure(loaded, tracks, seconds, title) for title, tracks in kinds.items()}
-    records.save({"what": "SI-SDR improvement in dB over the mixture of the guitar, and of the sum of all others; "
-                  "windows of 4 s in which both play, mean of a song; mask: an ideal ratio mask, which knows "
-                  "the two", "data": "test songs by the program and by people, and recordings",
-                  "n": sum(music["n"] for music in found.values()), "model": model,
-                  "settings": {"seconds": seconds}, "interval": "95 % percentile bootstrap over songs",
-                  "music": found, "seed": 0, **records.circumstances(loaded, begun),
-                  "command": provenance.command_line("python", "-m", "msdm_lite.studies", "real-recordings",
-                                                     model=model, seconds=seconds, n=n,
-                                                     out=out)}, out)
+    return {"what": "SI-SDR improvement in dB over the mixture of the guitar, and of the sum of all others; "
+            "windows of 4 s in which both play, mean of a song; mask: an ideal ratio mask, which knows the two",
+            "data": "test songs by the program and by people, and recordings",
+            "n": sum(music["n"] for music in found.values()), "model": model,
+            "settings": {"seconds": seconds}, "interval": "95 % percentile bootstrap over songs",
+            "music": found, "seed": 0}

@@ -1,8 +1,10 @@
-"""The command of each recorded result, and functions that run and check them: what `msdm-lite results` calls.
+"""Functions that run and check the commands of recorded results: what `msdm-lite results` calls.
 
 A result is up to date while the model that it names is the shipped one. `make` leaves results that are up to date
 alone, so that a stopped run resumes. `check` computes some results again and compares every number with the record.
-Chapters read the files. Chapter: `book/10-measuring.ipynb`.
+`code_notice` says whether the code that computed a result has changed since: such a result may still be right, so it
+is not computed again by itself, and `check` stamps it anew if its numbers are the same. Chapters read the files.
+Chapter: `book/10-measuring.ipynb`.
 """
 
 import importlib.util
@@ -16,107 +18,24 @@ import sys
 import tempfile
 from collections.abc import Iterator, Sequence
 from ctypes.util import find_library
+from datetime import date
+from functools import cache
 from pathlib import Path
 
 from tqdm import tqdm
 
 from msdm_lite.data import corpus
 from msdm_lite.data.recordings import LICENCES
-from msdm_lite.diffusion.methods import METHODS
 from msdm_lite.errors import InputError
 from msdm_lite.evaluation import records
 from msdm_lite.models import weights
-from msdm_lite.utils import paths
+from msdm_lite.studies.recorded_commands import COMMANDS
+from msdm_lite.utils import paths, provenance
 from msdm_lite.utils.files import written_whole
 
-SEPARATE = "msdm-lite evaluate --method"
-ONE = "--model lite --clips band --steps 20 --seed 0 --churn 5"  # one sample of the posterior
-SAMPLED = "--clips band --steps 50 --seed 0 --churn 10 --corrections 1"
-PRIOR = "--steps 50 --churn 10 --corrections 1"  # the same settings, on songs
-CORRECTED, TWICE = (prior.replace("--corrections 1", "--corrections 2") for prior in (SAMPLED, PRIOR))
-SONGS = "msdm-lite evaluate --songs"
-DISTANCE = "python -m msdm_lite.studies distance --task"
-LENGTHS = (3, 6, 12, 30, 60, 120)  # seconds
-COMMANDS = {
-    "oracle-convergence": "python -m msdm_lite.studies oracle-convergence --count 10000",
-    "context-lite": "python -m msdm_lite.studies context --model lite --clips 24 --seed 0",
-    "separation-mixture-known": f"{SEPARATE} mixture-constrained --model lite --clips band --steps 1 --seed 0",
-    "separation-dirac": f"{SEPARATE} dirac --model lite {SAMPLED}",
-    "separation-gaussian": f"{SEPARATE} gaussian --model lite {SAMPLED}",
-    "separation-sample": f"{SEPARATE} mixture-constrained {ONE}",
-    "separation-mean-of-8": f"{SEPARATE} mixture-constrained {ONE} --samples 8",
-    "separation-wiener": f"{SEPARATE} wiener --model lite --clips band --steps 50 --seed 0",
-    "separation-wiener-mean": f"{SEPARATE} wiener --model lite --clips band --steps 20 --seed 0 --samples 3",
-    "separation-projdiff": f"{SEPARATE} projdiff --model lite --clips band --steps 30 --seed 0",
-    "separation-pigdm": f"{SEPARATE} pigdm --model lite --clips band --steps 50 --seed 0 --churn 10",
-    "separation-drums-given": f"{SEPARATE} mixture-constrained --model lite --clips band --steps 1 --seed 0 "
-                              "--given drums",
-    "separation-dirac-corrected": f"{SEPARATE} dirac --model lite {CORRECTED}",
-    "separation-gaussian-corrected": f"{SEPARATE} gaussian --model lite {CORRECTED}",
-    "separation-independent-dirac": f"{SEPARATE} dirac --model lite-independent {SAMPLED}",
-    "separation-independent-gaussian": f"{SEPARATE} gaussian --model lite-independent {SAMPLED}",
-    "separation-small-dirac": f"{SEPARATE} dirac --model lite-small {SAMPLED}",
-    "separation-small-gaussian": f"{SEPARATE} gaussian --model lite-small {SAMPLED}",
-    "separation-supervised": f"{SEPARATE} mixture-constrained --model lite-supervised --clips band --steps 1 --seed 0",
-    "separation-guided": f"{SEPARATE} guided --model lite-guided --clips band --steps 20 --seed 0",
-    "separation-guided-strongly": f"{SEPARATE} guided --model lite-guided --clips band --steps 20 --seed 0 --weight 2",
-    "separation-guided-dirac": f"{SEPARATE} dirac --model lite-guided {SAMPLED}",
-    "distance-generate": f"{DISTANCE} generate --model lite --sketch lite-sketch --n 300 --seed 0",
-    "distance-generate-prior": f"{DISTANCE} generate --model lite --n 300 --seed 0",
-    "distance-paint": f"{DISTANCE} decode --model lite --n 300 --seed 0",
-    "ablations": "python -m msdm_lite.studies sampling-ablations --model lite --clips band",
-    "distance-accompany": f"{DISTANCE} accompany --model lite --n 300 --seconds 3 --seed 0",
-    "separation-tiny": f"{SEPARATE} mixture-constrained --model tiny --clips band --steps 1 --seed 0",
-    "separation-tiny-wiener": f"{SEPARATE} wiener --model tiny --clips band --steps 50 --seed 0",
-    "separation-tiny-wave": f"{SEPARATE} wiener --model tiny-wave --clips band --steps 50 --seed 0",
-    **{f"songs-{data}-{title}": f"{SONGS} {data} --seed 0 --seconds 12 --method {method}"
-       for data in ("band", "composed")
-       for title, method in (("mixture-known", "mixture-constrained --model lite --steps 1"),
-                             ("supervised", "mixture-constrained --model lite-supervised --steps 1"),
-                             ("sample", "mixture-constrained --model lite --steps 20 --churn 5"),
-                             ("mean-of-8", "mixture-constrained --model lite --steps 20 --churn 5 --samples 8"),
-                             ("projdiff", "projdiff --model lite --steps 30"),
-                             ("pigdm", "pigdm --model lite --steps 50 --churn 10"),
-                             ("wiener", "wiener --model lite --steps 50"),
-                             ("dirac", f"dirac --model lite {PRIOR}"),
-                             ("gaussian", f"gaussian --model lite {PRIOR}"),
-                             ("independent-dirac", f"dirac --model lite-independent {PRIOR}"),
-                             ("independent-gaussian", f"gaussian --model lite-independent {PRIOR}"),
-                             ("independent-dirac-corrected", f"dirac --model lite-independent {TWICE}"),
-                             ("independent-gaussian-corrected", f"gaussian --model lite-independent {TWICE}"),
-                             ("guided", "guided --model lite-guided --steps 20"),
-                             ("guided-dirac", f"dirac --model lite-guided {PRIOR}"), ("ideal-mask", "ideal-mask"))},
-    **{f"songs-band-small-{method}": f"{SONGS} band --seed 0 --seconds 12 --method {method} --model lite-small {PRIOR}"
-       for method in ("dirac", "gaussian")},
-    **{f"published-{which}-{method}{title}":
-       f"{SEPARATE} {method} --model {model} --clips band --steps {METHODS[method].steps} --seed 0 "
-       f"--churn {METHODS[method].churn:g} --corrections {rounds}"
-       for which, model in (("joint", "lite"), ("independent", "lite-independent")) for method in ("dirac", "gaussian")
-       for title, rounds in (("", 1), ("-corrected", METHODS[method].corrections))},
-    **{f"published-{data}-{which}-{method}{title}":
-       f"{SONGS} {data} --seed 0 --seconds 12 --method {method} --model {model} --steps {METHODS[method].steps} "
-       f"--churn {METHODS[method].churn:g} --corrections {rounds}"
-       for data, which, model in (("band", "joint", "lite"), ("composed", "joint", "lite"),
-                                  ("band", "independent", "lite-independent"))
-       for method in ("dirac", "gaussian")
-       for title, rounds in (("", 1), ("-corrected", METHODS[method].corrections))},
-    **{f"length-{model}-{seconds}": f"{SONGS} band --seed 0 --seconds {seconds} --method mixture-constrained "
-                                    f"--model {model} --steps 1"
-       for model in ("lite", "lite-supervised") for seconds in LENGTHS},
-    **{f"domain-{model}": f"python -m msdm_lite.studies domain-shift --model {model} --n 62 --seconds 12"
-       for model in ("lite", "lite-supervised")},
-    **{f"played-{model}": f"python -m msdm_lite.studies real-recordings --model {model} --seconds 60"
-       for model in ("lite", "lite-supervised")},
-    "lineup-guided": "python -m msdm_lite.studies guidance-vs-dirac --model lite-guided --n 24 --seed 0",
-    "pairs-widening": "python -m msdm_lite.studies training-ablations --preset tiny --data all --steps 750 --seed 0 "
-                      "--of widening",
-    "mixes": "python -m msdm_lite.studies joint-vs-mixture --steps 5000 --batch 8 --n 300 --seconds 6 --data band "
-             "--seed 0",
-    "quality-evaluations": "python benchmarks/quality.py --clips 8 --most 50 --model lite --paper",
-}
 # Keys that say where, when and how fast a result was computed. They are not compared
 CIRCUMSTANCES = {"wall_seconds", "date", "commit", "version", "device", "processor", "command", "model_record",
-                 "sketch_record", "learning", "precision", "tolerance", "what", "history"}
+                 "sketch_record", "learning", "precision", "tolerance", "what", "history", "dirty", "code", "checked"}
 
 
 def possible(name: str) -> bool:
@@ -150,10 +69,42 @@ def state(name: str) -> str:
     for model, kept in ((record.get("model"), "model_record"),
                         (record.get("settings", {}).get("sketch"), "sketch_record")):
         if model in weights.shipped():
-            now = weights.record(model)
+            now = _training_record(model, paths.data_folder())
             if any(now.get(key) != value for key, value in record.get(kept, {"steps": None}).items()):
                 return "stale"
     return "up to date"
+
+
+@cache
+def _training_record(model: str, folder: Path) -> dict:
+    return weights.record(model)  # of a folder of models it loads them all
+
+
+def code_notice(name: str) -> str:
+    """"code changed (MODULES)" or "code unknown" if that may concern a result on record, else an empty text.
+
+    A record from before fingerprints, or whose module is not here, is of unknown code. See `utils.fingerprint`.
+    """
+    kept = records.read(name).get("code") if records.exists(name) else {}
+    if kept == {}:
+        return ""
+    changed = provenance.code_changes(kept) if kept else None
+    if changed is None:
+        return "code unknown"
+    return f"code changed ({', '.join(changed[:3])}{', ...' if changed[3:] else ''})" if changed else ""
+
+
+def overview() -> list[str]:
+    """One line for each result with a command: its state, a notice of its code, and what to run."""
+    check = "`msdm-lite results --check {}` compares and stamps"
+    lines, unknown = [], 0
+    for name in COMMANDS:
+        notice = code_notice(name)
+        unknown += notice == "code unknown"
+        lines.append(f"{name}: {state(name)}" + (f"; {notice}" if notice else "")
+                     + (f": {check.format(name)}" if notice.startswith("code changed") else ""))
+    return lines + [f"code unknown, {unknown} results: recorded without a fingerprint of the code; "
+                    f"{check.format('NAME')}"] * bool(unknown)
 
 
 def run(name: str, out: Path) -> None:
@@ -184,8 +135,7 @@ def make(names: Sequence[str] = (), everything: bool = False, progress: bool = T
     Raises:
         InputError: an unknown name, or a command that fails; the results before it are kept.
     """
-    if unknown := set(names) - set(COMMANDS):
-        raise InputError(f"there is no result {sorted(unknown)[0]!r}; there are {', '.join(COMMANDS)}")
+    require_known(names)
     wanted = [name for name in names or COMMANDS if names or everything or state(name) != "up to date"]
     made = []
     for name in (bar := tqdm(wanted, unit="result", disable=not progress)):
@@ -241,30 +191,59 @@ def _quick(record: dict, seconds: float) -> bool:
     return record.get("wall_seconds", math.inf) <= seconds
 
 
-def check(count: int = 2, seconds: float = 300.0, seed: int | None = None, progress: bool = True
-          ) -> dict[str, list[str]]:
+def check(names: Sequence[str] = (), count: int = 2, seconds: float = 300.0, seed: int | None = None,
+          progress: bool = True) -> dict[str, list[str]]:
     """Compute some results again and compare them with the record.
 
-    Only results that are `possible` here are drawn. Returns {name: differences}, an empty list where there are none.
+    Those that are named and are as recorded are stamped (`stamp`). Those that are drawn are left as they are; only
+    results that are `possible` here are drawn. Returns {name: differences}, an empty list where there are none.
 
     Args:
-        count: number of results, drawn at random.
+        names: the results.
+        count: without names: number of results, drawn at random.
         seconds: only results that took at most that long, by their record; those of a GPU only where there is one.
         seed: of the draw.
 
     Raises:
-        InputError: no result took so little time, or the command of one fails.
+        InputError: an unknown name, or one without a record; no result took so little time; the command of one fails.
     """
-    cheap = [name for name in COMMANDS if records.exists(name) and _quick(records.read(name), seconds)
-             and possible(name)]
-    if not cheap or count < 1:
-        raise InputError(f"no result on record took less than {seconds:.0f} s")
-    drawn = random.Random(seed).sample(cheap, min(count, len(cheap)))
+    require_known(names)
+    if missing := [name for name in names if not records.exists(name)]:
+        raise InputError(f"there is no record of {missing[0]} to compare with: msdm-lite results {missing[0]}")
+    drawn = list(names) or _draw(count, seconds, seed)
     found = {}
     with tempfile.TemporaryDirectory() as folder:
         for name in (bar := tqdm(drawn, unit="result", disable=not progress)):
             bar.set_description(name)
             out = Path(folder) / f"{name}.json"
             run(name, out)
-            found[name] = differences(records.read(name), json.loads(out.read_text()))
+            again = json.loads(out.read_text())
+            found[name] = differences(records.read(name), records.current(again))
+            if names and not found[name]:
+                stamp(name, again)
     return found
+
+
+def _draw(count: int, seconds: float, seed: int | None) -> list[str]:
+    cheap = [name for name in COMMANDS if records.exists(name) and _quick(records.read(name), seconds)
+             and possible(name)]
+    if not cheap or count < 1:
+        raise InputError(f"no result on record took less than {seconds:.0f} s")
+    return random.Random(seed).sample(cheap, min(count, len(cheap)))
+
+
+def stamp(name: str, again: dict) -> None:
+    """Write into a record that the code of `again`, a second computation of it, gives the same numbers.
+
+    Its fingerprint, version, commit and dirty files replace those of the record; `checked` is the day. Nothing else in
+    the file changes.
+    """
+    kept = json.loads(place(name).read_text())
+    stamped = {key: again[key] for key in ("version", "commit", "dirty", "code") if key in again}
+    records.save(kept | stamped | {"checked": date.today().isoformat()}, place(name))
+
+
+def require_known(names: Sequence[str]) -> None:
+    """Raise InputError if a result of these names has no command."""
+    if unknown := set(names) - set(COMMANDS):
+        raise InputError(f"there is no result {sorted(unknown)[0]!r}; there are {', '.join(COMMANDS)}")

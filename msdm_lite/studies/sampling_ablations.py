@@ -5,19 +5,17 @@ clips from the same noise, so that differences are due to the setting. The paper
 its test split (arXiv 2302.02257, appendix). Chapter: `book/07-separation.ipynb`.
 """
 
-import json
-import time
-from pathlib import Path
+from functools import partial
+from typing import Any
 
 from tqdm import tqdm
 
 from msdm_lite.data import example_clips
 from msdm_lite.diffusion.methods import METHODS, Method
-from msdm_lite.errors import InputError
-from msdm_lite.evaluation import records, separation_quality
-from msdm_lite.models import weights
-from msdm_lite.utils import files, provenance
+from msdm_lite.evaluation import separation_quality
+from msdm_lite.studies.runner import Run, study
 
+GAUSSIAN: Any = METHODS["gaussian"].guidance
 BASE = {"dirac": {"steps": 50, "churn": 10.0, "corrections": 1, "constrained_stem": 0},
         "gaussian": {"steps": 50, "churn": 10.0, "corrections": 1}}
 SWEEPS: dict[tuple[str, str], list] = {  # (method, setting) -> values; the others stay as in BASE
@@ -26,7 +24,7 @@ SWEEPS: dict[tuple[str, str], list] = {  # (method, setting) -> values; the othe
     ("dirac", "steps"): [10, 25, 50, 100],
     ("dirac", "sigma_max"): [0.3, 1.0, 3.0, 10.0],
     ("dirac", "constrained_stem"): [0, 1, 2, 3],
-    ("gaussian", "c"): [0.35, 0.5, 0.75, METHODS["gaussian"].c, 1.5, 2.1],
+    ("gaussian", "c"): [0.35, 0.5, 0.75, GAUSSIAN.c, 1.5, 2.1],
     ("gaussian", "churn"): [0.0, 5.0, 10.0, 20.0],
     ("gaussian", "corrections"): [1, 2],
     ("gaussian", "steps"): [10, 25, 50, 100],
@@ -42,52 +40,36 @@ def settings(method: str, name: str, value: float | int) -> dict:
     return found
 
 
-def main(out: Path, model: str = "lite", clips: str = "band", seed: int = 0) -> None:
-    """Run every arm and write one JSON file. Arms in the file with the same weights, clips and seed are not run again.
+@study("sampling-ablations", records=("ablations",), measures="each setting of Dirac and of Gaussian")
+def main(run: Run, model: str = "lite", clips: str = "band", seed: int = 0) -> dict:
+    """Run every arm and write one JSON file. A stopped run resumes with the arms that it has not run.
 
     An arm whose states diverge has a mean of None and the error in `blew_up`.
 
     Args:
-        out: the JSON file; written after every arm, so that a stopped run resumes.
         model: a shipped name or a path.
         clips: band or composed.
         seed: of the noise, the same for all arms.
-
-    Raises:
-        InputError: the file exists and is not JSON.
     """
-    files.writable_file(out)  # before the long work
-    loaded, begun = weights.load(model), time.perf_counter()
-    head = {"what": "SI-SDR improvement in dB with one setting changed at a time, the others as in `base`",
-            "data": f"shipped {clips} clips", "interval": "95 % percentile bootstrap over songs", "model": model,
-            "n": len(example_clips.clips(clips)), "base": BASE, "seed": seed}
-    try:
-        before = json.loads(out.read_text()) if out.exists() else {}
-    except ValueError:
-        raise InputError(f"{out} is there and holds no result: name another file") from None
-    made = records.circumstances(loaded, begun)["model_record"]
-    alike = before.get("model_record") == made and all(before.get(key) == head[key] for key in ("data", "base", "seed"))
-    kept = before.get("arms", {}) if alike else {}
+    run.load(model)
     arms: dict[str, dict] = {}
     same: dict[Method, dict] = {}  # arms with equal settings, such as those of the base, are run once
     for method, name in tqdm(SWEEPS, unit="setting"):
         for value in SWEEPS[method, name]:
             arm, used = f"{method}, {name} {value:g}", METHODS[method].replace(**settings(method, name, value))
-            found = kept.get(arm) or same.get(used) or _arm(method, name, value, model, clips, seed)
-            same[used] = found
-            arms[arm] = found | {"setting": name, "value": value}
-            records.save(head | {"arms": arms, **records.circumstances(loaded, begun),
-                                 "command": provenance.command_line("python", "-m", "msdm_lite.studies",
-                                                                    "sampling-ablations", model=model,
-                                                                    clips=clips, seed=seed, out=out)}, out)
+            if used not in same:
+                same[used] = run.keep(arm, partial(_arm, method, name, value, model, clips, seed))
+            arms[arm] = same[used] | {"setting": name, "value": value}
+    return {"what": "SI-SDR improvement in dB with one setting changed at a time, the others as in `base`",
+            "data": f"shipped {clips} clips", "interval": "95 % percentile bootstrap over songs", "model": model,
+            "n": len(example_clips.clips(clips)), "base": BASE, "seed": seed, "arms": arms}
 
 
 def _arm(method: str, name: str, value: float | int, model: str, clips: str, seed: int) -> dict:
     chosen = settings(method, name, value)
     arm = {"method": method, "setting": name, "value": value}
     try:
-        found = separation_quality.evaluate_clips(method, model, clips, chosen.pop("steps"), seed, progress=False,
-                                                  **chosen)
+        found = separation_quality.evaluate_clips(method, model, clips, seed=seed, progress=False, **chosen)
     except FloatingPointError as error:  # divergence is a result too
         return arm | {"mean": None, "low": None, "high": None, "blew_up": str(error)}
     return arm | {key: found[key] for key in ("mean", "low", "high", "n", "stems", "clips")}

@@ -6,6 +6,7 @@ arXiv 2301.12662). Density is how often the generated stems are audible, and the
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import partial
 from itertools import combinations
 
@@ -37,9 +38,27 @@ def of_songs(values: np.ndarray, songs: np.ndarray) -> dict:
     return metrics.interval(np.array(means))
 
 
-def accompaniment_measures(model: StemModel, bands: Tensor, some: Sequence[str], seed: int = 0,
-                           sketcher: StemModel | None = None, steps: int | None = None,
-                           embedding: str = "musicnn") -> Tensors:
+@dataclass(frozen=True)
+class Sampling:
+    """How bands are generated and embedded.
+
+    Attributes:
+        seed: of band i it is `seed + i`.
+        sketcher: a model that generates the sketches which the other model then decodes.
+        steps: number of noise levels; the default of the method if None.
+        embedding: see `fad.embed_mixtures`.
+    """
+
+    seed: int = 0
+    sketcher: StemModel | None = None
+    steps: int | None = None
+    embedding: str = "musicnn"
+
+
+DEFAULT = Sampling()
+
+
+def accompaniment_measures(model: StemModel, bands: Tensor, some: Sequence[str], how: Sampling) -> Tensors:
     """Measures of bands (n, 4, T) whose stems `some` a model generates, given the others.
 
     What is returned:
@@ -55,14 +74,14 @@ def accompaniment_measures(model: StemModel, bands: Tensor, some: Sequence[str],
     made, shuffled, mismatched = bands.clone(), bands.clone(), bands.clone()
     for i, band in enumerate(bands):
         given = {name: band[n] for n, name in enumerate(STEMS) if name not in some}
-        made[i] = accompaniment.accompany(given, model, seed + i, steps=steps, sketcher=sketcher)
+        made[i] = accompaniment.accompany(given, model, seed=how.seed + i, steps=how.steps, sketcher=how.sketcher)
     shuffled[:, new] = made[order][:, new]
     mismatched[:, new] = bands[order][:, new]
     own, other = (band_quality.agreements(one, STEMS) for one in (made, shuffled))
     playing = coherence.audible(bands)[:, new]
     level = 10 * (made[:, new].square().mean(-1).clamp(min=1e-10)
                   / bands[:, new].square().mean(-1).clamp(min=1e-10)).log10()
-    return {"fad": embed_mixtures(made, embedding), "mismatched": embed_mixtures(mismatched, embedding),
+    return {"fad": embed_mixtures(made, how.embedding), "mismatched": embed_mixtures(mismatched, how.embedding),
             **{name: torch.from_numpy(values) for name, values in own.items()},
             **{f"{name}_shuffled": torch.from_numpy(values) for name, values in other.items()},
             "level_db": torch.where(playing, level, torch.nan), "heard": coherence.audible(made)[:, new],
@@ -92,8 +111,7 @@ def against_mismatched_stems(made: Tensor, mismatched: Tensor, truth: Tensor, so
 
 
 def all_subsets(model: StemModel, bands: Tensor, songs: Sequence[str], styles: Sequence[str],
-                wanted: Sequence[tuple[str, ...]], seed: int = 0, sketcher: StemModel | None = None,
-                steps: int | None = None, progress: bool = True, embedding: str = "musicnn",
+                wanted: Sequence[tuple[str, ...]], how: Sampling = DEFAULT, progress: bool = True,
                 keep: Cached = compute) -> dict:
     """Sub-FAD, density and agreement of bands (n, 4, T), for each choice of stems to generate and for each style.
 
@@ -105,11 +123,10 @@ def all_subsets(model: StemModel, bands: Tensor, songs: Sequence[str], styles: S
         songs, styles: of each band.
         wanted: the choices of stems, as from `subsets`.
     """
-    truth, song_of, audible_in = embed_mixtures(bands, embedding), np.array(songs), ("heard", "played", "level_db")
+    truth, song_of, audible_in = embed_mixtures(bands, how.embedding), np.array(songs), ("heard", "played", "level_db")
     true = keep("real", lambda: {name: torch.from_numpy(values)
                                  for name, values in band_quality.agreements(bands, STEMS).items()})
-    parts = {some: keep("+".join(some), partial(accompaniment_measures, model, bands, some, seed, sketcher, steps,
-                                                embedding))
+    parts = {some: keep("+".join(some), partial(accompaniment_measures, model, bands, some, how))
              for some in tqdm(wanted, desc="accompanying", unit="subset", disable=not progress)}
 
     def summary(of: list[Tensors], here: np.ndarray) -> dict:
@@ -124,7 +141,7 @@ def all_subsets(model: StemModel, bands: Tensor, songs: Sequence[str], styles: S
             for key, values in (("made", own.nanmean(1)), ("real", true[name][these]),
                                 ("difference", (own - shuffled).nanmean(1))):
                 agreements[key][name] = of_songs(values.numpy(), song_of[here])
-        return {**against_mismatched_stems(made, mismatched, truth[these], list(song_of[here]), seed),
+        return {**against_mismatched_stems(made, mismatched, truth[these], list(song_of[here]), how.seed),
                 **{name: of_songs(values, song_of[here]) for name, values in densities.items()},
                 **agreements.pop("difference"), **agreements}
 

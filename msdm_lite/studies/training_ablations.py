@@ -8,28 +8,28 @@ all are evaluated on the narrowest music and on the added kinds. Chapter: `book/
 """
 
 import tempfile
-import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from pathlib import Path
+from functools import partial
 from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
 from msdm_lite.data.dataset import Augmentation, Crops, songs_of
+from msdm_lite.diffusion.conditioning import Conditioning
 from msdm_lite.diffusion.denoiser import error
-from msdm_lite.diffusion.noise import Conditioning, add_noise
+from msdm_lite.diffusion.noise import add_noise
 from msdm_lite.errors import InputError
 from msdm_lite.evaluation import records
 from msdm_lite.models import weights
 from msdm_lite.models.config import PRESETS
 from msdm_lite.models.joint import Model
-from msdm_lite.training import loop
+from msdm_lite.studies.runner import Run, study
+from msdm_lite.training import loop, statistics
 from msdm_lite.training.batches import crop_samples, encode_all_crops
 from msdm_lite.training.recipe import Recipe
 from msdm_lite.training.validation import Validation, by_noise_level
-from msdm_lite.utils import files, provenance
 
 
 def without_gains(model: Model) -> None:
@@ -114,12 +114,13 @@ ABOUT = {
 }
 
 
-def main(out: Path, steps: int = 250, preset: str = "lite", data: str = "all",
-         of: Literal["training", "widening"] = "training", seed: int = 0) -> None:
-    """Train every arm for `steps` steps and write its scores.
+@study("training-ablations", records=("pairs-widening", "pairs-training"),
+       measures="paired short training runs, one choice changed in each", tolerance=LEARNED, unsaid=("of",))
+def main(run: Run, steps: int = 250, preset: str = "lite", data: str = "all",
+         of: Literal["training", "widening"] = "training", seed: int = 0) -> dict:
+    """Train every arm for `steps` steps and write its scores. A stopped run resumes with the arms that are missing.
 
     Args:
-        out: the JSON file; written after every arm.
         steps: of each arm.
         preset: lite or tiny.
         data: what to train on; not with `widening`, where each arm has its own.
@@ -130,32 +131,32 @@ def main(out: Path, steps: int = 250, preset: str = "lite", data: str = "all",
     Raises:
         InputError: a preset that does not exist or is of waveforms, or `data` with `widening`.
     """
-    files.writable_file(out)  # before the long work
     if preset not in PRESETS:
         raise InputError(f"there is no preset {preset!r} of MDCT spectrograms; there are {', '.join(PRESETS)}")
     if of == "widening" and data != "all":
         raise InputError("each widening says its own data: leave --data out")
-    begun = time.perf_counter()
     base = Recipe(preset=preset, data=data, steps=steps, seed=seed)
     reference = Model(PRESETS[preset])
-    std = loop.standard_deviations(reference, songs_of(data, "train"))
+    std = statistics.standard_deviations(reference, songs_of(data, "train"))
     sets = crops_for_scoring(of, reference, data)
-    found: dict[str, Any] = {
-        **ABOUT[of],
-        "errors": "1 is what the Wiener filter leaves; si_sdr_improvement: dB, mixture known, one evaluation",
-        "steps": steps, "batch": base.batch, "n": f"one run each, seed {seed}", "seed": seed, "arms": {},
-        "command": provenance.command_line("python", "-m", "msdm_lite.studies", "training-ablations", out=out,
-                                           preset=preset, data=data, steps=steps,
-                                           seed=seed, of=of if of != "training" else None)}
+    arms = {}
     for name, arm in (ARMS if of == "training" else WIDENINGS).items():
-        def change(model: Any, arm: Arm = arm) -> None:
-            arm.start(model)
-            arm.always(model)
+        part = run.keep(name, partial(trained_and_scored, arm, base, sets, std))
+        arms[name], run.precision = part["scores"], part["precision"]
+        print(name, {kind: one["si_sdr_improvement"] for kind, one in arms[name].items()})
+    return {**ABOUT[of],
+            "errors": "1 is what the Wiener filter leaves; si_sdr_improvement: dB, mixture known, one evaluation",
+            "steps": steps, "batch": base.batch, "n": f"one run each, seed {seed}", "seed": seed, "arms": arms}
 
-        with tempfile.TemporaryDirectory() as folder:
-            model: Any = weights.load(loop.train(replace(base, **arm.recipe), folder, on="cpu", change=change), "cpu")
+
+def trained_and_scored(arm: Arm, base: Recipe, sets: dict[str, Tensor], std: Tensor) -> dict:
+    """Train a recipe with one choice changed: `score_on_crops` of each set of crops, and the precision of the run."""
+    def change(model: Any) -> None:
+        arm.start(model)
         arm.always(model)
-        found["arms"][name] = {kind: score_on_crops(model, x, std) for kind, x in sets.items()}
-        records.save(found | records.circumstances(None, begun, tolerance=LEARNED,
-                                                   precision=model.record["precision"]), out)
-        print(name, {kind: one["si_sdr_improvement"] for kind, one in found["arms"][name].items()})
+
+    with tempfile.TemporaryDirectory() as folder:
+        model: Any = weights.load(loop.train(replace(base, **arm.recipe), folder, change=change, device="cpu"), "cpu")
+    arm.always(model)
+    return {"scores": {kind: score_on_crops(model, x, std) for kind, x in sets.items()},
+            "precision": model.record["precision"]}

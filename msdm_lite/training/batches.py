@@ -4,15 +4,17 @@ All of them depend on the seed and the number of an item alone, not on how a run
 `book/05-training.ipynb`.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import torch
 from torch import Tensor
 from torch.utils.data import Sampler
 
+from msdm_lite.audio.front_end import segment, segment_samples
 from msdm_lite.audio.io import MIX, STEMS
 from msdm_lite.data.dataset import Crops
-from msdm_lite.diffusion.noise import Conditioning, seed_of
+from msdm_lite.diffusion.conditioning import Conditioning
+from msdm_lite.diffusion.noise import seed_of
 from msdm_lite.models.base import StemModel
 from msdm_lite.training.recipe import Recipe
 
@@ -31,11 +33,11 @@ class ItemOrder(Sampler):
             turn += 1
 
 
-def training_noise(items: Tensor, x: Tensor, recipe: Recipe) -> tuple[Tensor, Conditioning, Tensor, Tensor]:
-    """Noise levels (B,), conditioning, white noise like x, and sketched (B,), for items (B,) with clean x (B, S, ...).
+def training_noise(items: Tensor, x: Tensor, recipe: Recipe) -> tuple[Tensor, Conditioning, Tensor]:
+    """Noise levels (B,), conditioning, and white noise like x, for items (B,) with clean x (B, S, ...).
 
-    `sketched` says which items are conditioned on their sketch. All depend on the seed and the item alone; white noise
-    also depends on the type of the device of x.
+    The condition `sketched` (B,), where there are any, says which items are conditioned on their sketch. All depend on
+    the seed and the item alone; white noise also depends on the type of the device of x.
     """
     assert recipe.shapes is not None and recipe.sigma_free is not None, "Recipe.for_model() settles them"
     S = x.shape[1]
@@ -59,9 +61,11 @@ def training_noise(items: Tensor, x: Tensor, recipe: Recipe) -> tuple[Tensor, Co
     mean, std = (torch.where(mixture, known, free)
                  for free, known in zip(recipe.sigma_free, recipe.sigma_known, strict=True))
     # An irrational number other than that of the conditioning: each kind has the same share of sketches
-    sketched = (items.double() * 2**0.5 % 1 < (recipe.sketched or 0)) & ~mixture
-    return ((mean + std * z).exp().to(x), Conditioning(mixture.to(x.device), stems.to(x.device)), noise,
-            sketched.to(x.device))
+    conditioning = Conditioning(mixture.to(x.device), stems.to(x.device))
+    if recipe.sketched:
+        sketched = (items.double() * 2**0.5 % 1 < recipe.sketched) & ~mixture
+        conditioning = conditioning.with_conditions(sketched=sketched.to(x.device))
+    return (mean + std * z).exp().to(x), conditioning, noise
 
 
 def beats_of(beat_phase: Tensor, items: Tensor, recipe: Recipe) -> Tensor:
@@ -79,24 +83,26 @@ def conditioning_kinds(items: Tensor, shares: tuple[float, ...]) -> Tensor:
     return torch.bucketize(place, torch.tensor(shares[:3], dtype=torch.float64).cumsum(0), right=True)
 
 
-def encode_crops(model: StemModel, crops: Tensor) -> Tensor:
-    """The model's stems of crops (B, 4, T), encoded by its front end: (B, S, bins, frames).
+def encode_crops(model: StemModel, crops: Tensor, stems: Sequence[str] = STEMS) -> Tensor:
+    """The model's stems of crops (B, stems, T), encoded by its front end: (B, S, rows, frames).
 
-    A model of the mixture gets the sum of all four. T is `crop_samples(model)`; the last two frames are cut off, since
-    the circular MDCT wraps around there.
+    A model of the mixture gets the sum of all. T is `crop_samples(model)`; the edges of the encoded crop are cut off.
     """
+    return segment(model.transform, own_stems(model, crops, stems), model.config.frames)
+
+
+def own_stems(model: StemModel, crops: Tensor, stems: Sequence[str] = STEMS) -> Tensor:
+    """The model's stems (B, S, T) of crops (B, stems, T) with these stems; for a model of the mixture their sum."""
     if model.stems == (MIX,):
-        stems = crops.sum(1, keepdim=True)
-    else:
-        stems = crops[:, [STEMS.index(stem) for stem in model.stems]]
-    return model.transform.forward(stems)[..., : model.config.frames]
+        return crops.sum(1, keepdim=True)
+    return crops[:, [stems.index(stem) for stem in model.stems]]
 
 
 def crop_samples(model: StemModel) -> int:
     """Length of a training crop in samples: a segment, and two frames that are cut off."""
-    return (model.config.frames + 2) * model.config.bins
+    return segment_samples(model.transform, model.config.frames)
 
 
 def encode_all_crops(model: StemModel, crops: Crops) -> Tensor:
     """All crops, encoded as by `encode_crops`: (N, S, bins, frames)."""
-    return torch.cat([encode_crops(model, crops[i]["stems"][None]) for i in range(len(crops))])
+    return torch.cat([encode_crops(model, crops[i]["stems"][None], crops.stems) for i in range(len(crops))])

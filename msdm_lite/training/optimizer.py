@@ -10,16 +10,16 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from torch import nn
 
 from msdm_lite.errors import InputError
+from msdm_lite.models.base import StemModel
 from msdm_lite.utils.device import fast_bfloat16
 from msdm_lite.utils.imports import library
 
 OPTIMIZERS = ("adamw", "muon")
 
 
-def optimizer(name: str, model: nn.Module, lr: float, weight_decay: float) -> torch.optim.Optimizer:
+def optimizer(name: str, model: StemModel, lr: float, weight_decay: float) -> torch.optim.Optimizer:
     """The optimizer of that name over all weights of a model.
 
     Raises:
@@ -27,21 +27,18 @@ def optimizer(name: str, model: nn.Module, lr: float, weight_decay: float) -> to
     """
     if name not in OPTIMIZERS:
         raise InputError(f"there is no optimizer {name!r}; there are {', '.join(OPTIMIZERS)}")
-    plain = [p for p in model.parameters() if p.ndim <= 1]
+    groups = model.param_groups()
     if name == "adamw":
-        decayed = [p for p in model.parameters() if p.ndim > 1]
-        return torch.optim.AdamW([{"params": decayed, "weight_decay": weight_decay},
-                                  {"params": plain, "weight_decay": 0.0}], lr, betas=(0.9, 0.99))
+        vectors = set(map(id, groups.vectors))
+        matrices = [p for p in model.parameters() if id(p) not in vectors]
+        return torch.optim.AdamW([{"params": matrices, "weight_decay": weight_decay},
+                                  {"params": groups.vectors, "weight_decay": 0.0}], lr, betas=(0.9, 0.99))
     Muon = _muon()
-    edge = ("space_to_depth.", "position.", "embed.", "net.project_in.", "net.project_out.", "net.time.")
-    named = [(n, p) for n, p in model.named_parameters() if p.ndim > 1]
-    inner = [p for n, p in named if not any(word in n for word in edge)]
-    outer = [p for n, p in named if any(word in n for word in edge)]
     adam = {"use_muon": False, "lr": lr, "betas": (0.9, 0.99), "eps": 1e-8}
     muon = {"use_muon": True, "lr": lr, "use_adjusted_lr": True}
-    return Muon([{"params": inner, "weight_decay": weight_decay, **muon},
-                 {"params": outer, "weight_decay": weight_decay, **adam},
-                 {"params": plain, "weight_decay": 0.0, **adam}])
+    return Muon([{"params": groups.hidden, "weight_decay": weight_decay, **muon},
+                 {"params": groups.edge, "weight_decay": weight_decay, **adam},
+                 {"params": groups.vectors, "weight_decay": 0.0, **adam}])
 
 
 def _muon() -> Callable[[list[dict]], torch.optim.Optimizer]:

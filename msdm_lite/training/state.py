@@ -6,6 +6,7 @@ import shutil
 import time
 from dataclasses import asdict
 from pathlib import Path
+from typing import cast
 
 import torch
 from torch import Tensor
@@ -18,6 +19,7 @@ from msdm_lite.training.recipe import Recipe
 from msdm_lite.utils.files import written_whole
 
 LOG = logging.getLogger("msdm_lite")
+MEASURED = ("stem_rms", "mixture_rms", "tempi")  # what a configuration has from the training data
 
 
 class TrainingState:
@@ -78,6 +80,10 @@ class TrainingState:
             raise InputError(f"{self.saved} holds a {self.recipe.preset} of other sizes than this version's")
         for mine, name in ((self.model, "model"), (self.average, "average"), (self.optimizer, "optimizer")):
             mine.load_state_dict(state[name])
+        if "config" in state:  # checkpoints of earlier versions have none
+            measured = type(self.model.config).from_dict(state["config"])
+            for model in (self.model, cast(StemModel, self.average.module)):
+                model.configure(**{name: getattr(measured, name) for name in MEASURED if hasattr(measured, name)})
         self.start_clock()
 
     def still_there(self, resumed: bool) -> None:
@@ -109,7 +115,8 @@ class TrainingState:
             InputError: it cannot be written; the message says whether there is an earlier one to resume from.
         """
         state = {"recipe": asdict(self.recipe), "model": self.model.state_dict(), "average": self.average.state_dict(),
-                 "optimizer": self.optimizer.state_dict(), "step": self.step, "seconds": self.seconds}
+                 "optimizer": self.optimizer.state_dict(), "step": self.step, "seconds": self.seconds,
+                 "config": self.model.config.to_dict()}
         try:
             with written_whole(self.saved) as scratch:
                 torch.save(state, scratch)

@@ -8,9 +8,10 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from msdm_lite.data.dataset import Crops, songs_of
+from msdm_lite.data.dataset import Crops, crops_enough
+from msdm_lite.data.tracks import Track
 from msdm_lite.diffusion import sampling
-from msdm_lite.diffusion.noise import Conditioning
+from msdm_lite.diffusion.conditioning import Conditioning
 from msdm_lite.evaluation import metrics
 from msdm_lite.inference import separation
 from msdm_lite.models.base import StemModel
@@ -34,13 +35,17 @@ def quick_separation(model: StemModel, x: Tensor, generator: torch.Generator) ->
 
 
 class Validation:
-    """Fixed crops of validation songs: loss by noise level, and the SI-SDR improvement of a quick separation."""
+    """Fixed crops of validation songs: loss by noise level, and the SI-SDR improvement of a quick separation.
+
+    `count` is the largest number of crops; short songs get fewer.
+    """
 
     LEVELS = (0.01, 0.03, 0.1, 0.3, 1.0, 3.0)
 
-    def __init__(self, model: StemModel, data: str, balance: str = "rms", count: int = 24):
-        songs = [song for song in songs_of(data, "val", balance=balance) if getattr(song, "ready", True)]
-        self.x = encode_all_crops(model, Crops(songs, crop_samples(model), count, seed=2))
+    def __init__(self, model: StemModel, songs: Sequence[Track], count: int = 24):
+        ready = [song for song in songs if getattr(song, "ready", True)]
+        size = crop_samples(model)
+        self.x = encode_all_crops(model, Crops(ready, size, crops_enough(ready, size, count, 1), seed=2))
 
     @torch.no_grad()
     def __call__(self, model: StemModel) -> dict[str, float]:
@@ -67,10 +72,11 @@ def by_noise_level(model: StemModel, x: Tensor, error: Callable[..., Tensor],
         if sketches:
             shapes["sketch"] = Conditioning.none(some)
         for name, conditioning in shapes.items():
-            conditions = {"sketched": torch.ones_like(conditioning.mixture)} if name == "sketch" else {}
+            if name == "sketch":
+                conditioning = conditioning.with_conditions(sketched=torch.ones_like(conditioning.mixture))
             for level in levels:
                 noise = torch.randn(some.shape, generator=generator).to(some)
-                value = error(some, torch.full((len(some),), level).to(some), conditioning, noise, **conditions)
+                value = error(some, torch.full((len(some),), level).to(some), conditioning, noise)
                 out.setdefault(f"{name}_{level}", []).append(value.mean().item())
         # Not for one stem or for sketches; only a few batches where one takes eight network evaluations
         soon = model.takes_conditioning or len(out.get("si_sdr_improvement", [])) < 4

@@ -22,29 +22,35 @@ def _tunable() -> bool:
     return sys.platform == "linux" and os.environ.get("MSDM_LITE_MALLOC") != "0" and platform.libc_ver()[0] == "glibc"
 
 
-def tune_allocator() -> bool:
-    """Make glibc keep freed memory; call before the first large tensor. Returns whether it was done.
+_tuned = False  # whether this process's allocator is
 
-    By default glibc returns every large block to the system when it is freed, and gets it again page by page for the
+
+def tune() -> bool:
+    """Make glibc keep freed memory in this process; call before the first large tensor. Returns whether it was done.
+
+    The command line and the chapters call it; importing the package does not, since it concerns the whole process. By
+    default glibc returns every large block to the system when it is freed, and gets it again page by page for the
     next tensor. On machines where page faults are expensive this takes several times as long as the computation.
-    `mallopt` makes glibc keep the memory, for the whole process; set MSDM_LITE_MALLOC=0 to leave the allocator alone.
+    `mallopt` makes glibc keep the memory; set MSDM_LITE_MALLOC=0 to leave the allocator alone.
     """
+    global _tuned
     if not _tunable():
         return False
     os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")  # torch: large pages for large tensors
     mallopt = ctypes.CDLL(None).mallopt
     M_MMAP_MAX, M_TRIM_THRESHOLD = -4, -1
-    return bool(mallopt(M_MMAP_MAX, 0) and mallopt(M_TRIM_THRESHOLD, 2**31 - 1))
+    _tuned = bool(mallopt(M_MMAP_MAX, 0) and mallopt(M_TRIM_THRESHOLD, 2**31 - 1))
+    return _tuned
 
 
 @contextlib.contextmanager
 def large_blocks_returned() -> Iterator[None]:
-    """A context in which freed blocks of 32 MB or more are returned to the system in spite of `tune_allocator`.
+    """A context in which freed blocks of 32 MB or more are returned to the system in spite of `tune`.
 
     It is for songs of many minutes, whose states are few and large: kept memory in which the next one does not fit is
     wasted. It would make training, with its many tensors of about 50 MB, a fifth slower.
     """
-    if not _tunable():
+    if not _tuned:
         yield
         return
     libc = ctypes.CDLL(None)

@@ -59,17 +59,20 @@ def _remove_empty(folders: list[Path]) -> None:
 
 
 @contextlib.contextmanager
-def claimed(folder: str | Path) -> Iterator[Path]:
+def claimed(folder: str | Path, result: Path | None = None) -> Iterator[Path]:
     """A context with a folder for results, as `writable_folder`, locked against other runs.
 
     If the work fails or is interrupted, folders that were created for it and are empty are removed again.
+
+    Args:
+        result: the file that the folder belongs to: messages name it in place of the folder.
 
     Raises:
         InputError: the folder cannot be written to, or another run is writing into it.
     """
     new = _missing(Path(folder))
     folder = writable_folder(folder)
-    handle = _lock(folder)
+    handle = _lock(folder, f"{result}; choose another file" if result else f"{folder}; choose another folder")
     try:
         yield folder
     except BaseException:
@@ -80,7 +83,7 @@ def claimed(folder: str | Path) -> Iterator[Path]:
             os.close(handle)
 
 
-def _lock(folder: Path) -> int | None:
+def _lock(folder: Path, shown: str) -> int | None:
     """Lock a folder until its file descriptor is closed or the process ends; None if there are no locks."""
     try:
         import fcntl
@@ -91,7 +94,7 @@ def _lock(folder: Path) -> int | None:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         os.close(handle)
-        raise InputError(f"another run is writing into {folder}; choose another folder, or wait for it") from None
+        raise InputError(f"another run is writing into {shown}, or wait for it") from None
     except OSError:  # some network file systems have no locks
         os.close(handle)
         return None

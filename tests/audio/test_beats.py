@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from msdm_lite.audio import beats as audio_beats
+from msdm_lite.audio.io import STEMS
 from msdm_lite.data import corpus, midi
 from msdm_lite.data.dataset import Augmentation, Crops
 from msdm_lite.errors import InputError
@@ -85,6 +86,7 @@ class Metronome:
     """A track whose stems are one sample of 1 at every beat, 100 a minute, four to a bar."""
 
     name, source, split, samples = "metronome", "test", "train", 22050 * 60
+    stems = STEMS
 
     def read(self, start=0, count=None):
         where = np.arange(start, start + (count or self.samples))

@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from msdm_lite.audio.sketch import FLOOR, GROUPS, MIDDLE, SPREAD, Sketching, bands, sketch, spread
+from msdm_lite.diffusion.conditioning import Conditioning
 from msdm_lite.diffusion.denoiser import error
-from msdm_lite.diffusion.noise import Conditioning
 from msdm_lite.errors import InputError
 
 
@@ -46,15 +46,16 @@ def test_conditions_reach_the_output(decoder, tiny):
         layer.weight.data.add_(0.05 * torch.randn_like(layer.weight))
     x, sigma = 0.1 * torch.randn(2, 4, 1024, 48), torch.tensor([0.1, 0.1])
     drawn = torch.randn(2, 4, 96, 48)
-    one, other = decoder.denoise(x, sigma, sketch=drawn), decoder.denoise(x, sigma)
+    one, other = decoder.denoise(x, sigma, Conditioning.none(x, sketch=drawn)), decoder.denoise(x, sigma)
     assert (one - other).abs().max() > 1e-3
-    with pytest.raises(InputError, match="cannot be conditioned on a sketch"):
-        tiny.denoise(x, sigma, sketch=drawn)
+    with pytest.raises(InputError, match="cannot be conditioned on the sketch"):
+        tiny.denoise(x, sigma, Conditioning.none(x, sketch=drawn))
     # In training some items come with their sketch, and the loss of each is what it would be alone
     sketched = torch.tensor([True, False])
     noise = torch.randn_like(x)
-    got = decoder.loss(x, sigma, Conditioning.none(x), noise, sketched)
+    got = decoder.loss(x, sigma, Conditioning.none(x, sketched=sketched), noise)
     own = sketch(x)
-    guess = torch.cat([decoder.denoise(x[:1] + sigma[0] * noise[:1], sigma[:1], sketch=own[:1]),
+    given = Conditioning.none(x[:1], sketch=own[:1])
+    guess = torch.cat([decoder.denoise(x[:1] + sigma[0] * noise[:1], sigma[:1], given),
                        decoder.denoise(x[1:] + sigma[1] * noise[1:], sigma[1:])])
     torch.testing.assert_close(got, error(guess, x, sigma, decoder.denoiser.std), rtol=1e-4, atol=1e-5)

@@ -83,7 +83,7 @@ FRONTS = {"blocks": lambda: Blocks(128), "mdct": lambda: MDCT(128),
 def test_sums_stay_sums_and_gradients_flow(name):
     front, x = FRONTS[name](), music(4)
     assert torch.allclose(front.forward(x).sum(0), front.forward(x.sum(0)), atol=1e-5)
-    assert front.forward(x).shape == (4, front.bins, T // 128)
+    assert front.forward(x).shape == (4, front.rows, T // 128)
     x = x.clone().requires_grad_()
     front.inverse(front.forward(x)).square().sum().backward()
     # Of an orthonormal map and back, half the slope of the energy is the sound itself: what was kept of it
@@ -109,7 +109,7 @@ def test_white_noise_stays_white(name):
     front = FRONTS[name]()
     noise = torch.randn(100, T, generator=torch.Generator().manual_seed(0))
     frames = front.forward(noise).transpose(1, 2).flatten(0, 1)
-    error = (frames.T.cov() - torch.eye(front.bins)).abs().max()
+    error = (frames.T.cov() - torch.eye(front.rows)).abs().max()
     assert error < 6 * (2 / len(frames)) ** 0.5
 
 

@@ -46,12 +46,13 @@ def test_clips_are_scored_with_the_settings_that_were_given(monkeypatch, tmp_pat
     evaluate.evaluate(method="dirac", clips="composed", steps=7, churn=0.0, constrained_stem=2, seed=5, device="cpu",
                       given=("bass",), out=tmp_path / "new" / "result.json")
     arguments, settings = calls.pop()
-    assert arguments == ("dirac", "lite", "composed", 7, 5, "cpu", False, ("bass",))
-    assert settings == {"churn": 0.0, "constrained_stem": 2}
+    assert arguments == ("dirac", "lite", "composed")
+    assert settings == {"seed": 5, "on": "cpu", "progress": False, "given": ("bass",), "steps": 7, "churn": 0.0,
+                        "constrained_stem": 2}
     assert capsys.readouterr().out.splitlines()[-1] == "dirac: 3.14 dB [2.00, 4.00], n = 9"
     assert json.loads((tmp_path / "new" / "result.json").read_text())["mean"] == 3.14159
     evaluate.evaluate()
-    assert calls.pop() == ((None, "lite", "band", None, 0, "auto", False, ()), {})
+    assert calls.pop() == ((None, "lite", "band"), {"seed": 0, "on": "auto", "progress": False, "given": ()})
 
 
 def test_a_summary_without_an_interval(monkeypatch, capsys):
@@ -71,12 +72,13 @@ def test_songs_are_scored_in_excerpts_or_whole(monkeypatch, capsys, options, sec
 
     monkeypatch.setattr(separation_quality, "evaluate_songs", score)
     evaluate.evaluate(method="gaussian", songs="composed", n=6, c=0.5, **options)
-    assert calls == [(("composed", "lite", "gaussian", None, 0, 6, seconds, False, "auto", False, None), {"c": 0.5})]
+    assert calls == [((separation_quality.Songs("composed", 6, seconds, stems=()), "lite", "gaussian"),
+                      {"seed": 0, "on": "auto", "progress": False, "c": 0.5})]
     assert capsys.readouterr().out == "published 1.25 dB; active -2.50 dB, n = 6 songs\n"
 
 
 @pytest.mark.parametrize("task, options, n, given", [
-    ("generate", {}, 24, ("bass", "drums")), ("accompany", {"n": 8}, 8, ("bass", "drums")),
+    ("generate", {}, 24, ()), ("accompany", {"n": 8}, 8, ("bass", "drums")),
     ("accompany", {"given": ("piano",)}, 24, ("piano",))])
 def test_bands_are_24_around_bass_and_drums_by_default(monkeypatch, capsys, task, options, n, given):
     calls = []
@@ -87,6 +89,7 @@ def test_bands_are_24_around_bass_and_drums_by_default(monkeypatch, capsys, task
 
     monkeypatch.setattr(band_quality, "evaluate_bands", score)
     evaluate.evaluate(task=task, sketch="lite-sketch", weight=2.0, **options)
-    assert calls == [((task, "lite", n, None, None, given, 0, "auto", False, "lite-sketch"), {"weight": 2.0})]
+    assert calls == [(("lite", n), {"given": given, "seed": 0, "on": "auto", "progress": False,
+                                    "sketch": "lite-sketch", "method": None, "weight": 2.0})]
     said = capsys.readouterr().out
     assert said.startswith(f"{task}: ") and "38 %" in said and said.endswith(f"n = {n}\n")

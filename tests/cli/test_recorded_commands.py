@@ -24,7 +24,9 @@ import tyro
 
 from msdm_lite.cli import main as cli
 from msdm_lite.studies import __main__ as studies
-from msdm_lite.studies import results
+from msdm_lite.studies import results, runner
+from msdm_lite.utils import plugins
+from tests.book.test_own_pages import forgotten, write_file
 
 ROOT = Path(__file__).resolve().parents[2]
 LEAST = {"COMMANDS": 100, "data/results": 3, "README.md": 6, "CONTRIBUTING.md": 5, "notebooks": 16, "book/*.md": 1,
@@ -52,8 +54,7 @@ WORK = {
     "results --table": "studies.results_table.results_table",
 }
 # An option's other name as an argument of what does the work
-OTHER_NAMES = {"device": "on", "songs": "data", "clips": "kind", "compile": "compiled", "stereo": "keep_stereo",
-               "sketch": "sketcher", "files": "given"}
+OTHER_NAMES = {"songs": "data", "clips": "kind", "stereo": "keep_stereo", "sketch": "sketcher", "files": "given"}
 # What the command itself does with an option: it is not handed on, or not as it is
 HANDLED = {"out", "task", "action", "file", "files", "whole", "card", "check", "table", "device", "model", "source",
            "variations", "programs", "transpose", "soundfonts", "balance"}
@@ -174,7 +175,9 @@ def sources() -> Iterator[tuple[str, Line]]:
                         if "/" not in line.program)
 
 
-FOUND = list(sources())
+# Lines that import a reader's study are run by the tests of that page; those of lists and helps do no work
+FOUND = [(source, line) for source, line in sources()
+         if not {"my_study.py", "--help", "--list", "--version"} & set(line.words)]
 LINES = list({str(line): line for _, line in sorted(FOUND, key=lambda found: found[1].mention, reverse=True)}.values())
 
 
@@ -188,12 +191,24 @@ def function_of(line: Line) -> tuple[Any, str, list[str]]:
         return importlib.import_module(f"msdm_lite.cli.{cli.COMMANDS[command]}"), command, rest
     if line.program == "studies":
         study, *rest = line.words
-        study = next(iter(studies.STUDIES)) if study.isupper() else study
-        return importlib.import_module(f"msdm_lite.studies.{studies.STUDIES[study].module}"), "main", rest
+        study = runner.BUILT_IN[0] if study.isupper() else study
+        return importlib.import_module(runner.module_of(study)), "main", rest
     spec = importlib.util.spec_from_file_location("a_benchmark", ROOT / line.program)
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module, "main", list(line.words)
+
+
+def options_of(function: Callable) -> dict[str, tuple[Any, Any]]:
+    """Type and default of each option of a function; those of the data classes that it takes are options too."""
+    found, hints = {}, get_type_hints(function)
+    for name, parameter in inspect.signature(function).parameters.items():
+        if dataclasses.is_dataclass(hints.get(name)):
+            own = get_type_hints(hints[name])
+            found |= {each.name: (own[each.name], each.default) for each in dataclasses.fields(hints[name])}
+        else:
+            found[name] = (hints.get(name), parameter.default)
+    return found
 
 
 def kinds(hint: Any) -> tuple:
@@ -218,7 +233,7 @@ def several(hint: Any) -> bool:
 
 def given(words: list[str], function: Callable, first: str | None) -> dict[str, list[str] | bool]:
     """The options on a line with their words, or True or False for a switch. Read without the parser."""
-    hints, found, free = get_type_hints(function), {}, []
+    hints, found, free = {name: hint for name, (hint, _) in options_of(function).items()}, {}, []
     name = None  # of the option that takes the next words
     for word in words:
         if word.startswith("--"):
@@ -244,7 +259,8 @@ def given(words: list[str], function: Callable, first: str | None) -> dict[str, 
 
 def written_out(words: list[str], function: Callable, first: str | None, mention: bool) -> list[str]:
     """With values in place of words in capital letters where the type needs it, and with what a mention leaves out."""
-    hints, asked = get_type_hints(function), inspect.signature(function).parameters
+    asked = options_of(function)
+    hints = {name: hint for name, (hint, _) in asked.items()}
     words = list(words)
     for i, word in enumerate(words):
         option = words[i - 1].removeprefix("--").replace("-", "_") if i and words[i - 1].startswith("--") else first
@@ -255,7 +271,7 @@ def written_out(words: list[str], function: Callable, first: str | None, mention
         if words and words[-1].startswith("--") and have.get(words[-1][2:].replace("-", "_")) == []:
             words.append(example(hints[words[-1][2:].replace("-", "_")]))
         for name in asked:
-            if asked[name].default is inspect.Parameter.empty and name not in have:
+            if asked[name][1] is inspect.Parameter.empty and name not in have:
                 value = example(hints[name])
                 words = [value, *words] if name == first else [*words, f"--{name.replace('_', '-')}", value]
     return words
@@ -337,7 +353,7 @@ def run(monkeypatch, tmp_path, tiny):
             if line.program == "msdm-lite":
                 assert cli.main([line.words[0], *words]) is None, "it ended before the work"
             elif line.program == "studies":
-                study = next(each for each in studies.STUDIES if studies.STUDIES[each].module in module.__name__)
+                study = next(each for each in runner.BUILT_IN if runner.module_of(each) == module.__name__)
                 assert studies.main([study, *words]) is None, "it ended before the work"
             else:
                 tyro.cli(module.main, args=words)
@@ -354,11 +370,22 @@ def work_of(line: Line) -> str:
 
 def default_options(function: Callable) -> dict[str, Any]:
     """What each option is that a line does not give."""
-    return {name: each.default for name, each in inspect.signature(function).parameters.items()}
+    return {name: default for name, (_, default) in options_of(function).items()}
 
 
 @pytest.mark.parametrize("line", LINES, ids=str)
-def test_a_line_is_accepted_and_its_options_arrive(line, run):
+def test_a_line_is_accepted_and_its_options_arrive(line, run, tmp_path):
+    with forgotten():
+        while line.words[0] == "--import":  # a reader's file, which a page of the book has, or FILE.py in its place
+            if (page := line.words[1].removeprefix("my_").removesuffix(".py")) != line.words[1].removesuffix(".py"):
+                plugins.load(str(write_file(ROOT / "book" / f"own-{page.replace('_', '-')}.ipynb", tmp_path)))
+            line = dataclasses.replace(line, words=line.words[2:])
+        if line.words[0] != "COMMAND":
+            accepted(line, run)
+
+
+def accepted(line: Line, run: Callable[[Line, list[str]], "Run"]) -> None:
+    """Run a line up to its work, and compare the options that arrive with those on the line."""
     module, name, words = function_of(line)
     function, first = getattr(module, name), FIRST.get(name)
     words = written_out(words, function, first, line.mention)
@@ -385,9 +412,9 @@ def test_every_source_has_lines():
     counts = Counter(source for source, _ in FOUND)
     assert set(counts) <= set(LEAST)
     assert {source: counts[source] for source in LEAST if counts[source] < LEAST[source]} == {}
-    assert {line.words[0] for line in LINES if line.program == "msdm-lite"} >= {
+    assert {line.words[0] for line in LINES if line.program == "msdm-lite"} >= {"--import",
         "separate", "generate", "accompany", "train", "evaluate", "data", "models", "results"}
-    assert len({line.words[0] for line in LINES if line.program == "studies"}) >= len(studies.STUDIES)
+    assert len({line.words[0] for line in LINES if line.program == "studies"}) >= len(runner.BUILT_IN)
 
 
 def test_all_commands_have_their_work():
@@ -436,12 +463,12 @@ def test_lines_are_found_in_text_notebooks_and_recipes():
 
 
 def test_a_mention_is_written_out():
-    from msdm_lite.cli import evaluate, inference, make
+    from msdm_lite.cli import evaluate, inference, train
 
     assert written_out(["--songs"], evaluate.evaluate, None, True) == ["--songs", "value"]
     assert written_out(["--n"], evaluate.evaluate, None, True) == ["--n", "1"]
     assert written_out([], inference.separate, "file", True) == ["value", "--out", "value"]
-    assert written_out(["--preset", "NAME", "--minutes", "MINUTES"], make.train, None, False) == [
+    assert written_out(["--preset", "NAME", "--minutes", "MINUTES"], train.train, None, False) == [
         "--preset", "NAME", "--minutes", "1"]
 
 

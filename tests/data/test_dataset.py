@@ -5,7 +5,7 @@ from torch.utils.data import DataLoader
 
 from msdm_lite.audio import io as audio_io
 from msdm_lite.data import corpus
-from msdm_lite.data.dataset import Augmentation, Crops
+from msdm_lite.data.dataset import Augmentation, Crops, crops_enough, songs_of
 from msdm_lite.data.example_clips import choose_window
 from msdm_lite.errors import InputError
 
@@ -59,6 +59,7 @@ def test_detuned_crops_are_one_tone_at_another_pitch():
 
     class Tone:
         name, source, split, samples = "tone", "test", "train", 200_000
+        stems = ("bass", "drums", "guitar", "piano")
 
         def read(self, start, count):
             wave = 0.1 * np.sin(2 * np.pi * 0.01 * np.arange(start, start + count))
@@ -108,3 +109,30 @@ def test_a_window_is_where_all_stems_sound(tmp_path, monkeypatch):
     np.save(song.audio(), stems)
     start = choose_window(song, 4.0)
     assert start == choose_window(song, 4.0) and start > 9 * audio_io.SAMPLE_RATE
+
+
+def test_songs_are_held_out_where_none_is_for_validation(musdb, said):
+    """MUSDB18-HQ has train/ and test/ only; the song held out is always the same, and named once a run."""
+    stems = ("bass", "drums", "other", "vocals")
+    parts = {split: [track.name for track in songs_of(str(musdb), split, stems=stems)]
+             for split in ("val", "train", "test")}
+    assert sorted(parts["train"] + parts["val"]) == ["Artist - Song 0", "Artist - Song 1"]
+    assert len(parts["val"]) == 1 and parts["test"] == ["Artist - Song 2"]
+    (line,) = said()
+    assert line == (f"{musdb} has no validation songs: of its training songs one is held out (seed 0): "
+                    f"{parts['val'][0]}")
+    assert songs_of(str(musdb), "val", stems=stems)[0].name == parts["val"][0]
+
+
+def test_stems_are_read_in_the_order_in_which_they_are_named(musdb):
+    orders = ("bass", "drums", "other", "vocals"), ("vocals", "other", "bass", "drums")
+    first, second = (songs_of(str(musdb), "test", stems=order)[0] for order in orders)
+    assert second.stems == orders[1] and first.read(1000, 500).any(1).all()
+    assert np.array_equal(second.read(1000, 500), first.read(1000, 500)[[3, 2, 0, 1]])
+
+
+def test_short_songs_need_few_crops(musdb):
+    tracks = songs_of(str(musdb), "train", stems=("bass", "vocals"))  # one song of ten seconds
+    assert crops_enough(tracks, 50_000, 400, 4) == 18  # 4 * 220 500 / 50 000, rounded up
+    assert crops_enough(tracks, 50_000, 7, 4) == 7 and crops_enough(tracks, 10**6, 400, 1) == 4
+    assert crops_enough(tracks * 1000, 50_000, 400, 4) == 400

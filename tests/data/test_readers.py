@@ -59,7 +59,20 @@ def test_other_files_are_counted_in_one_warning(tmp_path, said):
             (tmp_path / song / other).touch()
     assert len(readers.find(tmp_path)) == 2
     (line,) = said()
-    assert line.startswith("8 other sound files are left out") and "mixture.wav" in line
+    assert line.startswith("6 other sound files are left out") and "mixture" not in line
+    assert line.endswith("the stems are bass, drums, guitar, piano, and found are bass, drums, guitar, piano, other, "
+                         "slap bass, vocals")
+
+
+def test_songs_of_other_stems_are_told_in_one_line(musdb, said):
+    """Those that were found, in an error where none is among those asked for, else in one warning."""
+    with pytest.raises(InputError, match=r"no stems guitar, piano in .*: its songs have bass, drums, other, vocals\. "
+                                         "Name those to use: --stems bass drums other vocals$"):
+        readers.find(musdb, stems=("guitar", "piano"))
+    tracks = readers.find(musdb)
+    (line,) = said()
+    assert [list(track.files) for track in tracks] == [["bass", "drums"]] * 3
+    assert line.endswith("the stems are bass, drums, guitar, piano, and found are bass, drums, other, vocals")
 
 
 def test_a_missing_stem_is_silence(tmp_path, said):

@@ -4,8 +4,9 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from msdm_lite.diffusion.conditioning import Conditioning
 from msdm_lite.diffusion.denoiser import Denoiser, Denoiser1d, NoiseEmbedding, edm_loss, error, loss
-from msdm_lite.diffusion.noise import Conditioning, add_noise
+from msdm_lite.diffusion.noise import add_noise
 from msdm_lite.diffusion.oracle import GaussianMixture
 from msdm_lite.errors import InputError
 from msdm_lite.models.unet1d import UNet1d

@@ -4,10 +4,14 @@ import pytest
 import torch
 
 from msdm_lite.diffusion import guidance, methods, sampling
-from msdm_lite.diffusion.noise import Conditioning, project
+from msdm_lite.diffusion.conditioning import Conditioning, Task
+from msdm_lite.diffusion.noise import project
 from msdm_lite.diffusion.oracle import GaussianMixture, gaussian
-from msdm_lite.diffusion.sampling import euler, final_state, karras
+from msdm_lite.diffusion.samplers import euler
+from msdm_lite.diffusion.sampling import final_state
+from msdm_lite.diffusion.schedules import karras
 from msdm_lite.errors import InputError
+from tests.diffusion.running import run
 
 VARIANCE = torch.tensor([1.0, 0.25, 0.5], dtype=torch.float64)
 
@@ -104,7 +108,7 @@ def test_dirac_of_the_paper_step_by_step(independent):
             if r < R - 1:
                 x = x + torch.randn(x.shape, generator=noise, dtype=x.dtype) * (s**2 - following**2) ** 0.5
         theirs.append(x[:, 1:].clone())
-    ours = euler(start, sigmas, guidance.dirac(y, k), independent.denoise, churn, R,
+    ours = run(euler, start, sigmas, guidance.dirac(y, k), independent.denoise, churn, R,
                  generator=torch.Generator().manual_seed(2))
     for state, expected in zip(ours, theirs, strict=True):
         assert torch.allclose(state.x[:, 1:], expected)
@@ -118,7 +122,7 @@ def test_gaussian_of_the_paper_step_by_step(independent):
     start = torch.randn(2, 3, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
     noise = torch.Generator().manual_seed(2)
     x, g = start.clone(), min(churn / steps, 2**0.5 - 1)
-    ours = euler(start, sigmas, guidance.gaussian(y), independent.denoise, churn, R,
+    ours = run(euler, start, sigmas, guidance.gaussian(y), independent.denoise, churn, R,
                  generator=torch.Generator().manual_seed(2))
     for s, following, state in zip(sigmas, sigmas[1:], ours, strict=False):
         for r in range(R):
@@ -213,7 +217,7 @@ def sampled(oracle, guide, y, conditioning=None, steps=100, count=4000):
     n = torch.randn(count, 3, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     conditioning = Conditioning.on_mixture(n) if conditioning else None
     x = 20.0 * project(n, conditioning) + (y / 3 if conditioning else 0)
-    return final_state(euler(x, karras(steps, 1e-3, 20.0), guide, oracle.denoise, conditioning=conditioning)).x
+    return final_state(run(euler, x, karras(steps, 1e-3, 20.0), guide, oracle.denoise, constraint=conditioning)).x
 
 
 def test_mixture_constrained_samples_the_exact_posterior(independent):
@@ -286,15 +290,15 @@ def test_a_weight_on_imputation_needs_given_stems():
     given = torch.full((2000, 2), 1.5).double()
     ends = {}
     for weight in (1.0, 2.0):
-        states = methods.conditional(pair.denoise, (2000, 2), method.replace(weight=weight), given=given, stems=[0],
-                                     generator=torch.Generator().manual_seed(0))
+        states = methods.sample(Task((2000, 2), given=given, stems=[0]), pair.denoise, method.replace(weight=weight),
+                                torch.Generator().manual_seed(0))
         ends[weight] = sampling.final_x(states)
         assert torch.allclose(ends[weight][:, 0], given[:, 0])
     # The exact mean is 0.5 / 1.5 * 1.5 = 0.5; a weight of 2 goes beyond it
     assert ends[1.0][:, 1].mean().item() == pytest.approx(0.5, abs=0.08)  # 2000 draws of standard deviation 1.15: 0.026
     assert ends[2.0][:, 1].mean() > ends[1.0][:, 1].mean() + 0.1
     with pytest.raises(InputError, match="given stems without a mixture"):
-        methods.conditional(pair.denoise, (2000, 2), method, y=given.sum(1))
+        methods.sample(Task((2000, 2), given.sum(1)), pair.denoise, method)
 
 
 def filtered(x, sigma):

@@ -4,7 +4,8 @@ import pytest
 import torch
 
 from msdm_lite.diffusion import methods, sampling
-from msdm_lite.diffusion.methods import GENERATIONS, IMPUTATIONS, METHODS, by_name, conditional
+from msdm_lite.diffusion.conditioning import Task
+from msdm_lite.diffusion.methods import GENERATIONS, IMPUTATIONS, METHODS, by_name
 from msdm_lite.diffusion.oracle import gaussian
 from msdm_lite.errors import InputError
 
@@ -18,8 +19,8 @@ def oracle():
 
 
 def run(oracle, method, **task):
-    states = conditional(oracle.denoise, (2, 3), method, variance=VARIANCE,
-                         generator=torch.Generator().manual_seed(0), **task)
+    states = methods.sample(Task((2, 3), variance=VARIANCE, **task), oracle.denoise, method,
+                            torch.Generator().manual_seed(0))
     return sampling.final_state(states).x
 
 
@@ -29,10 +30,10 @@ def test_what_is_known_comes_back(oracle, name, stems):
     method = by_name(name, steps=30, sigma_max=3.0)
     if name == "projdiff" and stems:
         with pytest.raises(InputError, match="ProjDiff separates"):
-            run(oracle, method, y=POINT.sum(1), given=POINT, stems=stems)
+            run(oracle, method, mixture=POINT.sum(1), given=POINT, stems=stems)
         return
     given = {"given": POINT, "stems": stems} if stems else {}
-    x = run(oracle, method, y=POINT.sum(1), **given)
+    x = run(oracle, method, mixture=POINT.sum(1), **given)
     assert torch.equal(x[:, list(stems)], POINT[:, list(stems)])
     gap = (x.sum(1) - POINT.sum(1)).abs().max()
     assert gap < (1.0 if name == "gaussian" else 0.1 if name == "pigdm" else 1e-9)
@@ -53,19 +54,19 @@ def test_a_span_of_time_is_imputed(oracle):
 
     given, mask = torch.randn(1, 3, 5), torch.zeros(3, 5, dtype=torch.bool)
     mask[1, 2:4] = True
-    x = sampling.final_state(conditional(denoise, (1, 3, 5), by_name("replacement", IMPUTATIONS, steps=9), given=given,
-                                  mask=mask)).x
+    task = Task((1, 3, 5), given=given, span=mask)
+    x = sampling.final_state(methods.sample(task, denoise, by_name("replacement", IMPUTATIONS, steps=9))).x
     assert torch.equal(x[0][mask], given[0][mask]) and not torch.isclose(x[0][~mask], given[0][~mask]).any()
     with pytest.raises(InputError, match="span of time"):
-        conditional(denoise, (1, 3, 5), by_name("stems-given", IMPUTATIONS), given=given, mask=mask)
-    with pytest.raises(InputError, match="no mixture goes with a mask"):
-        conditional(denoise, (1, 3, 5), METHODS["dirac"], y=given.sum(1), given=given, mask=mask)
+        methods.sample(task, denoise, by_name("stems-given", IMPUTATIONS))
+    with pytest.raises(InputError, match="no mixture goes with a span"):
+        Task((1, 3, 5), given.sum(1), given, span=mask)
 
 
 def test_total_generation_is_the_prior(oracle):
     for name in GENERATIONS:
-        states = conditional(oracle.denoise, (3000, 3), by_name(name, GENERATIONS),
-                             generator=torch.Generator().manual_seed(0))
+        states = methods.sample(Task((3000, 3)), oracle.denoise, by_name(name, GENERATIONS),
+                                torch.Generator().manual_seed(0), torch.device("cpu"))
         x = sampling.final_state(states).x
         assert x.var(0) == pytest.approx(VARIANCE, rel=0.2)
 
@@ -73,14 +74,14 @@ def test_total_generation_is_the_prior(oracle):
 def test_guided_is_conditioned_on_the_mixture(oracle):
     seen = []
 
-    def denoise(x, sigma, mixture=None):
-        seen.append(mixture is not None)
+    def denoise(x, sigma, conditioning=None):
+        seen.append(conditioning is not None and conditioning.given("mixture") is not None)
         return oracle.denoise(x, sigma)
 
     for weight, expected in ((1.0, [True]), (2.0, [True, False])):
         seen.clear()
         method = by_name("guided", steps=1, weight=weight)
-        sampling.final_state(conditional(denoise, (2, 3), method, y=POINT.sum(1)))
+        sampling.final_state(methods.sample(Task((2, 3), POINT.sum(1)), denoise, method))
         assert seen == expected and method.nfe == len(expected)
 
 
@@ -93,15 +94,16 @@ def test_settings_that_do_not_exist(settings, says):
 
 def test_settings_of_none_change_nothing():
     assert by_name("dirac", steps=None, churn=None) == METHODS["dirac"]
+    assert by_name("dirac", weight=None) == METHODS["dirac"]  # a setting of other methods that nobody gave
     with pytest.raises(InputError, match="no method 'magic'"):
         by_name("magic")
 
 
 @pytest.mark.parametrize("task, says", [
-    ({"y": POINT.sum(1), "given": POINT, "stems": (0, 1, 2)}, r"\[0, 1, 2\] cannot be the known"),
-    ({"y": POINT.sum(1), "given": POINT, "stems": (3,)}, r"\[3\] cannot be the known"),
-    ({"y": POINT.sum(1), "stems": (0,)}, "known stems need their sound"),
-    ({"y": POINT.sum(1), "given": POINT}, "`given` needs known stems"),
+    ({"mixture": POINT.sum(1), "given": POINT, "stems": (0, 1, 2)}, r"\[0, 1, 2\] cannot be the known"),
+    ({"mixture": POINT.sum(1), "given": POINT, "stems": (3,)}, r"\[3\] cannot be the known"),
+    ({"mixture": POINT.sum(1), "stems": (0,)}, "known stems need their sound"),
+    ({"mixture": POINT.sum(1), "given": POINT}, "`given` needs known stems"),
     ({}, "dirac needs a mixture")])
 def test_refused_tasks(oracle, task, says):
     with pytest.raises(InputError, match=says):
@@ -111,9 +113,9 @@ def test_refused_tasks(oracle, task, says):
 def test_variance_is_required(oracle):
     for name in ("wiener", "pigdm"):
         with pytest.raises(InputError, match="needs the variance"):
-            conditional(oracle.denoise, (2, 3), METHODS[name], y=POINT.sum(1))
+            methods.sample(Task((2, 3), POINT.sum(1)), oracle.denoise, METHODS[name])
     with pytest.raises(InputError, match="method of separation"):
-        conditional(oracle.denoise, (2, 3), GENERATIONS["ode"], y=POINT.sum(1))
+        methods.sample(Task((2, 3), POINT.sum(1)), oracle.denoise, GENERATIONS["ode"])
 
 
 def test_nfe(oracle):
@@ -121,13 +123,13 @@ def test_nfe(oracle):
         method = method.replace(steps=3)
         calls = []
 
-        def denoise(x, sigma, conditioning=None, mixture=None, calls=calls):
+        def denoise(x, sigma, conditioning=None, calls=calls):
             calls.append(1)
             return oracle.denoise(x, sigma, conditioning)
 
         task = {"given": POINT, "stems": (0,)} if method in [m.replace(steps=3) for m in IMPUTATIONS.values()] else {
-            "y": POINT.sum(1)}
-        sampling.final_state(methods.conditional(denoise, (2, 3), method, variance=VARIANCE, **task))
+            "mixture": POINT.sum(1)}
+        sampling.final_state(methods.sample(Task((2, 3), variance=VARIANCE, **task), denoise, method))
         assert len(calls) == method.nfe, method
     assert METHODS["dirac"].nfe == 300  # the paper's
 
@@ -136,13 +138,13 @@ def test_guided_with_a_given_stem_is_conditioned_on_the_whole_mixture(oracle):
     """The condition is the sum of all stems, with the given one; that one is returned unchanged."""
     seen = []
 
-    def denoise(x, sigma, mixture=None):
-        seen.append(mixture)
+    def denoise(x, sigma, conditioning):
+        seen.append(conditioning.given("mixture"))
         return oracle.denoise(x, sigma)
 
     y = POINT.sum(1)
-    states = conditional(denoise, (len(POINT), 3), by_name("guided", steps=3), y=y, given=POINT, stems=(1,))
-    end = sampling.final_x(states)
+    task = Task((len(POINT), 3), y, POINT, (1,))
+    end = sampling.final_x(methods.sample(task, denoise, by_name("guided", steps=3)))
     assert len(seen) == 3 and all(torch.equal(one, y) for one in seen)
     assert torch.equal(end[:, 1], POINT[:, 1])
 
@@ -151,5 +153,6 @@ def test_guided_with_a_given_stem_is_conditioned_on_the_whole_mixture(oracle):
                                             ("dirac", {"weight": 2.0}), ("gaussian", {"constrained_stem": 1}),
                                             ("wiener", {"gradient_clip": 2.0}), ("mixture-constrained", {"c": 2.0})])
 def test_settings_that_a_guidance_does_not_read_are_refused(oracle, name, settings):
-    with pytest.raises(InputError, match=f"does not use {next(iter(settings))}"):
-        run(oracle, by_name(name, **settings), y=POINT.sum(1))
+    setting = next(iter(settings))
+    with pytest.raises(InputError, match=f"does not use {setting}|no setting '{setting}' of this method"):
+        run(oracle, by_name(name, **settings), mixture=POINT.sum(1))

@@ -1,7 +1,8 @@
 import pytest
 import torch
 
-from msdm_lite.diffusion.noise import Conditioning, add_noise, draw_sigma, project, seed_of, white
+from msdm_lite.diffusion.conditioning import Conditioning
+from msdm_lite.diffusion.noise import add_noise, draw_sigma, project, seed_of, white
 
 
 def test_projection_is_orthogonal_and_keeps_what_is_known():

@@ -6,7 +6,8 @@ import scipy.linalg
 import scipy.stats
 import torch
 
-from msdm_lite.diffusion.noise import Conditioning, project
+from msdm_lite.diffusion.conditioning import Conditioning
+from msdm_lite.diffusion.noise import project
 from msdm_lite.diffusion.oracle import GaussianMixture, SpectralGaussian, band, gaussian
 from msdm_lite.errors import InputError
 

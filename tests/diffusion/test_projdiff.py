@@ -3,7 +3,8 @@ import torch
 
 from msdm_lite.diffusion.oracle import gaussian
 from msdm_lite.diffusion.projdiff import projdiff
-from msdm_lite.diffusion.sampling import final_state, karras
+from msdm_lite.diffusion.sampling import final_state
+from msdm_lite.diffusion.schedules import karras
 from msdm_lite.errors import InputError
 
 Y = torch.tensor([1.5, -0.2], dtype=torch.float64)

@@ -5,43 +5,22 @@ import pytest
 import scipy.integrate
 import torch
 
-from msdm_lite.diffusion import guidance, sampling
+from msdm_lite.diffusion import guidance
+from msdm_lite.diffusion.conditioning import Conditioning
 from msdm_lite.diffusion.imputation import Replacement
-from msdm_lite.diffusion.noise import Conditioning, project
+from msdm_lite.diffusion.noise import project
 from msdm_lite.diffusion.oracle import GaussianMixture
-from msdm_lite.diffusion.sampling import (
-    SAMPLERS,
-    SCHEDULES,
-    dpm_solver,
-    euler,
-    exponential,
-    final_state,
-    final_x,
-    heun,
-    karras,
-    linear,
-)
+from msdm_lite.diffusion.samplers import SAMPLERS, dpm_solver, euler, heun
+from msdm_lite.diffusion.sampling import Sampler, final_state, final_x
+from msdm_lite.diffusion.schedules import exponential, karras
 from msdm_lite.errors import InputError
+from tests.diffusion.running import run
 
 
 @pytest.fixture
 def correlated() -> GaussianMixture:
     return GaussianMixture(torch.ones(1, dtype=torch.float64), torch.tensor([[0.5, -0.5]], dtype=torch.float64),
                            torch.tensor([[[1.0, 0.6], [0.6, 0.5]]], dtype=torch.float64))
-
-
-def test_karras_is_equation_5():
-    levels = karras(5, 0.1, 10.0, rho=7)
-    expected = [(10 ** (1 / 7) + i / 4 * (0.1 ** (1 / 7) - 10 ** (1 / 7))) ** 7 for i in range(5)] + [0.0]
-    assert levels == pytest.approx(expected)
-    assert karras(1, 0.1, 10.0) == pytest.approx([10.0, 0.0])
-
-
-def test_other_schedules():
-    assert exponential(4, 0.01, 10.0) == pytest.approx([10, 1, 0.1, 0.01, 0])
-    assert linear(4, 1.0, 4.0) == pytest.approx([4, 3, 2, 1, 0])
-    with pytest.raises(InputError, match="rho"):
-        karras(5, 0.1, 1.0, rho=0.0)
 
 
 @pytest.mark.parametrize("sampler", [euler, heun, dpm_solver])
@@ -54,14 +33,14 @@ def test_samplers_solve_the_ode(correlated, sampler):
         return ((at - correlated.denoise(at, torch.full((4,), sigma, dtype=at.dtype))) / sigma).flatten().numpy()
 
     exact = scipy.integrate.solve_ivp(slope, (5.0, 0.01), x.flatten().numpy(), rtol=1e-9, atol=1e-9).y[:, -1]
-    got = final_state(sampler(x, exponential(400, 0.01, 5.0)[:-1], guidance.unconditional(), correlated.denoise)).x
+    got = final_state(run(sampler, x, exponential(400, 0.01, 5.0)[:-1], guidance.unconditional(), correlated.denoise)).x
     assert (got.flatten() - torch.from_numpy(exact)).abs().max() < (0.02 if sampler is euler else 1e-3)
 
 
 def test_churn_and_corrections_keep_heuns_samples_right(correlated):
     g = torch.Generator().manual_seed(0)
     x = 20 * torch.randn(5000, 2, generator=g, dtype=torch.float64)
-    got = final_state(heun(x, karras(60, 1e-3, 20), guidance.unconditional(), correlated.denoise, 10.0, 2,
+    got = final_state(run(heun, x, karras(60, 1e-3, 20), guidance.unconditional(), correlated.denoise, 10.0, 2,
                            generator=g)).x
     assert (got.mean(0) - correlated.means[0]).abs().max() < 0.06
     assert (got.T.cov() - correlated.covariances[0]).abs().max() < 0.1
@@ -70,7 +49,7 @@ def test_churn_and_corrections_keep_heuns_samples_right(correlated):
 def test_heun_costs_two_evaluations_and_the_others_one(correlated):
     for sampler, expected in ((euler, 6), (heun, 11), (dpm_solver, 6)):
         calls = []
-        final_state(sampler(torch.ones(1, 2).double(), karras(6, 0.1, 1.0), guidance.unconditional(),
+        final_state(run(sampler, torch.ones(1, 2).double(), karras(6, 0.1, 1.0), guidance.unconditional(),
                      lambda x, s, calls=calls: calls.append(1) or correlated.denoise(x, s)))
         assert len(calls) == expected
 
@@ -83,7 +62,7 @@ def test_replacement_of_the_paper_step_by_step(correlated):
     start = 5 * torch.randn(3, 2, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
     noise = torch.Generator().manual_seed(2)
     x, g = start.clone(), min(churn / steps, 2**0.5 - 1)
-    ours = euler(start, sigmas, guidance.unconditional(), correlated.denoise, churn, R,
+    ours = run(euler, start, sigmas, guidance.unconditional(), correlated.denoise, churn, R,
                  constraint=Replacement(given, mask), generator=torch.Generator().manual_seed(2))
     for s, following, state in zip(sigmas, sigmas[1:], ours, strict=False):
         conditioning = given + s * torch.randn(x.shape, generator=noise, dtype=x.dtype)
@@ -104,7 +83,7 @@ def test_constrained_values_are_returned_unchanged(correlated, name):
     x, constraint = torch.randn(3, 2).double(), Replacement(torch.full((3, 2), 0.3).double(),
                                                             torch.tensor([False, True]))
     before = constraint.given.clone(), x.clone()
-    end = final_state(SAMPLERS[name](x, karras(8, 0.1, 3.0), guidance.unconditional(), correlated.denoise,
+    end = final_state(run(SAMPLERS[name], x, karras(8, 0.1, 3.0), guidance.unconditional(), correlated.denoise,
                                      constraint=constraint)).x
     assert torch.equal(end[:, 1], constraint.given[:, 1]) and end[:, 0].std() > 0
     assert torch.equal(before[0], constraint.given) and torch.equal(before[1], x)
@@ -116,7 +95,7 @@ def test_given_stems_alone_do_as_whole_ones(correlated, name):
     x, given = torch.randn(3, 2).double(), torch.randn(3, 2).double()
     whole = Replacement(given, torch.tensor([False, True]))
     alone = Replacement(given[:, 1:], torch.tensor([True]), stems=[1])
-    a, b = (final_state(SAMPLERS[name](x, karras(8, 0.1, 3.0), guidance.unconditional(), correlated.denoise,
+    a, b = (final_state(run(SAMPLERS[name], x, karras(8, 0.1, 3.0), guidance.unconditional(), correlated.denoise,
                                        constraint=constraint,
                                 generator=torch.Generator().manual_seed(2))).x for constraint in (whole, alone))
     assert torch.equal(a, b) and torch.equal(a[:, 1], given[:, 1])
@@ -126,7 +105,7 @@ def test_heuns_estimate_is_that_of_its_second_derivative(correlated):
     """x0 of the state is the estimate of the last derivative, at the end of an Euler step."""
     x, sigma, following = torch.randn(3, 2).double(), 3.0, 1.0
     level = torch.full((3,), following, dtype=torch.float64)
-    state = next(heun(x, [sigma, following, 0.0], guidance.unconditional(), correlated.denoise))
+    state = next(run(heun, x, [sigma, following, 0.0], guidance.unconditional(), correlated.denoise))
     d = (x - correlated.denoise(x, level * sigma)) / sigma
     assert torch.allclose(state.x0, correlated.denoise(x + (following - sigma) * d, level))
 
@@ -134,7 +113,7 @@ def test_heuns_estimate_is_that_of_its_second_derivative(correlated):
 def test_dpm_solver_takes_no_churn(correlated):
     for settings in ({"churn": 1.0}, {"corrections": 2}):
         with pytest.raises(InputError, match="no churn"):
-            next(dpm_solver(torch.zeros(1, 2), [1.0, 0.0], guidance.unconditional(), correlated.denoise, **settings))
+            run(dpm_solver, torch.zeros(1, 2), [1.0, 0.0], guidance.unconditional(), correlated.denoise, **settings)
 
 
 def test_increasing_levels_are_refused(correlated):
@@ -142,11 +121,11 @@ def test_increasing_levels_are_refused(correlated):
     for sampler in SAMPLERS.values():
         for levels in ([1.0, 2.0], [1.0], [1.0, 1.0, 0.0], [1.0, -1.0], [float("nan"), 0.0], [float("inf"), 0.0]):
             with pytest.raises(InputError, match="must decrease"):
-                next(sampler(x, levels, guidance.unconditional(), correlated.denoise))
+                next(run(sampler, x, levels, guidance.unconditional(), correlated.denoise))
     with pytest.raises(InputError, match="churn must be"):
-        euler(x, [1.0, 0.0], guidance.unconditional(), correlated.denoise, churn=-1.0)  # raised before the first step
+        run(euler, x, [1.0, 0.0], guidance.unconditional(), correlated.denoise, churn=-1.0)  # before the first step
     with pytest.raises(InputError, match="R must be"):
-        next(euler(x, [1.0, 0.0], guidance.unconditional(), correlated.denoise, corrections=0))
+        next(run(euler, x, [1.0, 0.0], guidance.unconditional(), correlated.denoise, corrections=0))
 
 
 @pytest.mark.parametrize("churn, corrections", [(0.0, 1), (20.0, 1), (20.0, 2)])
@@ -154,8 +133,8 @@ def test_prior_is_recovered(correlated, churn, corrections):
     """Mean and covariance of unconditional samples are the oracle's, with and without churn and corrections."""
     g = torch.Generator().manual_seed(0)
     x = 20 * torch.randn(5000, 2, generator=g, dtype=torch.float64)
-    got = final_state(euler(x, karras(150, 1e-3, 20), guidance.unconditional(), correlated.denoise, churn, corrections,
-                     generator=g)).x
+    got = final_state(run(euler, x, karras(150, 1e-3, 20), guidance.unconditional(), correlated.denoise, churn,
+                          corrections, generator=g)).x
     # standard errors 0.014 and 0.02; the rest is Euler's error at 150 steps, up to 0.09 where R = 2 (it halves at 300)
     assert (got.mean(0) - correlated.means[0]).abs().max() < 0.06
     assert (got.T.cov() - correlated.covariances[0]).abs().max() < 0.15
@@ -164,7 +143,7 @@ def test_prior_is_recovered(correlated, churn, corrections):
 def test_eulers_error_halves_with_the_steps(correlated):
     """First order: against a run with very many steps, from the same start."""
     x = 20 * torch.randn(100, 2, dtype=torch.float64)
-    ends = {n: final_state(euler(x, karras(n, 1e-3, 20), guidance.unconditional(), correlated.denoise)).x
+    ends = {n: final_state(run(euler, x, karras(n, 1e-3, 20), guidance.unconditional(), correlated.denoise)).x
             for n in (50, 100, 1600)}
     coarse, fine = ((ends[n] - ends[1600]).abs().mean().item() for n in (50, 100))
     assert 1.7 < coarse / fine < 2.5
@@ -172,7 +151,7 @@ def test_eulers_error_halves_with_the_steps(correlated):
 
 def test_every_state_is_yielded_with_its_estimate(correlated):
     x = torch.randn(3, 2, dtype=torch.float64)
-    states = list(euler(x, [1.0, 0.5, 0.0], guidance.unconditional(), correlated.denoise))
+    states = list(run(euler, x, [1.0, 0.5, 0.0], guidance.unconditional(), correlated.denoise))
     assert [s.sigma for s in states] == [0.5, 0.0]
     assert torch.allclose(states[0].x0, correlated.denoise(x, torch.ones(3, dtype=torch.float64)))
     assert torch.allclose(states[-1].x, states[-1].x0)  # at zero noise the state is the estimate
@@ -180,24 +159,24 @@ def test_every_state_is_yielded_with_its_estimate(correlated):
 
 def test_the_mixture_never_leaves_the_state(correlated):
     x = project(torch.randn(3, 2, dtype=torch.float64), Conditioning.on_mixture(torch.zeros(3, 2))) + 0.5
-    states = euler(x, karras(10, 0.01, 1.0), guidance.mixture_constrained(), correlated.denoise, churn=5.0,
-                   conditioning=Conditioning.on_mixture(x))
+    states = run(euler, x, karras(10, 0.01, 1.0), guidance.mixture_constrained(), correlated.denoise, churn=5.0,
+                   constraint=Conditioning.on_mixture(x))
     assert all(torch.allclose(s.x.sum(1), torch.ones(3, dtype=torch.float64)) for s in states)
 
 
 def test_same_generator_same_states(correlated):
-    runs = [final_state(euler(torch.ones(2, 2, dtype=torch.float64), karras(5, 0.1, 1.0), guidance.unconditional(),
+    runs = [final_state(run(euler, torch.ones(2, 2, dtype=torch.float64), karras(5, 0.1, 1.0), guidance.unconditional(),
                        correlated.denoise, churn=2.0, generator=torch.Generator().manual_seed(seed))).x
             for seed in (3, 3, 4)]
     assert torch.equal(runs[0], runs[1]) and not torch.equal(runs[0], runs[2])
 
 
 def test_the_end_is_that_of_the_last_state(correlated):
-    def run():
-        return euler(torch.ones(2, 2).double(), karras(5, 0.1, 1.0), guidance.unconditional(), correlated.denoise,
+    def again():
+        return run(euler, torch.ones(2, 2).double(), karras(5, 0.1, 1.0), guidance.unconditional(), correlated.denoise,
                      churn=2.0, generator=torch.Generator().manual_seed(3))
 
-    assert torch.equal(final_x(run()), final_state(run()).x)
+    assert torch.equal(final_x(again()), final_state(again()).x)
     with pytest.raises(InputError, match="no step"):
         final_x(iter(()))
 
@@ -208,15 +187,7 @@ def test_nan_from_the_denoiser_stops_and_names_the_level(sampler):
         return x * (torch.nan if sigma[0] < 0.6 else 1.0)
 
     with pytest.raises(FloatingPointError, match=r"sigma = 0\.5"):
-        final_state(sampler(torch.zeros(1, 2), [1.0, 0.5, 0.0], guidance.unconditional(), broken))
-
-
-@pytest.mark.parametrize("schedule", sorted(SCHEDULES))
-@pytest.mark.parametrize("steps, sigma_min, sigma_max", [(5, 0.1, -1.0), (5, -0.1, 1.0), (5, 0.0, 1.0), (0, 0.1, 1.0),
-                                                         (5, 1.0, 0.1), (5, 0.1, float("inf"))])
-def test_levels_that_make_no_schedule_are_refused_by_all(schedule, steps, sigma_min, sigma_max):
-    with pytest.raises(InputError, match="no schedule"):
-        SCHEDULES[schedule](steps, sigma_min, sigma_max)
+        final_state(run(sampler, torch.zeros(1, 2), [1.0, 0.5, 0.0], guidance.unconditional(), broken))
 
 
 def halved(x, sigma):
@@ -239,46 +210,45 @@ def listening():
     return derivative, seen
 
 
-def test_karras_has_the_exponent_of_the_paper_and_takes_others():
-    assert karras(5, 0.1, 10.0) == karras(5, 0.1, 10.0, rho=7.0)
-    assert karras(4, 1.0, 4.0, rho=1.0) == pytest.approx([4, 3, 2, 1, 0])  # 1 is linear
+def test_a_sampler_counts_its_evaluations():
+    assert [Sampler(step).evaluations(6) for step in ("euler", "heun", "dpm-solver")] == [6, 11, 6]
+    assert Sampler(heun, corrections=3).evaluations(6) == 33
+    with pytest.raises(InputError, match="no sampler 'magic'"):
+        Sampler("magic")
 
 
-@pytest.mark.parametrize("schedule", sorted(SCHEDULES))
-def test_one_level_or_two_make_a_schedule_in_double_precision(schedule):
-    make = SCHEDULES[schedule]
-    # single precision knows 0.3 to 4e-8, double to 4e-17, times seven for the powers of karras
-    assert make(1, 0.3, 0.3) == pytest.approx([0.3, 0], rel=1e-12)  # one level needs no distance
-    assert make(2, 0.1, 0.3) == pytest.approx([0.3, 0.1, 0], rel=1e-12)
-    with pytest.raises(InputError, match="no schedule"):
-        make(2, 0.3, 0.3)
+def test_a_step_of_ones_own(correlated):
+    """The midpoint rule in four lines: second order, as its error against a fine run shows."""
+    def midpoint(x, sigma, following, derivative, memory):
+        middle = (sigma * following) ** 0.5
+        d = derivative(x + (middle - sigma) * derivative(x, sigma), middle)
+        return x + (following - sigma) * d, x - sigma * d
 
-
-def test_levels_are_looked_at_to_the_last():
-    for levels in ([1.0, 0.5, -1.0], []):
-        with pytest.raises(InputError, match="must decrease"):
-            sampling.check_levels(levels)
-    sampling.check_levels([1.0, 0.5, 0.0], ode=True)  # neither churn nor corrections unless asked for
+    x = 5 * torch.randn(50, 2).double()
+    ends = {n: final_state(run(midpoint, x, exponential(n, 0.01, 5.0)[:-1], guidance.unconditional(),
+                               correlated.denoise)).x for n in (25, 50, 400)}
+    coarse, fine = ((ends[n] - ends[400]).norm().item() for n in (25, 50))
+    assert 3.0 < coarse / fine < 5.0
 
 
 @pytest.mark.parametrize("sampler", [euler, heun])
 def test_churn_that_is_no_number_from_0_is_refused(sampler):
     for churn in (-1.0, float("inf"), float("nan")):
         with pytest.raises(InputError, match="churn must be"):
-            sampler(torch.zeros(1, 2), [1.0, 0.0], still, halved, churn=churn)
+            run(sampler, torch.zeros(1, 2), [1.0, 0.0], still, halved, churn=churn)
 
 
 def test_churn_raises_a_level_by_the_root_of_two_at_most():
     """EDM, algorithm 2: min(S_churn / N, sqrt(2) - 1)."""
     listen, seen = listening()
-    final_state(euler(torch.zeros(1, 2).double(), [1.0, 0.5, 0.0], listen, halved, churn=1000.0))
+    final_state(run(euler, torch.zeros(1, 2).double(), [1.0, 0.5, 0.0], listen, halved, churn=1000.0))
     assert [sigma[0].item() for _, sigma in seen] == pytest.approx([2**0.5, 0.5 * 2**0.5])
 
 
 @pytest.mark.parametrize("name", SAMPLERS)
 def test_every_item_gets_the_level_in_the_precision_of_its_state(name):
     listen, seen = listening()
-    next(SAMPLERS[name](torch.zeros(3, 2).double(), [0.3, 0.1], listen, halved))
+    next(run(SAMPLERS[name], torch.zeros(3, 2).double(), [0.3, 0.1], listen, halved))
     _, sigma = seen[0]
     assert sigma.dtype == torch.float64 and sigma.tolist() == [0.3] * 3
 
@@ -288,9 +258,10 @@ def test_the_level_lies_where_the_state_lies():
 
     def listen(x, sigma, denoise):
         seen.append(sigma.device)
-        return torch.zeros(3, 2)  # it is checked, so it needs values
+        raise StopAsyncIteration
 
-    sampling._derivative(listen, x, 0.5, halved)
+    with pytest.raises(StopAsyncIteration):
+        next(run(euler, x, [0.5, 0.1], listen, halved))
     assert seen == [x.device]
 
 
@@ -298,31 +269,29 @@ def test_the_level_lies_where_the_state_lies():
 def test_no_noise_that_is_added_moves_a_known_mixture(sampler):
     """Churn and corrections are all that moves here, in steps of about one; the sum is off by their rounding."""
     x = torch.full((3, 2), 0.5, dtype=torch.float64)
-    states = list(sampler(x, karras(6, 0.1, 1.0), still, halved, 2.0, 3, Conditioning.on_mixture(x),
+    states = list(run(sampler, x, karras(6, 0.1, 1.0), still, halved, 2.0, 3, Conditioning.on_mixture(x),
                           generator=torch.Generator().manual_seed(0)))
     assert all((state.x.sum(1) - 1).abs().max() < 1e-12 for state in states)
     assert (states[-1].x - x).abs().max() > 0.1
 
 
 @pytest.mark.parametrize("name", SAMPLERS)
-def test_the_constraint_is_imposed_with_noise_of_the_level_and_subspace(name):
+def test_the_constraint_is_imposed_with_noise_of_the_level(name):
     x, given = torch.zeros(3, 2).double(), torch.full((3, 2), 0.3).double()
-    for conditioning in (None, Conditioning.on_mixture(x)):
-        listen, seen = listening()
-        next(SAMPLERS[name](x, [2.0, 1.0], listen, halved, conditioning=conditioning,
-                            constraint=Replacement(given, torch.tensor([False, True])),
-                            generator=torch.Generator().manual_seed(4)))
-        n = torch.randn(3, 2, generator=torch.Generator().manual_seed(4), dtype=torch.float64)
-        shown, _ = seen[0]
-        assert torch.allclose(shown[:, 1], 0.3 + 2.0 * project(n, conditioning)[:, 1])
-        assert not shown[:, 0].any()  # the rest stays
+    listen, seen = listening()
+    next(run(SAMPLERS[name], x, [2.0, 1.0], listen, halved, constraint=Replacement(given, torch.tensor([False, True])),
+             generator=torch.Generator().manual_seed(4)))
+    n = torch.randn(3, 2, generator=torch.Generator().manual_seed(4), dtype=torch.float64)
+    shown, _ = seen[0]
+    assert torch.allclose(shown[:, 1], 0.3 + 2.0 * n[:, 1])
+    assert not shown[:, 0].any()  # the rest stays
 
 
 @pytest.mark.parametrize("name", SAMPLERS)
 def test_an_ode_draws_no_noise(name):
     generator = torch.Generator().manual_seed(0)
     before = generator.get_state()
-    final_state(SAMPLERS[name](torch.ones(1, 2).double(), [1.0, 0.5, 0.0], guidance.unconditional(), halved,
+    final_state(run(SAMPLERS[name], torch.ones(1, 2).double(), [1.0, 0.5, 0.0], guidance.unconditional(), halved,
                         generator=generator))
     assert torch.equal(generator.get_state(), before)
 
@@ -331,7 +300,7 @@ def test_dpm_solver_of_the_paper_step_by_step(correlated):
     """Lu et al., 2211.01095, algorithm 2, with alpha = 1 and lambda = -ln sigma, on uneven steps: state by state."""
     sigmas, x = karras(6, 0.05, 4.0), 4 * torch.randn(2, 2).double()
     before = last_step = None
-    states = dpm_solver(x, sigmas, guidance.unconditional(), correlated.denoise)
+    states = run(dpm_solver, x, sigmas, guidance.unconditional(), correlated.denoise)
     for (sigma, following), state in zip(pairwise(sigmas), states, strict=True):
         x0 = correlated.denoise(x, torch.full((2,), sigma, dtype=torch.float64))
         if following == 0:

@@ -6,9 +6,11 @@ import torch
 from torch import nn
 
 from msdm_lite.diffusion import guidance, sampling
+from msdm_lite.diffusion.conditioning import Conditioning
 from msdm_lite.diffusion.denoiser import Denoiser, Denoiser1d, edm_loss, loss
-from msdm_lite.diffusion.noise import Conditioning, add_noise, project
+from msdm_lite.diffusion.noise import add_noise, project
 from msdm_lite.diffusion.oracle import GaussianMixture, SpectralGaussian, gaussian
+from msdm_lite.diffusion.schedules import karras
 
 DOUBLE = torch.float64
 
@@ -305,7 +307,7 @@ def test_each_thing_known_saves_the_loss_of_one_stem(level, shape, cost):
 
 def generate(net, count, S, generator):
     x = 20 * torch.randn(count, S, generator=generator)
-    states = sampling.euler(x, sampling.karras(200, 1e-3, 20.0), guidance.unconditional(), net, generator=generator)
+    states = sampling.sample(x, karras(200, 1e-3, 20.0), guidance.unconditional(), net)
     return sampling.final_state(states).x
 
 

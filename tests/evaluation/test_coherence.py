@@ -75,6 +75,8 @@ def test_chroma_agrees_within_a_chord_and_across_octaves():
     assert coherence.chroma_agreement(same, names) > 0.8
     assert coherence.chroma_agreement(tritone, names) < 0
     assert math.isnan(coherence.chroma_agreement(same[:2], names[:2]))  # the drums have no chord
+    others = ("other", "drums", "vocals", "strings")  # stems of any other name have
+    assert coherence.chroma_agreement(same, others) == coherence.chroma_agreement(same, names)
 
 
 def test_shuffled_bands_have_stems_of_others():

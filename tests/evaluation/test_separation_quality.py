@@ -7,12 +7,15 @@ import soundfile
 import torch
 
 from msdm_lite.cli import main
-from msdm_lite.data import dataset, example_clips
+from msdm_lite.data import dataset, example_clips, readers
 from msdm_lite.errors import InputError
-from msdm_lite.evaluation import metrics, separation_quality
-from msdm_lite.evaluation.separation_quality import ideal_mask, mixture_baseline
+from msdm_lite.evaluation import band_quality, metrics, separation_quality
+from msdm_lite.evaluation.separation_quality import Songs, ideal_mask, mixture_baseline
 from msdm_lite.inference.separation import separate
 from msdm_lite.models import weights
+from msdm_lite.models.config import preset
+from msdm_lite.models.joint import Model
+from tests.conftest import with_effect
 
 
 @pytest.fixture(scope="module")
@@ -136,10 +139,10 @@ def test_segments_that_know_nothing_of_each_other(tiny):
 
 
 def test_what_asks_no_model(slakh, capsys):
-    nothing = separation_quality.evaluate_songs(str(slakh), method="mixture", progress=False)
+    nothing = separation_quality.evaluate_songs(Songs(str(slakh)), method="mixture", progress=False)
     assert nothing["model"] is None and nothing["model_record"] == {} and "--model" not in nothing["command"]
     assert nothing["active"]["all"]["mean"] == pytest.approx(0, abs=1e-4)
-    mask = separation_quality.evaluate_songs(str(slakh), method="ideal-mask", progress=False)
+    mask = separation_quality.evaluate_songs(Songs(str(slakh)), method="ideal-mask", progress=False)
     assert mask["active"]["all"]["mean"] > 3 and mask["published"] == mask["active"]  # all four play all the time
     assert main.main(["evaluate", "--songs", str(slakh), "--method", "ideal-mask"]) == 0
     assert "dB" in capsys.readouterr().out
@@ -147,19 +150,19 @@ def test_what_asks_no_model(slakh, capsys):
 
 def test_songs_are_grouped_by_how_many_play(slakh):
     (slakh / "test" / "Track00002" / "piano.wav").unlink()
-    found = separation_quality.evaluate_songs(str(slakh), method="ideal-mask", progress=False)
+    found = separation_quality.evaluate_songs(Songs(str(slakh)), method="ideal-mask", progress=False)
     assert {name: group["n"] for name, group in found["by_stems"].items()} == {"3": 1, "4": 1}
     assert found["active"]["piano"]["n"] == 1 and found["by_style"] == {}
 
 
 def test_no_test_songs(tmp_path):
     with pytest.raises(InputError, match="folder of stems"):
-        separation_quality.evaluate_songs(str(tmp_path / "nowhere"), "tiny", progress=False)
+        separation_quality.evaluate_songs(Songs(str(tmp_path / "nowhere")), "tiny", progress=False)
     alone = tmp_path / "one" / "song"  # of one player there is nothing to separate
     alone.mkdir(parents=True)
     soundfile.write(alone / "bass.wav", 0.05 * np.sin(0.1 * np.arange(200_000)), 22050)
     with pytest.raises(InputError, match="no test song in which two stems"):
-        separation_quality.evaluate_songs(str(alone.parent), method="ideal-mask", progress=False)
+        separation_quality.evaluate_songs(Songs(str(alone.parent)), method="ideal-mask", progress=False)
 
 
 def test_songs_take_no_given_stems(slakh, capsys):
@@ -171,7 +174,7 @@ def test_songs_take_no_given_stems(slakh, capsys):
                                       {"seconds": float("nan")}])
 def test_no_songs_or_nothing_of_them(settings):
     with pytest.raises(InputError, match="one song or more"):
-        separation_quality.evaluate_songs("band", method="mixture", **settings)
+        Songs("band", **settings)
 
 
 def test_songs_that_go_together_are_scored_as_each_alone(slakh):
@@ -181,8 +184,8 @@ def test_songs_that_go_together_are_scored_as_each_alone(slakh):
         sound, rate = soundfile.read(file)
         soundfile.write(file, sound[: 9 * rate // 2], rate)
     for seconds in (4.0, 12.0):
-        one, both = (separation_quality.evaluate_songs(str(slakh), "tiny", "dirac", 2, seconds=seconds, progress=False,
-                                                       batch=batch)
+        one, both = (separation_quality.evaluate_songs(Songs(str(slakh), seconds=seconds, batch=batch), "tiny", "dirac",
+                                                       steps=2, progress=False)
                      for batch in (1, 2))
         for name, figures in one["songs"].items():  # of dB
             assert both["songs"][name] == pytest.approx(figures, abs=0.01)
@@ -196,7 +199,72 @@ def test_songs_that_go_together_are_scored_as_each_alone(slakh):
 
 def test_batches_that_make_no_sense(slakh, capsys):
     with pytest.raises(InputError, match="one or more"):
-        separation_quality.evaluate_songs(str(slakh), "tiny", batch=0)
+        Songs(str(slakh), batch=0)
     for flags in (["--whole"], ["--chunks"], ["--method", "mixture"]):
         assert main.main(["evaluate", "--songs", str(slakh), "--batch", "2", *flags]) == 2
         assert "--batch has no use here" in capsys.readouterr().err
+
+
+MUSDB = ("vocals", "drums", "bass", "other")
+
+
+@pytest.fixture(scope="module")
+def of_musdb(tiny, tmp_path_factory):
+    """A model of the stems of MUSDB18-HQ, in an order of its own."""
+    model = with_effect(Model(preset("tiny", MUSDB), tiny.denoiser.std.clone()))
+    return str(weights.save(model, tmp_path_factory.mktemp("model") / "musdb.safetensors", {}))
+
+
+def test_songs_of_other_stems_are_scored_by_the_models_names(musdb, of_musdb):
+    found = separation_quality.evaluate_songs(Songs(str(musdb), seconds=6.0), of_musdb, "mixture-constrained", steps=1,
+                                              progress=False)
+    assert list(found["active"]) == list(found["published"]) == [*MUSDB, "all"]
+    track, = readers.find(musdb / "test", stems=MUSDB)
+    true = torch.from_numpy(track.read((track.samples - 132_300) // 2, 132_300))
+    loaded = weights.load(of_musdb)
+    got = separate(true.sum(0), loaded, "mixture-constrained", steps=1, seed=0)
+    want = metrics.windowed_improvements(got, true)[1].nanmean(0)
+    assert found["songs"] == {"Artist - Song 2": [round(v, 3) for v in want.tolist()]}
+    for name, value in zip(MUSDB, want.tolist(), strict=True):
+        assert found["active"][name]["mean"] == pytest.approx(value, abs=1e-4)
+
+
+def test_a_model_of_some_stems_of_a_folder_separates_their_sum(musdb, tiny, tmp_path):
+    """Also where their names are those of the corpus, whose songs have more."""
+    model = with_effect(Model(preset("tiny", ("bass", "drums")), tiny.denoiser.std[:2].clone()))
+    path = str(weights.save(model, tmp_path / "two.safetensors", {}))
+    found = separation_quality.evaluate_songs(Songs(str(musdb), seconds=6.0), path, "mixture-constrained", steps=1,
+                                              progress=False)
+    track, = readers.find(musdb / "test", stems=("bass", "drums"))
+    true = torch.from_numpy(track.read((track.samples - 132_300) // 2, 132_300))
+    got = separate(true.sum(0), weights.load(path), "mixture-constrained", steps=1, seed=0)
+    want = metrics.windowed_improvements(got, true)[1].nanmean(0)
+    assert found["songs"]["Artist - Song 2"] == [round(v, 3) for v in want.tolist()]
+
+
+def test_a_baseline_is_told_the_stems_of_a_folder(musdb, tmp_path, capsys):
+    out = tmp_path / "mask.json"
+    command = ["evaluate", "--songs", str(musdb), "--method", "ideal-mask", "--stems", *MUSDB]
+    assert main.main([*command, "--out", str(out)]) == 0
+    found = json.loads(out.read_text())
+    assert list(found["active"]) == [*MUSDB, "all"] and found["active"]["all"]["mean"] > 3
+    again = shlex.split(found["command"])[1:]
+    assert again[-5:] == ["--stems", *MUSDB] and main.main([*again, "--out", str(tmp_path / "again.json")]) == 0
+    assert json.loads((tmp_path / "again.json").read_text())["songs"] == found["songs"]
+    assert main.main(["evaluate", "--songs", str(musdb), "--stems", "bass", "drums"]) == 2
+    assert "--stems has no use here" in capsys.readouterr().err
+
+
+def test_the_corpus_is_only_for_models_of_its_stems(of_musdb, tiny, tmp_path):
+    says = "the stems bass, drums, guitar, piano is not for a model of vocals, drums, bass, other: .*--songs FOLDER"
+    for score in (lambda: separation_quality.evaluate_clips(None, of_musdb),
+                  lambda: separation_quality.evaluate_songs(Songs("band"), of_musdb),
+                  lambda: band_quality.evaluate_bands(of_musdb)):
+        with pytest.raises(InputError, match=says):
+            score()
+    with pytest.raises(InputError, match="those of the model"):
+        separation_quality.evaluate_songs(Songs("band", stems=MUSDB), of_musdb)
+    alone = weights.save(Model(preset("tiny", ("vocals",)), tiny.denoiser.std[:1].clone()),
+                         tmp_path / "vocals.safetensors", {})
+    with pytest.raises(InputError, match="vocals alone is no mixture"):
+        separation_quality.evaluate_songs(Songs(str(tmp_path)), str(alone))

@@ -37,7 +37,7 @@ def test_stems_beside_silence_have_the_level_of_training(tiny, caplog):
 
 def test_same_seed_same_stems(tiny):
     given = {"bass": 0.1 * torch.randn(22050)}
-    runs = [msdm_lite.accompany(given, tiny, seed, steps=3) for seed in (1, 1, 2)]
+    runs = [msdm_lite.accompany(given, tiny, seed=seed, steps=3) for seed in (1, 1, 2)]
     assert torch.equal(runs[0], runs[1]) and not torch.equal(runs[0], runs[2])
 
 

@@ -48,7 +48,7 @@ def test_a_method_by_name_has_the_settings_that_are_not_none(models):
     ("joint", "guided", {}, "guided is not for it"), ("independent", "mixture-constrained", {}, "try dirac or wiener"),
     ("supervised", "mixture-constrained", {"given": True}, "both mixture and stems"),
     ("joint", "dirac", {"magic": 1}, "no setting 'magic'"), ("joint", "dirac", {"steps": 0}, "no schedule"),
-    ("joint", "dirac", {"churn": -1.0}, "churn"), ("joint", "wiener", {"c": 2.0}, "does not use c")])
+    ("joint", "dirac", {"churn": -1.0}, "churn"), ("joint", "wiener", {"c": 2.0}, "no setting 'c'")])
 def test_refused_methods_of_separation(models, kind, name, settings, says):
     with pytest.raises(InputError, match=says):
         defaults.separation_method(models[kind], name, **settings)
@@ -57,7 +57,7 @@ def test_refused_methods_of_separation(models, kind, name, settings, says):
 @pytest.mark.parametrize("kind, name, settings, says", [
     ("joint", "dirac", {}, "no method 'dirac'"), ("independent", "stems-given", {}, "use replacement"),
     ("joint", None, {"steps": 0}, "no schedule"), ("joint", None, {"churn": 1.0}, "euler does"),
-    ("joint", "replacement", {"weight": 2.0}, "does not use weight")])
+    ("joint", "replacement", {"weight": 2.0}, "no setting 'weight'")])
 def test_refused_methods_of_imputation(models, kind, name, settings, says):
     with pytest.raises(InputError, match=says):
         defaults.imputation_method(models[kind], name, **settings)

@@ -104,12 +104,12 @@ def test_methods_are_sampled_with_their_own_settings(tiny, monkeypatch, name):
     """The published settings reach the sampler: levels, churn, corrections; and so do those that replace them."""
     seen = {}
 
-    def spy(x, sigmas, guide, denoise, churn, corrections, conditioning, constraint, generator):
-        seen.update(sigma_max=sigmas[0], steps=len(sigmas) - 1, churn=churn, corrections=corrections)
+    def spy(x, sigmas, guidance, denoise, sampler, constraint, generator):
+        seen.update(sigma_max=sigmas[0], steps=len(sigmas) - 1, churn=sampler.churn, corrections=sampler.corrections)
         yield sampling.State(x, 0.0, x)
         return x
 
-    monkeypatch.setitem(sampling.SAMPLERS, "euler", spy)
+    monkeypatch.setattr(sampling, "sample", spy)
     msdm_lite.separate(torch.randn(5000), tiny, name)
     method = METHODS[name]
     assert seen == {"sigma_max": pytest.approx(method.sigma_max), "steps": method.steps, "churn": method.churn,

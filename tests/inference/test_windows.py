@@ -1,5 +1,6 @@
 import subprocess
 import sys
+from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
@@ -10,7 +11,7 @@ import torch.nn.functional as F
 import msdm_lite
 from msdm_lite.data import example_clips
 from msdm_lite.diffusion import methods, sampling
-from msdm_lite.diffusion.noise import Conditioning
+from msdm_lite.diffusion.conditioning import Conditioning, Task
 from msdm_lite.errors import InputError
 from msdm_lite.inference.encoding import encode
 from msdm_lite.inference.windows import Windowed
@@ -32,9 +33,8 @@ def test_window_boundaries_are_inaudible(steps):
     for turn in range(8):
         shift = turn * hop // 8
         clean = encode(F.pad(stems, (shift * N, 0)), model)[None]  # (1, S, bins, L)
-        states = methods.conditional(windowed, clean.shape, methods.by_name("mixture-constrained", steps=steps),
-                                     clean.sum(1),
-                                     generator=torch.Generator().manual_seed(0))
+        task, method = Task(tuple(clean.shape), clean.sum(1)), methods.by_name("mixture-constrained", steps=steps)
+        states = methods.sample(task, windowed, method, torch.Generator().manual_seed(0))
         with torch.no_grad():
             found = sampling.final_state(states).x
         error[turn] = (found - clean).square().sum((0, 1, 2))[1 + shift :][:frames]
@@ -65,15 +65,21 @@ def test_gradients_through_windows_are_those_of_the_whole(tiny):
 
 
 def test_windows_cut_other_conditions_alike(tiny):
-    class Told:
+    """Those with the time axis of x are cut like x, and a span of frames too; others are of the whole item."""
+    class Conditional:
         config = tiny.config
 
         @staticmethod
-        def denoise(x, sigma, conditioning=None, mixture=None):
-            return x + mixture[:, None]
+        def denoise(x, sigma, conditioning):
+            style = conditioning.given("style")[:, :, None, None]
+            return (x + conditioning.given("mixture")[:, None] + style) * conditioning.unknown(x)
 
-    x, y = torch.randn(2, 4, 8, 130), torch.randn(2, 8, 130)
-    assert torch.allclose(Windowed(Told)(x, torch.ones(2), mixture=y), x + y[:, None], atol=1e-6)
+    x, y, style = torch.randn(2, 4, 8, 130), torch.randn(2, 8, 130), torch.randn(2, 4)
+    span = torch.zeros(1, 1, 1, 130, dtype=torch.bool)
+    span[..., 30:50] = True
+    known = replace(Conditioning.none(x, mixture=y, style=style), span=span)
+    expected = (x + y[:, None] + style[:, :, None, None]) * ~span
+    assert torch.allclose(Windowed(Conditional)(x, torch.ones(2), known), expected, atol=1e-6)
 
 
 def test_windows_agree_with_the_whole_where_they_can(tiny):

@@ -2,6 +2,7 @@ import pytest
 import torch
 
 import msdm_lite
+from msdm_lite.diffusion.guidances import Conditioned, Dirac, Prior
 from msdm_lite.errors import InputError
 from msdm_lite.inference import defaults
 from msdm_lite.inference.defaults import imputation_method
@@ -16,8 +17,8 @@ def test_the_record_has_the_conditioning_of_training(tiny, monkeypatch):
         monkeypatch.setattr(tiny, "record", record)
         assert tiny.trained_for() and tiny.trained_for(mixture=True)
         assert tiny.trained_for(stems=True) is stems and tiny.trained_for(mixture=True, stems=True) is both
-        assert imputation_method(tiny).guidance == ("conditioned" if stems else "prior")
-        assert defaults.separation_method(tiny, given=True).guidance == ("conditioned" if both else "dirac")
+        assert imputation_method(tiny).guidance == (Conditioned() if stems else Prior())
+        assert defaults.separation_method(tiny, given=True).guidance == (Conditioned() if both else Dirac())
         if not stems:
             with pytest.raises(InputError, match="not trained with stems"):
                 msdm_lite.accompany(given, tiny, method="stems-given")

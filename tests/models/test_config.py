@@ -7,18 +7,21 @@ import torch
 from msdm_lite.audio.io import STEMS
 from msdm_lite.errors import InputError
 from msdm_lite.models import config
-from msdm_lite.models.base import StemModel
+from msdm_lite.models.base import TrainingDefaults
 from msdm_lite.models.config import WaveConfig, preset
 from msdm_lite.models.weights import build
 
 
 def test_presets_of_some_stems():
-    assert preset("lite", ("piano", "bass")).stems == ("bass", "piano")
+    assert preset("lite", ("piano", "bass")).stems == ("piano", "bass")  # in the order that is asked for
+    assert preset("tiny", ["vocals", "lead synth"]).stems == ("vocals", "lead synth")
     one = preset("base", ("drums",))
     assert one.stems == ("drums",) and one.net.stems == 1 and build(one).denoiser.net.config.stems == 1
-    for stems in ((), ("flute",), ("bass", "bass")):
-        with pytest.raises(InputError, match="stems are some of"):
+    for stems in ((), ("bass", "bass"), ("../flute",), ("",)):
+        with pytest.raises(InputError, match="stems are names such as bass, drums, guitar, piano, each once"):
             preset("lite", stems)
+    with pytest.raises(InputError, match="mix is the sum of the stems"):
+        preset("lite", ("mix", "bass"))
 
 
 @pytest.mark.parametrize("name", config.PRESETS | config.WAVE_PRESETS)
@@ -34,14 +37,14 @@ def test_a_waveform_is_cut_into_blocks_of_the_networks_downsampling():
     paper = preset("paper")
     assert (paper.bins, paper.frames) == (8192, 32) and paper.bins * paper.frames == paper.net.segment
     assert (paper.sigma_data, paper.levels) == (0.2, (-3.0, 1.0))  # as published
-    assert preset("tiny-wave").levels == StemModel.levels
+    assert preset("tiny-wave").levels == TrainingDefaults.levels
 
 
 def test_a_preset_of_some_stems_changes_nothing_else():
-    assert preset("lite") == preset("lite", reversed(STEMS)) == config.PRESETS["lite"]
+    assert preset("lite") == preset("lite", STEMS) == config.PRESETS["lite"]
     assert preset("lite", ["piano"]) == replace(preset("lite"), stems=("piano",))
     wave = preset("base", ["piano", "bass"])
-    assert wave == replace(preset("base"), stems=("bass", "piano"), net=replace(preset("base").net, stems=2))
+    assert wave == replace(preset("base"), stems=("piano", "bass"), net=replace(preset("base").net, stems=2))
 
 
 def test_presets_that_do_not_exist_or_take_no_stems():

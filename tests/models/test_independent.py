@@ -3,7 +3,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from msdm_lite.diffusion.noise import Conditioning
+from msdm_lite.diffusion.conditioning import Conditioning
 from msdm_lite.errors import InputError
 from msdm_lite.models import weights
 from msdm_lite.models.config import preset

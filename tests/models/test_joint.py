@@ -4,8 +4,9 @@ import pytest
 import torch
 
 import msdm_lite
+from msdm_lite.diffusion.conditioning import Conditioning
 from msdm_lite.diffusion.denoiser import error
-from msdm_lite.diffusion.noise import Conditioning, add_noise
+from msdm_lite.diffusion.noise import add_noise
 from msdm_lite.errors import InputError
 from msdm_lite.models import weights
 from msdm_lite.models.config import preset
@@ -23,7 +24,7 @@ def guided() -> Guided:
 def test_the_mixture_has_an_effect_and_is_the_sum(guided):
     x, sigma = 0.05 * torch.randn(2, 4, 1024, 8), torch.tensor([0.5, 3.0])
     y = 0.1 * torch.randn(2, 1024, 8)
-    conditional, alone = guided.denoise(x, sigma, mixture=y), guided.denoise(x, sigma)
+    conditional, alone = guided.denoise(x, sigma, Conditioning.none(x, mixture=y)), guided.denoise(x, sigma)
     assert torch.allclose(conditional.sum(1), y, atol=1e-5)
     assert (alone.sum(1) - y).abs().max() > 0.1 and (conditional - alone).abs().max() > 0.01
 
@@ -43,7 +44,7 @@ def test_the_loss_conditions_some_items_and_not_others(guided):
     noisy = add_noise(x, sigma, n=noise)
     for item, conditions in ((0, {"mixture": x.sum(1)[:1]}), (1, {})):
         one = slice(item, item + 1)
-        estimate = guided.denoise(noisy[one], sigma[one], **conditions)
+        estimate = guided.denoise(noisy[one], sigma[one], Conditioning.none(noisy[one], **conditions))
         assert torch.allclose(got[one], error(estimate, x[one], sigma[one], guided.denoiser.std), rtol=1e-4)
 
 

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from msdm_lite.audio import beats
-from msdm_lite.diffusion.noise import Conditioning
+from msdm_lite.diffusion.conditioning import Conditioning
 from msdm_lite.errors import InputError
 from msdm_lite.inference import cascade
 from msdm_lite.models.config import PRESETS
@@ -37,22 +37,24 @@ def test_the_beat_phase_has_an_effect(sketcher):
     """An untrained model ignores it; with weights that are not zero it changes the estimate."""
     x, sigma = torch.randn(2, 4, 96, 30), torch.tensor([0.5, 2.0])
     count = beats.steady(30, 0.05, 120)[None].expand(2, -1, -1)
-    torch.testing.assert_close(sketcher.denoise(x, sigma, beat_phase=count), sketcher.denoise(x, sigma))
+    found = sketcher.denoise(x, sigma, Conditioning.none(x, beat_phase=count))
+    torch.testing.assert_close(found, sketcher.denoise(x, sigma))
     moved = copy.deepcopy(sketcher)
     torch.manual_seed(1)
     for layer in moved.denoiser.net.space_to_depth.project_out:
         layer.weight.data.add_(0.05 * torch.randn_like(layer.weight))
     nobody = moved.denoise(x, sigma)
-    assert (moved.denoise(x, sigma, beat_phase=count) - nobody).abs().max() > 1e-3
-    torch.testing.assert_close(moved.denoise(x, sigma, beat_phase=beats.silent(x)), nobody)
+    assert (moved.denoise(x, sigma, Conditioning.none(x, beat_phase=count)) - nobody).abs().max() > 1e-3
+    torch.testing.assert_close(moved.denoise(x, sigma, Conditioning.none(x, beat_phase=beats.silent(x))), nobody)
 
 
 def test_a_model_without_beat_conditioning_refuses_a_beat_phase():
     small = replace(PRESETS["lite-sketch"], widths=(16, 24), blocks=(1, 1), embedding_width=16)
     without = build(replace(small, beat_phase=False))
     assert not without.takes_beat_phase and cascade.beat_conditioning(without, 10, torch.Generator()) is None
+    x = torch.zeros(1, 4, 96, 8)
     with pytest.raises(InputError, match="beat conditioning"):
-        without.denoise(torch.zeros(1, 4, 96, 8), torch.ones(1), beat_phase=torch.zeros(1, 4, 8))
+        without.denoise(x, torch.ones(1), Conditioning.none(x, beat_phase=torch.zeros(1, 4, 8)))
 
 
 @pytest.mark.parametrize("beat_phase", [False, True])

@@ -210,3 +210,12 @@ def test_a_checkpoint_of_one_stem_is_called_by_its_file(tmp_path):
     torch.save(content, tmp_path / "last.ckpt")
     with pytest.raises(InputError, match=r"name the file after it, as in drums\.ckpt"):
         weights.load_official_model(tmp_path / "last.ckpt")
+
+
+def test_a_registered_model_is_loaded_by_its_name(monkeypatch, tiny):
+    monkeypatch.setitem(weights.MODELS, "mine", lambda: Model(preset("tiny", ("bass", "drums"))).train())
+    model = msdm_lite.load("mine", "cpu")
+    assert model.stems == ("bass", "drums") and not model.training
+    assert not any(p.requires_grad for p in model.parameters())
+    with pytest.raises(InputError, match="there is no model 'yours'"):
+        msdm_lite.load("yours", "cpu")

@@ -156,6 +156,12 @@ def test_stems_come_as_an_array_too():
     assert all(COLOURS[stem] in html for stem in ("bass", "drums", "guitar", "piano"))
 
 
+def test_stems_of_other_names_have_colours_of_their_own():
+    html = mixer({name: torch.zeros(800) for name in ("vocals", "other", "flute")})._repr_html_()
+    assert COLOURS["vocals"] in html and COLOURS["other"] in html and COLOURS["mix"] in html
+    assert len(set(COLOURS.values())) == len(COLOURS)
+
+
 @pytest.mark.parametrize("length", [1, 100, 3000])
 def test_short_sounds(length):
     (sound, _), = sounds(mixer({"mix": np.full(length, 0.1)})._repr_html_())

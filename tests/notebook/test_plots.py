@@ -69,8 +69,9 @@ def test_tracks_have_names():
     assert list(found) == ["bass", "drums", "guitar", "piano"]
     assert all(np.array_equal(wave, stem) for wave, stem in zip(found.values(), stems.numpy(), strict=True))
     assert list(plots.as_named_tracks({1: stems[0], "mix": stems[1]})) == ["1", "mix"]
-    for given, says in ((stems[:3], r"not Tensor of shape .*3, 10"), (stems[0], r"array \(4, T\), not Tensor"),
-                        ({}, "no track"), ({"a": stems}, "track 'a' must have the shape")):
+    for given, says in ((stems[:3], r"not Tensor of shape .*3, 10"),
+                        (stems[0], r"array \(4, T\) of bass, .*, not Tensor"), ({}, "no track"),
+                        ({"a": stems}, "track 'a' must have the shape")):
         with pytest.raises(InputError, match=says):
             plots.as_named_tracks(given)
 

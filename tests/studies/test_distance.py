@@ -99,6 +99,7 @@ def test_too_little(tiny):
 def test_real_crops_have_two_stems_or_more(monkeypatch):
     class Track:
         name, source, split, style, samples = "a", "band", "test", "jazz", 22050 * 20
+        stems = STEMS
 
         def __init__(self, players):
             self.players = players

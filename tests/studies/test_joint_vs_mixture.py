@@ -55,20 +55,31 @@ def test_two_models_are_trained_and_compared_with_the_same_songs(recipe, monkeyp
     assert joint["steps"] == mix["steps"] == 2 and len(joint["sounding"]) == 4 and len(mix["sounding"]) == 1
     assert joint["train"] == mix["train"] and joint["made"] != mix["made"]
     before = {path: path.stat().st_mtime_ns for path in runs.rglob("*.safetensors")}
-    (runs / "mixes" / "measured.json").unlink()  # as if it had been stopped in the second arm
     asked = []
-    generate = generation.generate
-    monkeypatch.setattr(generation, "generate", lambda *a, **k: asked.append(a) or generate(*a, **k))
+    generate, stopped_at = generation.generate, 2
+
+    def counted(*a, **k):
+        asked.append(a)
+        if len(asked) == stopped_at:
+            raise KeyboardInterrupt
+        return generate(*a, **k)
+
+    monkeypatch.setattr(generation, "generate", counted)
+    with pytest.raises(KeyboardInterrupt):  # in the second arm
+        joint_vs_mixture.main(out, 2, 1, 8, 3.0, recipe.data, runs=runs, device="cpu")
     joint_vs_mixture.main(out, 2, 1, 8, 3.0, recipe.data, runs=runs, device="cpu")  # what is there is not made again
     assert {path: path.stat().st_mtime_ns for path in runs.rglob("*.safetensors")} == before and len(before) == 2
     again = json.loads(out.read_text())
-    assert again["arms"] == found["arms"] and len(asked) == 1
-    assert again["learning"]["joint"] == found["learning"]["joint"]  # what a stopped run took is counted
-    joint_vs_mixture.main(out, 2, 1, 9, 3.0, recipe.data, runs=runs, device="cpu")  # other mixes are
-    assert len(asked) == 3
-    (runs / "joint" / "lite.safetensors").unlink()
-    joint_vs_mixture.main(out, 2, 1, 9, 3.0, recipe.data, runs=runs, device="cpu")  # and those of weights that are new
-    assert len(asked) == 4
+    assert again["arms"] == found["arms"] and len(asked) == 3
+    assert again["learning"]["joint"]["minutes"] == found["learning"]["joint"]["minutes"]
+    stopped_at = 5
+    with pytest.raises(KeyboardInterrupt):
+        joint_vs_mixture.main(out, 2, 1, 8, 3.0, recipe.data, runs=runs, device="cpu")
+    weights_file = runs / "joint" / "lite.safetensors"
+    model = weights.load(weights_file, "cpu")
+    weights.save(model, weights_file, model.record | {"minutes": 99.0})
+    joint_vs_mixture.main(out, 2, 1, 8, 3.0, recipe.data, runs=runs, device="cpu")  # mixes of other weights are made
+    assert len(asked) == 7 and json.loads(out.read_text())["learning"]["joint"]["minutes"] == 99
 
 
 def test_runs_that_nobody_asked_for_go_when_all_is_measured(monkeypatch, tmp_path):
@@ -94,7 +105,7 @@ def test_runs_that_nobody_asked_for_go_when_all_is_measured(monkeypatch, tmp_pat
     out = tmp_path / "mixes.json"
     with pytest.raises(KeyboardInterrupt):
         joint_vs_mixture.main(out, 2, 1, 8, 3.0, device="cpu")
-    assert list(tmp_path.iterdir()) == [tmp_path / "mixes-runs"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["mixes-parts", "mixes-runs"]
     for otherwise in ((1, 1), (2, 2)):  # fewer steps; another batch
         with pytest.raises(InputError, match="learned otherwise"):
             joint_vs_mixture.main(out, *otherwise, 8, 3.0, device="cpu")

@@ -3,7 +3,6 @@ import json
 import pytest
 
 from msdm_lite.data import example_clips
-from msdm_lite.errors import InputError
 from msdm_lite.evaluation import separation_quality
 from msdm_lite.models import weights
 from msdm_lite.studies import sampling_ablations
@@ -36,23 +35,24 @@ def test_one_setting_is_changed_at_a_time(out):
     assert one["n"] == 8 and one["mean"] != other["mean"] and set(one["stems"]) <= {"bass", "drums", "guitar", "piano"}
 
 
-def test_what_is_there_is_not_run_again(out):
+def test_a_stopped_run_resumes_with_the_arms_that_are_missing(out, monkeypatch, tmp_path):
     path, model, calls = out
-    before = json.loads(path.read_text())
-    sampling_ablations.main(path, model)
-    assert len(calls) == 3 and json.loads(path.read_text())["arms"] == before["arms"]
-    path.write_text(json.dumps(before | {"model_record": {"steps": 99}}))  # of other weights
-    sampling_ablations.main(path, model)
-    assert len(calls) == 6
-    sampling_ablations.main(path, model, seed=1)  # other noise
-    assert len(calls) == 9
+    calls.clear()
+    counted = separation_quality.evaluate_clips
 
+    def stopped(*a, **k):
+        if "c" in k:
+            raise KeyboardInterrupt
+        return counted(*a, **k)
 
-def test_what_is_there_and_is_no_result_is_left_alone(tmp_path):
-    (tmp_path / "notes.txt").write_text("no result")
-    with pytest.raises(InputError, match="holds no result"):
-        sampling_ablations.main(tmp_path / "notes.txt", "tiny")
-    assert (tmp_path / "notes.txt").read_text() == "no result"
+    monkeypatch.setattr(separation_quality, "evaluate_clips", stopped)
+    with pytest.raises(KeyboardInterrupt):
+        sampling_ablations.main(tmp_path / "b.json", model)
+    assert len(calls) == 2 and not (tmp_path / "b.json").exists()
+    monkeypatch.setattr(separation_quality, "evaluate_clips", counted)
+    sampling_ablations.main(tmp_path / "b.json", model)
+    found, before = (json.loads(each.read_text()) for each in (tmp_path / "b.json", path))
+    assert len(calls) == 3 and found["arms"] == before["arms"] and not (tmp_path / "b-parts").exists()
 
 
 def test_an_arm_that_blows_up_is_a_finding_and_ends_nothing(out, monkeypatch, tmp_path):

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from msdm_lite.data.dataset import songs_of
-from msdm_lite.diffusion.noise import Conditioning
+from msdm_lite.diffusion.conditioning import Conditioning
 from msdm_lite.errors import InputError
 from msdm_lite.models import joint
 from msdm_lite.studies import training_ablations

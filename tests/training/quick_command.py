@@ -3,9 +3,10 @@
 from functools import partial
 
 from msdm_lite.cli.main import command
-from msdm_lite.training import loop, validation
+from msdm_lite.training import loop, statistics, validation
 
 if __name__ == "__main__":  # workers that read crops import this file too
-    loop.Validation = lambda *settings: validation.Validation(*settings[:3], count=1)
-    loop.standard_deviations = partial(loop.standard_deviations, count=20)
+    loop.Validation = lambda *settings: validation.Validation(*settings[:2], count=1)
+    statistics.fit_standard_deviations = partial(statistics.fit_standard_deviations, count=20)
+    statistics.levels = partial(statistics.levels, count=20)
     command()

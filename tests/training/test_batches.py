@@ -10,8 +10,8 @@ from msdm_lite.training.recipe import Recipe
 def test_noise_depends_on_the_item_alone():
     recipe = Recipe(sigma_free=(-1.6, 1.2), shapes=(0.4, 0.3, 0.2, 0.1))
     x = torch.zeros(4, 4, 8, 3)
-    sigma, conditioning, noise, _ = batches.training_noise(torch.arange(8, 12), x, recipe)
-    one, its_known, its_noise, _ = batches.training_noise(torch.tensor([10]), x[:1], recipe)
+    sigma, conditioning, noise = batches.training_noise(torch.arange(8, 12), x, recipe)
+    one, its_known, its_noise = batches.training_noise(torch.tensor([10]), x[:1], recipe)
     assert sigma[2] == one[0] and torch.equal(noise[2], its_noise[0])
     assert conditioning.mixture[2] == its_known.mixture[0] and torch.equal(conditioning.stems[2], its_known.stems[0])
     assert batches.conditioning_kinds(torch.arange(8, 12), recipe.shapes).tolist() == [3, 1, 0, 2]
@@ -22,7 +22,7 @@ def test_levels_are_log_normal_and_noise_is_white():
     """4000 draws: a mean is known to 1/63 of a deviation, a deviation to 1/89; four of those are allowed."""
     recipe = Recipe(sigma_free=(-1.6, 1.2), shapes=(0.75, 0.25, 0.0, 0.0))
     numbers = torch.arange(4000)
-    sigma, conditioning, noise, _ = batches.training_noise(numbers, torch.zeros(4000, 1, 4), recipe)
+    sigma, conditioning, noise = batches.training_noise(numbers, torch.zeros(4000, 1, 4), recipe)
     assert conditioning.mixture.float().mean() == pytest.approx(0.25, abs=1e-3) and not conditioning.stems.any()
     free, fixed = sigma[~conditioning.mixture].log(), sigma[conditioning.mixture].log()
     assert free.mean() == pytest.approx(-1.6, abs=4 * 1.2 / 54) and free.std() == pytest.approx(1.2, rel=4 / 77)
@@ -33,7 +33,7 @@ def test_levels_are_log_normal_and_noise_is_white():
 def test_every_subset_of_stems_is_known_at_times_and_something_always_open():
     recipe = Recipe(sigma_free=(-1.6, 1.2), shapes=(0.25, 0.25, 0.25, 0.25))
     numbers = torch.arange(2000)
-    _, conditioning, _, _ = batches.training_noise(numbers, torch.zeros(2000, 4, 1), recipe)
+    _, conditioning, _ = batches.training_noise(numbers, torch.zeros(2000, 4, 1), recipe)
     kinds = batches.conditioning_kinds(numbers, recipe.shapes)
     counts = conditioning.stems.sum(1)
     assert (counts[kinds < 2] == 0).all() and torch.equal(conditioning.mixture, kinds % 2 == 1)

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from msdm_lite.diffusion.noise import Conditioning
+from msdm_lite.diffusion.conditioning import Conditioning
 from msdm_lite.errors import InputError
 from msdm_lite.models.config import preset
 from msdm_lite.models.weights import build

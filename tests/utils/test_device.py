@@ -26,7 +26,7 @@ import torch
 from msdm_lite.utils import device
 from tests.utils.test_device import resident
 
-assert device.tune_allocator()
+assert device.tune()
 with device.large_blocks_returned():
     before = resident()
     x = torch.ones(50_000_000)  # 200 MB
@@ -52,7 +52,7 @@ def test_large_blocks_go_back_to_the_system():
 
 def test_the_allocator_is_left_alone_on_request(monkeypatch):
     monkeypatch.setenv("MSDM_LITE_MALLOC", "0")
-    assert not device.tune_allocator()
+    assert not device.tune()
     with device.large_blocks_returned():
         assert torch.ones(10).sum() == 10
 
@@ -83,7 +83,7 @@ def test_records_name_the_precision_of_a_gpu(monkeypatch, capability, allowed, s
 # The same seed gives the same sound on every device, up to rounding
 TASKS = {
     "separate": lambda model, stems: msdm_lite.separate(stems.sum(0), model),
-    "separate, Dirac": lambda model, stems: msdm_lite.separate(stems.sum(0), model, "dirac", 10, corrections=1),
+    "separate, Dirac": lambda model, stems: msdm_lite.separate(stems.sum(0), model, "dirac", steps=10, corrections=1),
     "generate": lambda model, stems: msdm_lite.generate(model, 3.0, steps=10)[0],
     "accompany": lambda model, stems: msdm_lite.accompany({"drums": stems[1]}, model, steps=10),
 }
