@@ -36,8 +36,10 @@ class Source(ABC):
 def _noise(x: Tensor, sigma: Tensor, conditioning: Conditioning | None) -> Tensor:
     """Covariance of the noise over the sources of x (B, S, ...): (B, S, S)."""
     B, S = x.shape[:2]
-    if conditioning is not None and conditioning.stems.shape[1] != S:
-        raise InputError(f"flags of {conditioning.stems.shape[1]} stems do not fit {S} sources")
+    if conditioning is not None:
+        conditioning.require("an analytic distribution")
+        if conditioning.stems.shape[1] != S:
+            raise InputError(f"flags of {conditioning.stems.shape[1]} stems do not fit {S} sources")
     eye = torch.eye(S, dtype=torch.float64, device=x.device).expand(B, S, S)  # rows: one unit of noise on each source
     # project() works on (B, S, ...): the last axis runs over the S units of noise
     return project(eye, conditioning) * sigma.double()[:, None, None] ** 2
@@ -279,10 +281,8 @@ def band(samples: int, context: float = 0.3, sample_rate: int = SAMPLE_RATE) -> 
     """
     if not 0 <= context < 1:
         raise InputError(f"context is a correlation from 0 to below 1, not {context}")
-    if samples < 2:
-        raise InputError(f"a sound has at least two samples, not {samples}")
-    if sample_rate < 1000:
-        raise InputError(f"the notes need a sample rate of at least 1000 Hz, not {sample_rate}")
+    if samples < 2 or sample_rate < 1000:
+        raise InputError(f"a sound has two samples or more, not {samples}, at 1000 Hz or more, not {sample_rate}")
     hertz = torch.arange(samples // 2 + 1, dtype=torch.float64) * sample_rate / samples
     least = sample_rate / samples / 2  # width of a line: at least the spacing of frequencies, so that none is missed
 

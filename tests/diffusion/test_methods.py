@@ -1,5 +1,7 @@
 """Every method by name on every task, on an analytic distribution: what is known is returned, and errors come first."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -124,8 +126,8 @@ def test_nfe(oracle):
         calls = []
 
         def denoise(x, sigma, conditioning=None, calls=calls):
-            calls.append(1)
-            return oracle.denoise(x, sigma, conditioning)
+            calls.append(1)  # which condition it has does not matter here
+            return oracle.denoise(x, sigma, conditioning and replace(conditioning, conditions={}))
 
         task = {"given": POINT, "stems": (0,)} if method in [m.replace(steps=3) for m in IMPUTATIONS.values()] else {
             "mixture": POINT.sum(1)}
