@@ -122,6 +122,8 @@ class MDCT(Framed):
 class Blocks(Framed):
     """No transform: a waveform (..., T) as blocks of `bins` samples side by side, (..., bins, T / bins), and back."""
 
+    rows_are_samples = True  # one after the other: windows fade by sample, see `inference.windows`
+
     def __init__(self, bins: int):
         self.bins = self.hop = self.rows = bins
 

@@ -41,8 +41,8 @@ class Crops(Dataset):
     `stems` is (S, T) float32, `name` the name of the track, `start` the first sample in it. With `beat_hop`,
     `beat_phase` (4, ceil(T / beat_hop)) is the place in beat and bar once every `beat_hop` samples; it is zero for
     tracks without a method `beat_phase(seconds)` and for mismatched stems. Tracks are drawn in proportion to their
-    length minus T. Item `i` depends on the seed and `i` alone, so any number of workers gives the same crops in the
-    same order.
+    length minus T, short ones to their length; what a short track lacks is silence. Item `i` depends on the seed and
+    `i` alone, so any number of workers gives the same crops in the same order.
 
     Args:
         tracks: the tracks to draw crops from.
@@ -70,7 +70,9 @@ class Crops(Dataset):
                              f"{', '.join(self.stems)}")
         self.samples, self.length, self.seed, self.beat_hop = samples, length, seed, beat_hop
         self.lengths = np.array([track.samples for track in self.tracks])
-        weights = np.maximum(self.lengths - samples, 1).astype(float)
+        # By the number of places for a crop; of a track shorter than two crops by its length, so that short ones are
+        # drawn as well
+        weights = np.maximum(self.lengths - samples, np.minimum(self.lengths, samples)).astype(float)
         self.cumulative = np.cumsum(weights / weights.sum())
 
     def __len__(self) -> int:

@@ -105,9 +105,13 @@ def _states(x: Tensor, sigmas: list[float], guidance: Guidance, denoise: Denoise
     def derivative(x: Tensor, sigma: float) -> Tensor:
         return _finite(guidance(x, torch.full((len(x),), sigma, dtype=x.dtype, device=x.device), denoise), sigma)
 
+    held: Tensor | None = None  # the memory of a multistep method is of one trajectory, so its noise stays the same
     for sigma, following in pairwise(sigmas):
         # The noise of replacement is the same for all corrector steps
-        n = replacement.among(noise()) if replacement else None
+        n = None
+        if replacement:
+            n = replacement.among(noise()) if held is None else held
+            held = n if getattr(step, "multistep", False) else None
         for again in reversed(range(sampler.corrections)):
             if replacement:
                 x = replacement.impose(x, sigma, n)

@@ -57,9 +57,15 @@ class Windowed:
         return -(-items * len(self.starts(frames)) // self.batch)
 
     def fade(self, like: Tensor, length: int) -> Tensor:
-        """Weights of a window's frames (length,): rising and falling over the shared part."""
-        ramp = (torch.arange(length, device=like.device, dtype=like.dtype) + 0.5) / self.shared
-        return torch.minimum(ramp, ramp.flip(0)).clamp(max=1)
+        """Weights of a window, (1, length) by frame: rising and falling over the shared part.
+
+        Where the rows of a frame are its samples one after the other they are (rows, length), by sample: a weight for
+        each frame would be a staircase in the sound.
+        """
+        front_end = getattr(self.model, "transform", None)
+        rows = front_end.rows if getattr(front_end, "rows_are_samples", False) else 1
+        ramp = (torch.arange(rows * length, device=like.device, dtype=like.dtype) + 0.5) / (self.shared * rows)
+        return torch.minimum(ramp, ramp.flip(0)).clamp(max=1).view(length, rows).T
 
     def __call__(self, x: Tensor, sigma: Tensor, conditioning: Conditioning | None = None) -> Tensor:
         """Denoised stems (B, S, bins, L). Conditions (B, ..., L) of the model are cut in the same way."""
@@ -78,10 +84,11 @@ class Windowed:
             yield some, cut(x, some, length), (sigma[items], known)
 
     def weights(self, x: Tensor) -> Tensor:
-        """Sum of the fades over each frame of spectrograms (B, S, bins, L): (L,)."""
-        weight = x.new_zeros(x.shape[-1])
+        """Sum of the fades over spectrograms (B, S, bins, L): (1, L), or (bins, L) where `fade` is by sample."""
+        fade = self.fade(x, min(self.span, x.shape[-1]))
+        weight = x.new_zeros(len(fade), x.shape[-1])
         for start in self.starts(x.shape[-1]):
-            add(weight, self.fade(x, min(self.span, x.shape[-1])), start)
+            add(weight, fade, start)
         return weight
 
 
@@ -120,9 +127,10 @@ class _Joined(torch.autograd.Function):
         for places, window, arguments in windows.batches(x, sigma, conditioning):
             for (item, start), guess in zip(places, windows.model.denoise(window, *arguments), strict=True):
                 old = max(end - start, 0) if start else 0  # frames that the previous window has written
-                share, end = fade / weights[start : start + len(fade)], start + len(fade)
-                total[item, ..., start : start + old].addcmul_(guess[..., :old], share[:old])
-                torch.mul(guess[..., old:], share[old:], out=total[item, ..., start + old : end])
+                end = start + fade.shape[-1]
+                share = fade / weights[:, start:end]
+                total[item, ..., start : start + old].addcmul_(guess[..., :old], share[:, :old])
+                torch.mul(guess[..., old:], share[:, old:], out=total[item, ..., start + old : end])
             windows.tick()
         return total
 

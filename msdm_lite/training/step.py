@@ -65,7 +65,7 @@ class TrainingStep:
         """One optimizer step: returns its loss, the seconds of training so far, and whether Ctrl-C was pressed.
 
         Raises:
-            FloatingPointError: the loss is not finite; the message names the crops.
+            FloatingPointError: the loss or its gradient is not finite; the message names the crops.
         """
         run, accelerator, recipe = self.run, self.accelerator, self.run.recipe
         where, world = accelerator.device, accelerator.num_processes
@@ -97,8 +97,11 @@ class TrainingStep:
                         raise FloatingPointError(
                             f"the loss of step {run.step} is {loss}; the batch of process {accelerator.process_index}: "
                             f"{', '.join(crops)}; sigma {[round(s, 4) for s in sigma.tolist()]}")
-                    if recipe.clip:
-                        accelerator.clip_grad_norm_(self.objective.parameters(), recipe.clip)
+                    norm = float(accelerator.clip_grad_norm_(self.objective.parameters(), recipe.clip or math.inf))
+                    if not math.isfinite(norm):  # the weights and the checkpoint stay as they are
+                        raise FloatingPointError(
+                            f"the gradient of step {run.step} has the norm {norm}; its loss is {loss / world:.4g}; the "
+                            f"batch of process {accelerator.process_index}: {', '.join(crops)}")
                 self.optimizer.step()
                 self.optimizer.zero_grad(set_to_none=True)
         return loss / world, seconds, bool(stop)

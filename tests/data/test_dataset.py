@@ -1,3 +1,5 @@
+from dataclasses import dataclass
+
 import numpy as np
 import pytest
 import torch
@@ -136,3 +138,26 @@ def test_short_songs_need_few_crops(musdb):
     assert crops_enough(tracks, 50_000, 400, 4) == 18  # 4 * 220 500 / 50 000, rounded up
     assert crops_enough(tracks, 50_000, 7, 4) == 7 and crops_enough(tracks, 10**6, 400, 1) == 4
     assert crops_enough(tracks * 1000, 50_000, 400, 4) == 400
+
+
+@dataclass
+class Silence:
+    """A silent track of some length."""
+
+    name: str
+    samples: int
+    source: str = "test"
+    split: str = "train"
+    stems: tuple[str, ...] = ("bass", "drums")
+
+    def read(self, start=0, count=None):
+        return np.zeros((2, self.samples - start if count is None else count), np.float32)
+
+
+def test_short_tracks_are_drawn_in_proportion_to_their_length():
+    """Thirty loops shorter than a crop beside a song: a third of the music, and a third of the crops."""
+    tracks = [Silence("song", 30_000), *(Silence(f"loop{i}", 500) for i in range(30))]
+    names = [Crops(tracks, 600, 4000, seed=1).plan(i)["name"] for i in range(4000)]
+    share = sum(name != "song" for name in names) / len(names)
+    assert share == pytest.approx(30 * 500 / (30 * 500 + 30_000 - 600), abs=0.02)  # two standard errors and a half
+    assert len(set(names)) == 31

@@ -321,3 +321,20 @@ def test_dpm_solver_of_the_paper_step_by_step(correlated):
 def test_a_sampler_without_a_step_has_no_last_state():
     with pytest.raises(InputError, match="no step"):
         final_state(iter(()))
+
+
+@pytest.mark.parametrize("sampler, alike", [(dpm_solver, True), (euler, False)])
+def test_replacement_holds_its_noise_where_a_step_remembers(correlated, sampler, alike):
+    """A multistep method joins estimates of one trajectory: the noise of the given part is the same at every level."""
+    given, seen = torch.tensor([[0.7, 0.0]]).double().expand(3, 2), []
+
+    def spy(x, sigma, conditioning=None):
+        seen.append(((x - given)[:, 0] / sigma).clone())
+        return correlated.denoise(x, sigma)
+
+    start = 5 * torch.randn(3, 2, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    states = run(sampler, start, karras(8, 1e-2, 5.0), guidance.unconditional(), spy,
+                 constraint=Replacement(given, torch.tensor([True, False])),
+                 generator=torch.Generator().manual_seed(2))
+    assert torch.equal(final_x(states)[:, 0], given[:, 0])  # clean at the end
+    assert all(torch.allclose(noise, seen[0]) for noise in seen) is alike

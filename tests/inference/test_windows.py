@@ -2,6 +2,7 @@ import subprocess
 import sys
 from dataclasses import replace
 from itertools import pairwise
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -9,6 +10,7 @@ import torch
 import torch.nn.functional as F
 
 import msdm_lite
+from msdm_lite.audio.transforms import MDCT, Blocks
 from msdm_lite.data import example_clips
 from msdm_lite.diffusion import methods, sampling
 from msdm_lite.diffusion.conditioning import Conditioning, Task
@@ -54,12 +56,12 @@ def test_gradients_through_windows_are_those_of_the_whole(tiny):
     one, other = x.clone().requires_grad_(), x.clone().requires_grad_()
     n = torch.randn_like(x)
     (windowed(one, sigma) * n).sum().backward()
-    total, weight = 0, torch.zeros(110)
+    total, weight = 0, torch.zeros(1, 110)
     for start in windowed.starts(110):
         fade = windowed.fade(x, 48)
         guess = tiny.denoise(other[..., start : start + 48], sigma) * fade
         total = total + torch.nn.functional.pad(guess, (start, 110 - start - 48))
-        weight[start : start + 48] += fade
+        weight[:, start : start + 48] += fade
     (total / weight * n).sum().backward()
     assert torch.allclose(one.grad, other.grad, atol=1e-5)
 
@@ -150,3 +152,29 @@ def test_the_networks_memory_does_not_depend_on_the_length(tiny):
     for frames in (100, 1000):
         Windowed(Spy, batch=3)(torch.zeros(1, 4, 8, frames), torch.ones(1))
     assert max(shape[0] for shape in seen) == 3 and {shape[-1] for shape in seen} == {48}
+
+
+class Steps:
+    """A model behind blocks of 16 samples that answers each window with the next whole number."""
+
+    def __init__(self, transform, frames=8):
+        self.transform, self.config, self.calls = transform, SimpleNamespace(frames=frames), 0
+
+    def denoise(self, x, sigma, conditioning=None):
+        self.calls += len(x)
+        return torch.ones_like(x) * torch.arange(self.calls - len(x), self.calls).view(-1, 1, 1, 1)
+
+
+@pytest.mark.parametrize("overlap", [0.25, 0.5])
+def test_waveforms_fade_by_sample(overlap):
+    """From one window to the next a waveform rises by equal small steps, not by one step a block."""
+    blocks = Blocks(16)
+    windowed = Windowed(Steps(blocks), overlap, batch=1)
+    x = torch.zeros(1, 2, 16, 32)
+    wave = blocks.inverse(windowed(x, torch.ones(1)))[0, 0]
+    samples = windowed.shared * 16  # of the overlap
+    assert wave.diff().min() >= 0 and wave.diff().max() <= 1 / samples * (1 + 1e-4)
+    windows = len(windowed.starts(32))
+    assert wave[0] == 0 and wave[-1] == windows - 1
+    by_frame = Windowed(Steps(MDCT(16)), overlap, batch=1)(x, torch.ones(1))[0, 0]
+    assert torch.equal(by_frame, by_frame[:1].expand(16, -1))  # frames of a transform have one weight

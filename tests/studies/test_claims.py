@@ -145,3 +145,13 @@ def test_every_claim_has_an_outcome_and_a_chapter():
         chapters = data_folder().parent / "book"
         assert not chapters.is_dir() or (chapters / f"{claim.chapter}.ipynb").exists()
     assert len({claim.statement for claim in claims.CLAIMS}) == len(claims.CLAIMS)
+
+
+@pytest.mark.parametrize("interval, outcome", [((3.1, 2.5, 3.6), claims.YES), ((3.0, -10.0, 20.0), claims.OPEN),
+                                               ((2.2, 1.8, 2.6), claims.OPEN), ((5.0, 4.2, 5.8), claims.NO),
+                                               ((0.5, 0.1, 0.9), claims.NO)])
+def test_a_wide_interval_confirms_no_figure(monkeypatch, interval, outcome):
+    """Within one decibel of the published three as a whole: reproduced; outside of it as a whole: not."""
+    monkeypatch.setattr(claims, "difference", lambda one, other: interval)
+    monkeypatch.setattr("msdm_lite.evaluation.records.read", lambda name: {"n": 62})
+    assert claims.about_three_decibels()[0] == outcome

@@ -4,7 +4,8 @@ import pytest
 import torch
 
 from msdm_lite.errors import InputError
-from msdm_lite.training import step
+from msdm_lite.models.joint import Model
+from msdm_lite.training import loop, step
 
 
 def test_a_song_that_breaks_meanwhile_is_said_in_one_line():
@@ -20,3 +21,23 @@ def test_a_song_that_breaks_meanwhile_is_said_in_one_line():
         batches = iter(torch.utils.data.DataLoader(Broken(), 2, num_workers=workers))
         with pytest.raises(InputError, match=r"^song1/bass\.wav: damaged$"):
             step._next(batches)
+
+
+def test_a_gradient_that_is_not_finite_stops_before_the_weights_change(recipe, tmp_path, monkeypatch):
+    """The loss is finite, its gradient is not: the checkpoint of the step before stays."""
+    real, calls = Model.loss, []
+
+    def poisoned(self, x, *others):
+        calls.append(1)
+        loss = real(self, x, *others)
+        if len(calls) < 3 or not torch.is_grad_enabled():
+            return loss
+        weight = next(self.denoiser.net.parameters())
+        return loss + (0 * weight.sum()).abs().sqrt()  # the derivative of the root at zero
+
+    monkeypatch.setattr(Model, "loss", poisoned)
+    monkeypatch.setattr(loop, "_validate", lambda *_: {"steps": 0})  # it would call the loss as well
+    with pytest.raises(FloatingPointError, match=r"gradient of step 2 has the norm nan.*song[123] at \d+"):
+        loop.train(recipe, tmp_path / "run", progress=False, checkpoint_minutes=0)
+    state = torch.load(tmp_path / "run" / "checkpoint.pt", weights_only=True)
+    assert state["step"] == 2 and all(value.isfinite().all() for value in state["model"].values())
