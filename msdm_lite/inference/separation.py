@@ -150,6 +150,7 @@ def separate_batch(mixtures: Tensor, model: StemModel, method: str | None = None
     chosen = separation_method(model, method, steps=steps, **settings)
     if samples < 1 or mixtures.ndim != 2:
         raise InputError(f"the mean of {samples} samples of mixtures (B, T) cannot be taken of {tuple(mixtures.shape)}")
+    mixtures = mixtures.detach().cpu()
     check_samples(mixtures, model)
     B, T = mixtures.shape
     levels = [mixture_rms(wave, model.sample_rate // 4) for wave in mixtures]

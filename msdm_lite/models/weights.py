@@ -38,6 +38,7 @@ def build(config: Config | WaveConfig) -> StemModel:
     return TASKS.find(config.task)(config)
 
 
+MOST = 256  # blocks in a level, levels, bands or stems that a file may ask for
 # Names in files of the first versions -> names of today. Of tensors these are prefixes
 TENSORS = {
     "denoiser.deviation": "denoiser.std",
@@ -156,6 +157,7 @@ def load(name: str | Path = "lite", device: str = "auto") -> StemModel:
     try:
         values = {SETTINGS.get(key, key): value for key, value in json.loads(meta["config"]).items()}
         config = (WaveConfig if values.get("front") == "wave" else Config).from_dict(values)
+        _require_size(config)
         with torch.device("meta"):  # shapes only, so that no memory is taken for a file with a huge configuration
             own = build(config).state_dict()
         history = current_record(json.loads(meta.get("record", "{}")))
@@ -169,6 +171,14 @@ def load(name: str | Path = "lite", device: str = "auto") -> StemModel:
     model.record = history
     model.load_state_dict({key: value.to(own[key].dtype) for key, value in tensors.items()})
     return model.eval().requires_grad_(False).to_device(pick(device))
+
+
+def _require_size(config: Any) -> None:
+    """Raises ValueError for a configuration with more layers than any network here: to count them would take hours."""
+    net = getattr(config, "net", config)
+    layers = [*net.blocks, len(getattr(config, "widths", ())), len(getattr(config, "bands", ())), len(config.stems)]
+    if any(not 0 <= number <= MOST for number in layers):
+        raise ValueError(f"{max(layers)} layers or stems")
 
 
 def record(name: str) -> dict[str, Any]:

@@ -22,6 +22,7 @@ import torch
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 
+from msdm_lite.audio.io import SAMPLE_RATE
 from msdm_lite.data.dataset import Augmentation, Crops, part, songs_of
 from msdm_lite.data.resident import Plans, Resident
 from msdm_lite.data.tracks import Track
@@ -158,6 +159,7 @@ def _checked(recipe: Recipe, out: str | Path, running: dict[str, Any]) -> tuple[
 def _run(job: Run) -> Path:
     """Train from the first step, or from the checkpoint, to the last; returns the path of the weights."""
     model, out, running = job.model, job.out, job.running
+    _require_rate(job)
     recipe = job.recipe.for_model(model)
     model.record = {"recipe": asdict(recipe)}  # the model reads from it what it is trained with
     accelerator = _accelerator(recipe, running.device)
@@ -232,6 +234,13 @@ def _run(job: Run) -> Path:
             raise KeyboardInterrupt
     accelerator.wait_for_everyone()
     return job.weights
+
+
+def _require_rate(job: Run) -> None:
+    """Raises InputError if the tracks have another sample rate than the model."""
+    for track in (*job.songs, *job.validation):
+        if (rate := getattr(track, "sample_rate", SAMPLE_RATE)) != job.model.sample_rate:
+            raise InputError(f"{track.name} is read at {rate} Hz, and the model is of {job.model.sample_rate} Hz")
 
 
 def _batches(crops: Crops, run: TrainingState, running: Running, accelerator: Any) -> Iterator[dict]:

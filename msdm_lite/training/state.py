@@ -16,7 +16,7 @@ from msdm_lite.errors import InputError
 from msdm_lite.models.base import StemModel
 from msdm_lite.training import optimizer
 from msdm_lite.training.recipe import Recipe
-from msdm_lite.utils.files import written_whole
+from msdm_lite.utils.files import scratch_files, written_whole
 
 LOG = logging.getLogger("msdm_lite")
 MEASURED = ("stem_rms", "mixture_rms", "tempi")  # what a configuration has from the training data
@@ -101,8 +101,9 @@ class TrainingState:
         Raises:
             InputError: two checkpoints do not fit on the disk.
         """
-        for scrap in self.saved.parent.glob("*.part"):
-            scrap.unlink(missing_ok=True)
+        for name in (self.saved.name, "log.jsonl", f"{self.recipe.name}.safetensors", f"{self.recipe.name}.json"):
+            for scrap in scratch_files(self.saved.with_name(name)):  # and no other file that ends in .part
+                scrap.unlink(missing_ok=True)
         size = 5 * 4 * sum(p.numel() for p in self.model.parameters())  # weights, average, two moments, and a margin
         if shutil.disk_usage(self.saved.parent).free < 2 * size:
             raise InputError(f"{self.saved.parent}: a checkpoint takes {size / 1e9:.2f} GB, twice while it is written; "

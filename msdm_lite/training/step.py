@@ -34,12 +34,21 @@ class Objective(nn.Module):
 
 @contextlib.contextmanager
 def interruptible() -> Iterator[list]:
-    """A list that is not empty after Ctrl-C, so that the loop can finish its step and write a checkpoint first."""
+    """A list that is not empty after Ctrl-C, so that the loop can finish its step and write a checkpoint first.
+
+    A second Ctrl-C interrupts at once.
+    """
     pressed: list = []
     if threading.current_thread() is not threading.main_thread():
         yield pressed
         return
-    before = signal.signal(signal.SIGINT, lambda *_: pressed.append(True))
+
+    def note(*_: Any) -> None:
+        if pressed:  # a second time: at once, and the last checkpoint is what is left
+            raise KeyboardInterrupt
+        pressed.append(True)
+
+    before = signal.signal(signal.SIGINT, note)
     try:
         yield pressed
     finally:

@@ -2,7 +2,9 @@
 
 import contextlib
 import errno
+import glob
 import os
+import re
 import tempfile
 import threading
 from collections.abc import Iterator
@@ -101,9 +103,17 @@ def _lock(folder: Path, shown: str) -> int | None:
     return handle
 
 
+def scratch_files(path: Path) -> list[Path]:
+    """Files that `written_whole` left when a process was killed while it wrote to `path`."""
+    return [file for file in path.parent.glob(f"{glob.escape(path.name)}.*.part")
+            if re.fullmatch(r"\d+-\d+", file.name.removeprefix(f"{path.name}.").removesuffix(".part"))]
+
+
 @contextmanager
 def written_whole(path: Path) -> Iterator[Path]:
     """A context with a scratch path to write to, which is renamed to `path` at the end, so no partial file remains.
+
+    What is written reaches the disk before it has its name: after a power failure too the file is the old or the new.
 
     Raises:
         MachineError: the disk is full.
@@ -112,6 +122,8 @@ def written_whole(path: Path) -> Iterator[Path]:
     scratch = path.with_name(f"{path.name}.{os.getpid()}-{threading.get_ident()}.part")
     try:
         yield scratch
+        with open(scratch, "rb+") as file:
+            os.fsync(file.fileno())
         scratch.replace(path)
     except OSError as problem:
         if problem.errno == errno.ENOSPC:

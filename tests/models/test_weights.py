@@ -219,3 +219,12 @@ def test_a_registered_model_is_loaded_by_its_name(monkeypatch, tiny):
     assert not any(p.requires_grad for p in model.parameters())
     with pytest.raises(InputError, match="there is no model 'yours'"):
         msdm_lite.load("yours", "cpu")
+
+
+@pytest.mark.parametrize("blocks", [(10**8, 1, 1), (1, 1, -3)])
+def test_a_file_that_asks_for_a_hundred_million_layers_is_refused_at_once(tmp_path, tiny, blocks):
+    config = {**tiny.config.to_dict(), "blocks": blocks}
+    safetensors.torch.save_file({"denoiser.std": torch.zeros(4, 1024)}, tmp_path / "huge.safetensors",
+                                {"config": json.dumps(config)})
+    with pytest.raises(InputError, match=r"does not say which model it holds .*layers or stems"):
+        msdm_lite.load(tmp_path / "huge.safetensors")

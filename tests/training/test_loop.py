@@ -330,3 +330,14 @@ def test_fit_is_what_train_does(recipe, tmp_path):
     assert losses(tmp_path / "train") == losses(tmp_path / "fit")
     a, b = (weights.load(path).state_dict() for path in (first, second))
     assert all(torch.equal(a[name], b[name]) for name in a)
+
+
+def test_tracks_of_another_rate_than_the_model_are_refused(recipe, tmp_path):
+    track = Noise((0.1,) * 4)
+    track.sample_rate = 44100
+    with pytest.raises(InputError, match="noise is read at 44100 Hz, and the model is of 22050 Hz"):
+        loop.fit(weights.build(preset("tiny")), [track], recipe, tmp_path / "run", progress=False)
+    model = weights.build(replace(preset("tiny"), sample_rate=44100))
+    with pytest.raises(InputError, match="noise is read at 22050 Hz, and the model is of 44100 Hz"):
+        loop.fit(model, [Noise((0.1,) * 4)], recipe, tmp_path / "run", progress=False)
+    assert not (tmp_path / "run").exists()

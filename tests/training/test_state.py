@@ -87,3 +87,15 @@ def test_the_average_forgets_the_first_weights_soon():
     for count in range(30):
         expected *= min(0.999, (1 + count) / (10 + count))
     assert average[0].item() == pytest.approx(expected, rel=1e-4) and expected < 1e-6
+
+
+def test_only_scraps_of_a_run_are_removed(recipe, tmp_path):
+    """A browser's half-loaded file ends in .part as well."""
+    (tmp_path / "run").mkdir()
+    own = [tmp_path / "run" / name for name in ("checkpoint.pt.71-140.part", "log.jsonl.7-1.part",
+                                                "tiny.safetensors.8-2.part", "tiny.json.8-2.part")]
+    others = [tmp_path / "run" / name for name in ("film.mp4.part", "checkpoint.pt.part", "other.safetensors.8-2.part")]
+    for file in own + others:
+        file.write_text("half")
+    loop.train(replace(recipe, steps=1), tmp_path / "run", progress=False)
+    assert not any(file.exists() for file in own) and all(file.read_text() == "half" for file in others)

@@ -1,4 +1,5 @@
 import multiprocessing
+import signal
 
 import pytest
 import torch
@@ -41,3 +42,13 @@ def test_a_gradient_that_is_not_finite_stops_before_the_weights_change(recipe, t
         loop.train(recipe, tmp_path / "run", progress=False, checkpoint_minutes=0)
     state = torch.load(tmp_path / "run" / "checkpoint.pt", weights_only=True)
     assert state["step"] == 2 and all(value.isfinite().all() for value in state["model"].values())
+
+
+def test_a_second_interrupt_is_not_swallowed():
+    """The first lets the step finish; the second ends it."""
+    with pytest.raises(KeyboardInterrupt), step.interruptible() as pressed:
+        signal.raise_signal(signal.SIGINT)
+        assert pressed == [True]
+        signal.raise_signal(signal.SIGINT)
+        raise AssertionError("it went on")
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler

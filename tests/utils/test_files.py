@@ -1,3 +1,6 @@
+import os
+from pathlib import Path
+
 import pytest
 
 from msdm_lite.errors import InputError
@@ -47,3 +50,14 @@ def test_one_run_at_a_time_and_what_fails_leaves_nothing(tmp_path):
     with files.claimed(tmp_path / "a") as folder:  # free again
         (folder / "made").touch()
     assert (tmp_path / "a" / "made").exists()
+
+
+def test_a_file_is_on_the_disk_before_it_has_its_name(tmp_path, monkeypatch):
+    done, sync, replace = [], os.fsync, Path.replace
+    monkeypatch.setattr(os, "fsync", lambda number: done.append("synced") or sync(number))
+    monkeypatch.setattr(Path, "replace", lambda self, target: done.append("named") or replace(self, target))
+    with files.written_whole(tmp_path / "a.txt") as scratch:
+        scratch.write_text("all of it")
+        assert files.scratch_files(tmp_path / "a.txt") == [scratch]
+    assert done == ["synced", "named"] and (tmp_path / "a.txt").read_text() == "all of it"
+    assert files.scratch_files(tmp_path / "a.txt") == []
