@@ -8,9 +8,9 @@ indices of the stems that sum to y, where the others are known; y is then the mi
 al., ICLR 2023 (PiGDM); Ho and Salimans, arXiv 2207.12598 (classifier-free).
 """
 
+import math
 from collections.abc import Callable, Sequence
 from functools import reduce
-from itertools import cycle
 
 import torch
 from torch import Tensor
@@ -65,15 +65,17 @@ def dirac(y: Tensor, k: int | Sequence[int] = 0, among: Sequence[int] | None = N
     """Separation with a Dirac likelihood: stem k is, at every noise level, the mixture y (B, ...) minus the others.
 
     By the chain rule, d of stem k is subtracted from d of each other stem; d of stem k follows from the sum. Several k
-    are used in turn, one per evaluation. Source: arXiv 2302.02257, section 4.
+    are used in turn, each for a quarter of an octave of noise levels: which one depends on the level alone, not on what
+    was computed before. Source: arXiv 2302.02257, section 4.
 
     Raises:
         InputError: when called, k or `among` has an index without a stem.
     """
-    constrained = cycle([k] if isinstance(k, int) else k)
+    stems = [k] if isinstance(k, int) else list(k)
 
     def derivative(x: Tensor, sigma: Tensor, denoise: Denoise) -> Tensor:
-        s, k = along(sigma, x), next(constrained)
+        s, turn = along(sigma, x), math.floor(-4 * math.log2(float(sigma[0]))) if len(stems) > 1 else 0
+        k = stems[turn % len(stems)]
         x, off = constrain(x, y, k, among), x[:, k]
         off = off - x[:, k]
         d = x.sub_(denoise(x, sigma)).div_(s)  # in place in the copy: the state of a long song is large

@@ -7,7 +7,7 @@ from msdm_lite.diffusion import guidance, methods, sampling
 from msdm_lite.diffusion.conditioning import Conditioning, Task
 from msdm_lite.diffusion.noise import project
 from msdm_lite.diffusion.oracle import GaussianMixture, gaussian
-from msdm_lite.diffusion.samplers import euler
+from msdm_lite.diffusion.samplers import euler, heun
 from msdm_lite.diffusion.sampling import final_state
 from msdm_lite.diffusion.schedules import karras
 from msdm_lite.errors import InputError
@@ -189,10 +189,20 @@ def test_classifier_free_goes_from_the_prior_to_the_conditional_and_beyond(indep
 
 
 def test_several_constrained_stems_are_used_in_turn(independent):
-    x, y, sigma = torch.randn(5, 3).double(), torch.randn(5).double(), torch.full((5,), 0.4, dtype=torch.float64)
-    rotating = guidance.dirac(y, (0, 2))
-    for k in (0, 2, 0):
+    """Each for a quarter of an octave; the same level has the same one, whatever came before."""
+    x, y = torch.randn(5, 3).double(), torch.randn(5).double()
+    rotating = guidance.dirac(y, (0, 2, 1))
+    for quarters, k in ((0.5, 0), (1.5, 2), (2.5, 1), (3.5, 0), (2.5, 1), (0.5, 0), (-0.5, 1)):
+        sigma = torch.full((5,), 2 ** (-quarters / 4), dtype=torch.float64)
         assert torch.equal(rotating(x, sigma, independent.denoise), guidance.dirac(y, k)(x, sigma, independent.denoise))
+
+
+def test_a_guidance_that_is_used_again_gives_the_same(independent):
+    x, y = 5 * torch.randn(5, 3).double(), torch.randn(5).double()
+    rotating = guidance.dirac(y, (0, 1, 2))
+    once, again = (sampling.final_x(run(heun, x, karras(7, 1e-2, 5.0), rotating, independent.denoise))
+                   for _ in range(2))
+    assert torch.equal(once, again)
 
 
 @pytest.mark.parametrize("name", ["gaussian", "dirac", "wiener", "pigdm"])
