@@ -10,6 +10,7 @@ al., ICLR 2023 (PiGDM); Ho and Salimans, arXiv 2207.12598 (classifier-free).
 
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import reduce
 
 import torch
@@ -20,6 +21,25 @@ from msdm_lite.errors import InputError
 
 #: `guidance(x, sigma, denoise)` of x (B, S, ...) and sigma (B,) returns the ODE derivative d, like x.
 Guidance = Callable[[Tensor, Tensor, Denoise], Tensor]
+
+
+@dataclass(frozen=True)
+class Ending:
+    """A guidance that says which clean stems it ends on.
+
+    A step to sigma = 0 along d would end on x - sigma d, which for some likelihoods still has noise of the last level:
+    at 0.01, a sixth of the level of a stem.
+
+    Args:
+        derivative: the guidance.
+        end: `end(x, sigma, denoise)`, the clean stems, like x, after the last level sigma above 0.
+    """
+
+    derivative: Guidance
+    end: Guidance
+
+    def __call__(self, x: Tensor, sigma: Tensor, denoise: Denoise) -> Tensor:
+        return self.derivative(x, sigma, denoise)
 
 
 def along(sigma: Tensor, x: Tensor) -> Tensor:
@@ -58,7 +78,7 @@ def gaussian(y: Tensor, c: float = 0.75 * 2**0.5, among: Sequence[int] | None = 
         d = torch.addcmul(d, selector(x, among), s * residual / (c * s) ** 2, value=-1)
         return d
 
-    return derivative
+    return Ending(derivative, lambda x, sigma, denoise: denoise(x, sigma))
 
 
 def dirac(y: Tensor, k: int | Sequence[int] = 0, among: Sequence[int] | None = None) -> Guidance:
@@ -73,9 +93,16 @@ def dirac(y: Tensor, k: int | Sequence[int] = 0, among: Sequence[int] | None = N
     """
     stems = [k] if isinstance(k, int) else list(k)
 
+    def constrained(sigma: Tensor) -> int:
+        turn = math.floor(-4 * math.log2(float(sigma[0]))) if len(stems) > 1 else 0
+        return stems[turn % len(stems)]
+
+    def end(x: Tensor, sigma: Tensor, denoise: Denoise) -> Tensor:
+        k = constrained(sigma)
+        return constrain(denoise(constrain(x, y, k, among), sigma), y, k, among)
+
     def derivative(x: Tensor, sigma: Tensor, denoise: Denoise) -> Tensor:
-        s, turn = along(sigma, x), math.floor(-4 * math.log2(float(sigma[0]))) if len(stems) > 1 else 0
-        k = stems[turn % len(stems)]
+        s, k = along(sigma, x), constrained(sigma)
         x, off = constrain(x, y, k, among), x[:, k]
         off = off - x[:, k]
         d = x.sub_(denoise(x, sigma)).div_(s)  # in place in the copy: the state of a long song is large
@@ -84,7 +111,7 @@ def dirac(y: Tensor, k: int | Sequence[int] = 0, among: Sequence[int] | None = N
         d[:, k] = off / s[:, 0] - total(d, among)
         return d
 
-    return derivative
+    return Ending(derivative, end)
 
 
 def wiener(y: Tensor, variance: Tensor, among: Sequence[int] | None = None) -> Guidance:

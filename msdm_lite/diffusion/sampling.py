@@ -77,7 +77,7 @@ def sample(x: Tensor, sigmas: list[float], guidance: Guidance, denoise: Denoise,
     Args:
         x: the first state, (B, S, ...), at level sigmas[0].
         sigmas: decreasing noise levels; the last is usually 0.
-        guidance: `(x, sigma, denoise) -> d`.
+        guidance: `(x, sigma, denoise) -> d`; it may say what it ends on, see `guidance.Ending`.
         sampler: a `Sampler`, or a step without churn and corrector steps.
         constraint: a Conditioning whose known parts carry no noise: added noise lies in the subspace of what is
             unknown. Or a Replacement, imposed on the state before every step.
@@ -96,14 +96,17 @@ def _states(x: Tensor, sigmas: list[float], guidance: Guidance, denoise: Denoise
     replacement = constraint if isinstance(constraint, Replacement) else None
     conditioning = constraint if isinstance(constraint, Conditioning) else None
     gamma = min(sampler.churn / (len(sigmas) - 1), 2**0.5 - 1)
-    step, memory = sampler.step, Memory()
+    step, memory, end = sampler.step, Memory(), getattr(guidance, "end", None)
     assert callable(step)  # a name has been looked up
 
     def noise() -> Tensor:
         return project(white(x, generator), conditioning)
 
+    def levels(x: Tensor, sigma: float) -> Tensor:
+        return torch.full((len(x),), sigma, dtype=x.dtype, device=x.device)
+
     def derivative(x: Tensor, sigma: float) -> Tensor:
-        return _finite(guidance(x, torch.full((len(x),), sigma, dtype=x.dtype, device=x.device), denoise), sigma)
+        return _finite(guidance(x, levels(x, sigma), denoise), sigma)
 
     held: Tensor | None = None  # the memory of a multistep method is of one trajectory, so its noise stays the same
     for sigma, following in pairwise(sigmas):
@@ -120,7 +123,10 @@ def _states(x: Tensor, sigmas: list[float], guidance: Guidance, denoise: Denoise
             raised = sigma * (1 + gamma)
             if gamma > 0:
                 x = torch.add(x, noise(), alpha=(raised**2 - sigma**2) ** 0.5)
-            x, x0 = step(x, raised, following, derivative, memory)
+            if following == 0 and end is not None and not again:
+                x = x0 = _finite(end(x, levels(x, raised), denoise), raised)
+            else:
+                x, x0 = step(x, raised, following, derivative, memory)
             if again:
                 x = torch.add(x, noise(), alpha=(sigma**2 - following**2) ** 0.5)
         if replacement and following == 0:

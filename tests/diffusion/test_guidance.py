@@ -108,11 +108,25 @@ def test_dirac_of_the_paper_step_by_step(independent):
             if r < R - 1:
                 x = x + torch.randn(x.shape, generator=noise, dtype=x.dtype) * (s**2 - following**2) ** 0.5
         theirs.append(x[:, 1:].clone())
-    ours = run(euler, start, sigmas, guidance.dirac(y, k), independent.denoise, churn, R,
-                 generator=torch.Generator().manual_seed(2))
+    published = guidance.dirac(y, k).derivative  # whose last step leaves noise of the last level
+    ours = run(euler, start, sigmas, published, independent.denoise, churn, R,
+               generator=torch.Generator().manual_seed(2))
     for state, expected in zip(ours, theirs, strict=True):
         assert torch.allclose(state.x[:, 1:], expected)
     assert torch.allclose(state.x.sum(1), y)  # the paper's last step, which its code leaves out
+
+
+@pytest.mark.parametrize("sampler", [euler, heun])
+@pytest.mark.parametrize("name", ["dirac", "gaussian"])
+def test_no_noise_of_the_last_level_is_left(name, sampler):
+    """Where the clean stems are known exactly, they are what a sampler ends on, however high the last level is."""
+    clean = torch.tensor([[0.3, -0.2, 0.5]]).double().expand(4, 3)
+    made = {"dirac": guidance.dirac, "gaussian": guidance.gaussian}[name](clean.sum(1))
+    end = final_state(run(sampler, torch.randn(4, 3).double(), karras(6, 0.3, 1.0), made, lambda x, s, c=None: clean))
+    assert torch.allclose(end.x, clean) and torch.equal(end.x, end.x0)
+    left = final_state(run(sampler, torch.randn(4, 3).double(), karras(6, 0.3, 1.0), made.derivative,
+                           lambda x, s, c=None: clean))
+    assert (left.x - clean).std() > 0.01  # a step along the derivative ends on noise
 
 
 def test_gaussian_of_the_paper_step_by_step(independent):
@@ -122,8 +136,8 @@ def test_gaussian_of_the_paper_step_by_step(independent):
     start = torch.randn(2, 3, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
     noise = torch.Generator().manual_seed(2)
     x, g = start.clone(), min(churn / steps, 2**0.5 - 1)
-    ours = run(euler, start, sigmas, guidance.gaussian(y), independent.denoise, churn, R,
-                 generator=torch.Generator().manual_seed(2))
+    ours = run(euler, start, sigmas, guidance.gaussian(y).derivative, independent.denoise, churn, R,
+               generator=torch.Generator().manual_seed(2))
     for s, following, state in zip(sigmas, sigmas[1:], ours, strict=False):
         for r in range(R):
             raised = s * (1 + g)
