@@ -125,8 +125,8 @@ def test_no_noise_of_the_last_level_is_left(name, sampler):
     end = final_state(run(sampler, torch.randn(4, 3).double(), karras(6, 0.3, 1.0), made, lambda x, s, c=None: clean))
     assert torch.allclose(end.x, clean) and torch.equal(end.x, end.x0)
     left = final_state(run(sampler, torch.randn(4, 3).double(), karras(6, 0.3, 1.0), made.derivative,
-                           lambda x, s, c=None: clean))
-    assert (left.x - clean).std() > 0.01  # a step along the derivative ends on noise
+                           lambda x, s, c=None: clean, 2.0))
+    assert (left.x - clean).std() > 0.01  # with churn, a step along the derivative ends on noise
 
 
 def test_gaussian_of_the_paper_step_by_step(independent):
