@@ -33,7 +33,8 @@ class FrontEnd(Protocol):
         """Coefficients (..., rows, length(T)) of a sound (..., T) of any length.
 
         The map is linear in the sound for models whose mixture is the sum of the stems. Silence is assumed before and
-        after: the first and the last frame may contain it. Frame l + 1 begins where sample l * hop does.
+        after: the first and the last frame may contain it. Frame l + 1 begins where sample l * hop does; or frame l, if
+        the front end has an attribute `lead` of 0 instead of 1.
         """
         ...
 
@@ -52,7 +53,12 @@ def segment(front_end: FrontEnd, wave: Tensor, frames: int) -> Tensor:
     A front end may have a method `segment(wave, frames)` that does the same with less work.
     """
     own = getattr(front_end, "segment", None)
-    return own(wave, frames) if own else front_end.encode(wave)[..., 1 : 1 + frames]
+    return own(wave, frames) if own else front_end.encode(wave)[..., lead(front_end) :][..., :frames]
+
+
+def lead(front_end: FrontEnd) -> int:
+    """The number of frames before the one that begins with the sound."""
+    return getattr(front_end, "lead", 1)
 
 
 def segment_samples(front_end: FrontEnd, frames: int) -> int:

@@ -46,19 +46,22 @@ def in_blocks(wave: Tensor, length: int) -> Tensor:
 class Framed:
     """`encode`, `decode` and `length` of a front end whose circular `forward` and `inverse` take whole frames.
 
-    A frame of silence is added on each side: the transform is circular, and the end must not sound in the beginning.
+    `lead` frames of silence are added on each side. Where frames overlap it is one: the transform is circular, and the
+    end must not sound in the beginning.
     """
 
     hop: int
     rows: int
+    lead = 1
 
     def length(self, samples: int) -> int:
         """The number of frames that `encode` returns for so many samples."""
-        return -(-samples // self.hop) + 2
+        return -(-samples // self.hop) + 2 * self.lead
 
     def encode(self, wave: Tensor) -> Tensor:
         """(..., T) of any length -> (..., rows, length(T)), in single precision."""
-        return self.forward(F.pad(wave.float(), (self.hop, self.hop + -wave.shape[-1] % self.hop))).contiguous()
+        edge = self.lead * self.hop
+        return self.forward(F.pad(wave.float(), (edge, edge + -wave.shape[-1] % self.hop))).contiguous()
 
     def segment(self, wave: Tensor, frames: int) -> Tensor:
         """(..., (frames + 2) * hop) -> (..., rows, frames): the circular transform without the frames that wrap."""
@@ -66,7 +69,7 @@ class Framed:
 
     def decode(self, coefficients: Tensor, samples: int) -> Tensor:
         """(..., rows, L) -> (..., samples)."""
-        return self.inverse(coefficients)[..., self.hop : self.hop + samples]
+        return self.inverse(coefficients)[..., self.lead * self.hop :][..., :samples]
 
     def forward(self, wave: Tensor) -> Tensor:
         """(..., T), T a multiple of `hop`, -> (..., rows, T / hop)."""
@@ -122,6 +125,7 @@ class MDCT(Framed):
 class Blocks(Framed):
     """No transform: a waveform (..., T) as blocks of `bins` samples side by side, (..., bins, T / bins), and back."""
 
+    lead = 0  # blocks do not overlap: a segment of the network is one window
     rows_are_samples = True  # one after the other: windows fade by sample, see `inference.windows`
 
     def __init__(self, bins: int):

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from msdm_lite.audio import beats
+from msdm_lite.audio.front_end import lead
 from msdm_lite.data import corpus
 from msdm_lite.diffusion import methods, sampling
 from msdm_lite.diffusion.conditioning import Task
@@ -64,8 +65,9 @@ def beat_conditioning(sketcher: StemModel, frames: int, generator: torch.Generat
         if not tempi:
             return None  # no training song has a tempo
         tempo = tempi[int(torch.randint(len(tempi), (), generator=generator))]
-    hop = sketcher.transform.hop / sketcher.sample_rate  # a spectrogram begins one hop before the sound
-    return beats.steady(frames, hop, tempo, 4 if metre is None else metre, hop)[None].to(sketcher.device)
+    hop = sketcher.transform.hop / sketcher.sample_rate
+    before = lead(sketcher.transform) * hop  # of the sound, in seconds
+    return beats.steady(frames, hop, tempo, 4 if metre is None else metre, before)[None].to(sketcher.device)
 
 
 def sample_sketch(sketching: Windowed, frames: int, generator: Noise, beat_phase: Tensor | None = None,

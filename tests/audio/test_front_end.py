@@ -4,7 +4,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from msdm_lite.audio.front_end import segment, segment_samples
+from msdm_lite.audio.front_end import lead, segment, segment_samples
 from msdm_lite.audio.transforms import MDCT, Blocks, Compressed
 
 
@@ -49,7 +49,7 @@ def test_a_segment_has_no_edges(name):
     samples, around = segment_samples(front_end, frames), 8 * front_end.hop
     wave = torch.randn(2, samples + 2 * around)
     alone = segment(front_end, wave[:, around : around + samples], frames)
-    within = front_end.encode(wave)[..., 9 : 9 + frames]
+    within = front_end.encode(wave)[..., 8 + lead(front_end) :][..., :frames]
     if name == "stft":  # its windows are four hops long: two frames on each side see the edge
         alone, within = alone[..., 2:-2], within[..., 2:-2]
     assert alone.shape == (2, front_end.rows, frames) or name == "stft"

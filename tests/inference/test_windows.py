@@ -17,6 +17,9 @@ from msdm_lite.diffusion.conditioning import Conditioning, Task
 from msdm_lite.errors import InputError
 from msdm_lite.inference.encoding import encode
 from msdm_lite.inference.windows import Windowed
+from msdm_lite.models.config import WaveConfig, preset
+from msdm_lite.models.joint import WaveModel
+from msdm_lite.models.unet1d import UNet1dConfig
 
 
 @pytest.mark.parametrize("steps", [1, 4])
@@ -178,3 +181,16 @@ def test_waveforms_fade_by_sample(overlap):
     assert wave[0] == 0 and wave[-1] == windows - 1
     by_frame = Windowed(Steps(MDCT(16)), overlap, batch=1)(x, torch.ones(1))[0, 0]
     assert torch.equal(by_frame, by_frame[:1].expand(16, -1))  # frames of a transform have one weight
+
+
+def test_a_segment_of_the_network_is_one_window():
+    """The paper's 262 144 samples are its network's span: an evaluation is one call, not two."""
+    paper = preset("paper")
+    assert Blocks(paper.bins).length(262_144) == paper.frames
+    net = UNet1dConfig(channels=16, patch=4, multipliers=(1, 2), factors=(4,), blocks=(1,), attention=(0,), heads=1,
+                       head_width=8, groups=4, learned_patch=True, segment=4096)
+    model, calls = WaveModel(WaveConfig("small", net=net)), []
+    real = model.denoiser.forward
+    model.denoiser.forward = lambda wave, *rest: calls.append(wave.shape) or real(wave, *rest)
+    separated = msdm_lite.separate(0.1 * torch.randn(4096), model, "dirac", steps=5, corrections=2)
+    assert calls == [(1, 4, 4096)] * 10 and separated.shape == (4, 4096)
