@@ -142,7 +142,8 @@ def musdb(tmp_path_factory):
 @pytest.fixture
 def recipe(stems, monkeypatch):
     """A short run of `tiny` on these songs, with little to validate."""
-    monkeypatch.setattr(loop, "Validation", lambda *settings: validation.Validation(*settings[:2], count=1))
+    monkeypatch.setattr(loop, "Validation",
+                        lambda model, songs, count, gain: validation.Validation(model, songs, 1, gain))
     for measured in ("fit_standard_deviations", "levels"):
         monkeypatch.setattr(statistics, measured, partial(getattr(statistics, measured), count=20))
     return Recipe(preset="tiny", data=str(stems), steps=6, batch=4, warmup=2, log_every=1)

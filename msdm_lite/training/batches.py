@@ -103,6 +103,6 @@ def crop_samples(model: StemModel) -> int:
     return segment_samples(model.transform, model.config.frames)
 
 
-def encode_all_crops(model: StemModel, crops: Crops) -> Tensor:
-    """All crops, encoded as by `encode_crops`: (N, S, bins, frames)."""
-    return torch.cat([encode_crops(model, crops[i]["stems"][None], crops.stems) for i in range(len(crops))])
+def encode_all_crops(model: StemModel, crops: Crops, gain: float = 1.0) -> Tensor:
+    """All crops with a gain, encoded as by `encode_crops`: (N, S, bins, frames)."""
+    return torch.cat([encode_crops(model, gain * crops[i]["stems"][None], crops.stems) for i in range(len(crops))])

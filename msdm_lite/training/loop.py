@@ -38,7 +38,7 @@ from msdm_lite.training.logger import Logger
 from msdm_lite.training.recipe import Recipe, Running
 from msdm_lite.training.state import TrainingState
 from msdm_lite.training.step import Objective, TrainingStep, interruptible
-from msdm_lite.training.validation import Validation
+from msdm_lite.training.validation import Validation, uncompiled
 from msdm_lite.utils import device
 from msdm_lite.utils.files import claimed
 from msdm_lite.utils.imports import library
@@ -55,6 +55,7 @@ class Run:
         out: the folder of the run.
         repeatable: whether a command line repeats it, and not Python alone.
         before: record of the model that it is started from; {} if there is none.
+        gain: brings the songs to the level of that model.
     """
 
     model: StemModel
@@ -65,6 +66,7 @@ class Run:
     running: Running
     repeatable: bool = False
     before: dict = field(default_factory=dict)
+    gain: float = 1.0
 
     @property
     def weights(self) -> Path:
@@ -124,10 +126,10 @@ def train(recipe: Recipe, out: str | Path, change: Callable[[Any], object] | Non
     validation = songs_of(recipe.data, "val", balance=recipe.balance, stems=recipe.stems)
     songs = songs_of(recipe.data, "train", recipe.variations, recipe.balance, recipe.stems, programs=recipe.programs,
                      transpose=recipe.transpose, soundfonts=recipe.soundfonts)
-    model, before = _initial_model(recipe, config, songs, how.resume)
+    model, before, gain = _initial_model(recipe, config, songs, how.resume)
     if change:
         change(model)
-    return _run(Run(model, songs, validation, recipe, out, how, change is None, before))
+    return _run(Run(model, songs, validation, recipe, out, how, change is None, before, gain))
 
 
 def _weights_path(out: Path, recipe: Recipe) -> Path:
@@ -174,7 +176,7 @@ def _run(job: Run) -> Path:
     crops = Crops(job.songs, crop_samples(model), 2**62, recipe.seed,
                   Augmentation(recipe.gain_db, recipe.silence, recipe.remix, recipe.detune),
                   model.transform.hop if recipe.beat_share else 0)
-    step = TrainingStep(run, accelerator, objective, optimizer, crops.stems)
+    step = TrainingStep(run, accelerator, objective, optimizer, crops.stems, job.gain)
     batches = _batches(crops, run, running, accelerator)  # before the folder is locked: workers would keep the lock
     with contextlib.ExitStack() as held:
         journal = validate = None
@@ -182,7 +184,7 @@ def _run(job: Run) -> Path:
             held.enter_context(claimed(out))
             run.still_there(running.resume)
             run.clear()
-            validate = Validation(model, job.validation, running.validation_crops)
+            validate = Validation(model, job.validation, running.validation_crops, job.gain)
             journal = held.enter_context(contextlib.closing(Logger(out, run.step)))
         made = {"recipe": asdict(recipe), "songs": len(job.songs),
                 "hours_of_music": round(float(crops.lengths.sum()) / model.sample_rate / 3600, 2),
@@ -265,31 +267,29 @@ def _accelerator(recipe: Recipe, on: str) -> Any:
 
 
 def _initial_model(recipe: Recipe, config: Config | WaveConfig, songs: Sequence[Track], resume: bool
-                   ) -> tuple[StemModel, dict]:
-    """The model before the first step; and the record of the model that it is fine-tuned from, {} if there is none."""
+                   ) -> tuple[StemModel, dict, float]:
+    """The model before the first step; of the model that it is fine-tuned from, the record, and the gain to its level.
+
+    Without one, {} and 1.
+    """
     torch.manual_seed(recipe.seed)
     start = weights.load(recipe.start, "cpu") if recipe.start else None
     model = build(start.config.finetuned(config) if start else config)
     if start:
-        measured = None if resume else partial(statistics.standard_deviations, model, songs)
+        gain = statistics.gain_to_level(model, songs)
+        measured = None if resume else partial(statistics.standard_deviations, model, songs, gain)
         start_from(start, model, recipe, config.stems, measured)
-        return model, start.record
+        return model, start.record, gain
     if not resume:
         statistics.measure(model, songs)
-    return model, {}
-
-
-def _uncompiled() -> contextlib.AbstractContextManager:
-    """A context without compilation, which would take longer than a few validation batches of another size."""
-    stance = getattr(torch.compiler, "set_stance", None)  # since PyTorch 2.6
-    return stance("force_eager") if stance else contextlib.nullcontext()
+    return model, {}, 1.0
 
 
 def _validate(run: TrainingState, validate: Validation, journal: Logger) -> dict:
     """Validate the averaged and the current weights, and log both; returns the record of the averaged ones."""
     run.model.eval()
     found = validate(cast(StemModel, run.average.module))
-    with _uncompiled():
+    with uncompiled():
         raw = validate(run.model)
     journal.note(run.step, run.seconds, **{f"val_{k}": v for k, v in found.items()},
                  **{f"raw_{k}": v for k, v in raw.items()})

@@ -32,6 +32,15 @@ def measure(model: StemModel, songs: Sequence[Track]) -> None:
     fit_standard_deviations(model, songs)
 
 
+def gain_to_level(model: StemModel, songs: Sequence[Track]) -> float:
+    """The gain that brings songs to the level that a model was trained at, for fine-tuning; 1 if all is silent."""
+    if model.stem_rms is None:
+        return 1.0
+    stated = {getattr(song, "stem_rms", None) for song in songs}
+    found = stated.pop() if len(stated) == 1 and None not in stated else levels(model, songs).get("stem_rms")
+    return model.stem_rms / found if found else 1.0
+
+
 def levels(model: StemModel, songs: Sequence[Track], count: int = 100) -> dict[str, float]:
     """Active RMS of stems and mixtures over random crops: {"stem_rms": ..., "mixture_rms": ...}.
 
@@ -48,19 +57,19 @@ def levels(model: StemModel, songs: Sequence[Track], count: int = 100) -> dict[s
     return {name: math.exp(sum(map(math.log, values)) / len(values)) for name, values in found.items() if values}
 
 
-def fit_standard_deviations(model: StemModel, songs: Sequence[Track], count: int = 400) -> None:
-    """Let the model measure the coefficients of random crops, see `StemModel.fit_statistics`.
+def fit_standard_deviations(model: StemModel, songs: Sequence[Track], count: int = 400, gain: float = 1.0) -> None:
+    """Let the model measure the coefficients of random crops with a gain, see `StemModel.fit_statistics`.
 
     `count` is the largest number of crops; short songs get fewer.
     """
     count = crops_enough(songs, crop_samples(model), count, 4)
     crops = Crops(songs, crop_samples(model), count, seed=1)
     with torch.no_grad():
-        model.fit_statistics(encode_crops(model, crops[i]["stems"][None], crops.stems) for i in range(count))
+        model.fit_statistics(encode_crops(model, gain * crops[i]["stems"][None], crops.stems) for i in range(count))
 
 
-def standard_deviations(model: StemModel, songs: Sequence[Track]) -> Tensor:
+def standard_deviations(model: StemModel, songs: Sequence[Track], gain: float = 1.0) -> Tensor:
     """Standard deviation of each stem and bin over random crops, (S, rows). The model stays as it is."""
     measured = copy.deepcopy(model)
-    fit_standard_deviations(measured, songs)
+    fit_standard_deviations(measured, songs, gain=gain)
     return measured.denoiser.std

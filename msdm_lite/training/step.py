@@ -62,6 +62,7 @@ class TrainingStep:
     Attributes:
         accelerator: HF Accelerate's; `objective` and `optimizer` are prepared by it.
         stems: names of the stems in the batches.
+        gain: of every crop.
     """
 
     run: TrainingState
@@ -69,6 +70,7 @@ class TrainingStep:
     objective: nn.Module
     optimizer: Any
     stems: Sequence[str]
+    gain: float = 1.0
 
     def __call__(self, batches: Iterator[dict], pressed: list) -> tuple[float, float, bool]:
         """One optimizer step: returns its loss, the seconds of training so far, and whether Ctrl-C was pressed.
@@ -84,7 +86,8 @@ class TrainingStep:
         for turn in range(recipe.accumulate):
             batch = _next(batches)
             crops += [f"{name} at {start}" for name, start in zip(batch["name"], batch["start"].tolist(), strict=True)]
-            x = encode_crops(run.model, batch["stems"].to(where, non_blocking=True), self.stems)  # (B, S, rows, frames)
+            sound = batch["stems"].to(where, non_blocking=True)
+            x = encode_crops(run.model, sound if self.gain == 1 else self.gain * sound, self.stems)
             first = ((run.step * recipe.accumulate + turn) * world + accelerator.process_index) * recipe.batch
             items = torch.arange(first, first + recipe.batch)
             sigma, conditioning, noise = training_noise(items, x, recipe)

@@ -3,6 +3,7 @@
 Chapter: `book/05-training.ipynb`.
 """
 
+import contextlib
 from collections.abc import Callable, Sequence
 
 import torch
@@ -42,10 +43,10 @@ class Validation:
 
     LEVELS = (0.01, 0.03, 0.1, 0.3, 1.0, 3.0)
 
-    def __init__(self, model: StemModel, songs: Sequence[Track], count: int = 24):
+    def __init__(self, model: StemModel, songs: Sequence[Track], count: int = 24, gain: float = 1.0):
         ready = [song for song in songs if getattr(song, "ready", True)]
         size = crop_samples(model)
-        self.x = encode_all_crops(model, Crops(ready, size, crops_enough(ready, size, count, 1), seed=2))
+        self.x = encode_all_crops(model, Crops(ready, size, crops_enough(ready, size, count, 1), seed=2), gain)
 
     @torch.no_grad()
     def __call__(self, model: StemModel) -> dict[str, float]:
@@ -83,3 +84,9 @@ def by_noise_level(model: StemModel, x: Tensor, error: Callable[..., Tensor],
         if len(model.stems) > 1 and model.makes_sound and soon:
             out.setdefault("si_sdr_improvement", []).append(quick_separation(model, some, generator).item())
     return {name: round(sum(values) / len(values), 4) for name, values in out.items()}
+
+
+def uncompiled() -> contextlib.AbstractContextManager:
+    """A context without compilation, which would take longer than a few validation batches of another size."""
+    stance = getattr(torch.compiler, "set_stance", None)  # since PyTorch 2.6
+    return stance("force_eager") if stance else contextlib.nullcontext()

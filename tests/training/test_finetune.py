@@ -7,12 +7,14 @@ from msdm_lite.diffusion.conditioning import Conditioning
 from msdm_lite.errors import InputError
 from msdm_lite.models import weights
 from msdm_lite.models.config import WaveConfig, preset
+from msdm_lite.models.joint import Model
 from msdm_lite.models.unet1d import UNet1dConfig
 from msdm_lite.models.weights import build
 from msdm_lite.training import loop
 from msdm_lite.training.finetune import start_from
 from msdm_lite.training.recipe import Recipe
 from tests.conftest import losses
+from tests.training.test_statistics import Noise
 
 
 def test_a_run_can_start_with_the_weights_of_another(recipe, tmp_path):
@@ -154,3 +156,17 @@ def test_a_run_starts_from_a_model_of_other_stems(recipe, tmp_path, said):
     assert after.stems == ("bass", "guitar") and after.record["steps"] == 2
     assert torch.equal(after.denoiser.std, before.denoiser.std[[0, 2]])
     assert any("kept: bass, guitar; left out: drums, piano" in line for line in said())
+
+
+def test_songs_are_brought_to_the_level_of_the_model_they_fine_tune(recipe, tmp_path, monkeypatch):
+    """Songs 20 dB softer than those before: the network gets what it was trained on, in training and validation."""
+    first = loop.fit(build(preset("tiny")), [Noise((0.06,) * 4, name=f"a{i}") for i in range(2)],
+                     replace(recipe, steps=1), tmp_path / "first", progress=False)
+    soft, seen = [Noise((0.006,) * 4, name=f"b{i}") for i in range(2)], []
+    monkeypatch.setattr(loop, "songs_of", lambda data, split, *_, **__: soft)
+    real = Model.loss
+    monkeypatch.setattr(Model, "loss", lambda self, x, *others: seen.append(x.std().item()) or real(self, x, *others))
+    recipe = replace(recipe, start=str(first), steps=3, gain_db=0.0, silence=0.0, detune=0.0)
+    made = weights.load(loop.train(recipe, tmp_path / "second", progress=False))
+    assert seen == pytest.approx([0.06] * len(seen), rel=0.03) and len(seen) > 2
+    assert made.stem_rms == weights.load(first).stem_rms == pytest.approx(0.06, rel=0.05)
