@@ -17,8 +17,8 @@ def separate(file: tyro.conf.Positional[options.Input], out: options.Folder, mod
              steps: options.Steps = None, samples: options.Count = 1, given: options.Given = (), stereo: bool = False,
              guidance: Annotated[str | None, options.optional("NAME", "the method's own")] = None,
              churn: options.Setting = None, corrections: options.Corrections = None, sigma_max: options.Setting = None,
-             sigma_min: options.Setting = None, sampler: options.Sampler = None, seed: options.Seed = 0,
-             device: options.Device = "auto") -> None:
+             sigma_min: options.Setting = None, sampler: options.Sampler = None, level: options.Level = "training",
+             seed: options.Seed = 0, device: options.Device = "auto") -> None:
     """Separate a mix into bass, drums, guitar and piano.
 
     Writes one WAV file a stem, mono at 22 050 Hz. The stems sum to the mix; with gaussian, pigdm and guided
@@ -41,6 +41,7 @@ def separate(file: tyro.conf.Positional[options.Input], out: options.Folder, mod
         sigma_max: the first noise level.
         sigma_min: the last noise level before 0.
         sampler: the sampler; heun takes two network calls a step, dpm-solver no churn.
+        level: training: the network gets the mix as loud as what it was trained on; keep: as it is.
         seed: seed of the noise; the same seed gives the same stems.
         device: where to compute.
     """
@@ -59,7 +60,7 @@ def separate(file: tyro.conf.Positional[options.Input], out: options.Folder, mod
     known = {name: audio_io.load(path, loaded.sample_rate) for name, path in named_files(given).items()}
     with utils_files.claimed(out) as folder:
         stems = run(mix, loaded, method, steps=steps, seed=seed, progress=sys.stderr.isatty(), samples=samples,
-                    given=known, keep_stereo=stereo, **settings)
+                    given=known, keep_stereo=stereo, level=level, **settings)
         for path in audio_io.save_stems(folder, stems, loaded.sample_rate, loaded.stems):
             print(path)
 
@@ -117,7 +118,8 @@ def accompany(files: tyro.conf.Positional[options.Inputs], out: options.Folder, 
                                                            otherwise="what the model was trained for")] = None,
               steps: options.Steps = None, churn: options.Setting = None, corrections: options.Corrections = None,
               sigma_max: options.Setting = None, sigma_min: options.Setting = None, weight: options.Setting = None,
-              sampler: options.Sampler = None, seed: options.Seed = 0, device: options.Device = "auto") -> None:
+              sampler: options.Sampler = None, level: options.Level = "training", seed: options.Seed = 0,
+              device: options.Device = "auto") -> None:
     """Generate the missing stems of a band, given the others.
 
     Args:
@@ -135,6 +137,7 @@ def accompany(files: tyro.conf.Positional[options.Inputs], out: options.Folder, 
         sigma_min: the last noise level before 0.
         weight: classifier-free guidance weight by the given stems, for stems-given; more than 1 costs twice as much.
         sampler: the sampler; heun takes two network calls a step, dpm-solver no churn.
+        level: training: the network gets the stems as loud as what it was trained on; keep: as they are.
         seed: seed of the noise; the same seed gives the same stems.
         device: where to compute.
     """
@@ -150,7 +153,7 @@ def accompany(files: tyro.conf.Positional[options.Inputs], out: options.Folder, 
     waves = accompaniment.load_stems(named_files(files), loaded)
     with utils_files.claimed(out) as folder:
         band = accompaniment.accompany(waves, loaded, seed=seed, method=method, steps=steps,
-                                       progress=sys.stderr.isatty(), sketcher=sketcher, **settings)
+                                       progress=sys.stderr.isatty(), sketcher=sketcher, level=level, **settings)
         for path in accompaniment.save_band(folder, band, loaded):
             print(path)
 

@@ -4,7 +4,7 @@ Chapter: `book/13-scaling-up.ipynb`.
 """
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import tyro
 
@@ -24,6 +24,7 @@ Steps = Annotated[int | None, arg(metavar="N", help_behavior_hint=METHODS_OWN)]
 Setting = Annotated[float | None, arg(metavar="X", help_behavior_hint=METHODS_OWN)]
 Corrections = Annotated[int | None, arg(metavar="R", help_behavior_hint=METHODS_OWN)]
 Sampler = Annotated[str | None, arg(metavar="{euler,heun,dpm-solver}", help_behavior_hint=METHODS_OWN)]
+Level = Literal["training", "keep"]
 Device = Annotated[str, arg(metavar="{auto,cpu,cuda}")]
 
 

@@ -22,7 +22,7 @@ from msdm_lite.diffusion.sampling import Callback
 from msdm_lite.errors import InputError
 from msdm_lite.inference.cascade import load_sketcher, sample_sketch, sketch_evaluations
 from msdm_lite.inference.defaults import imputation_method
-from msdm_lite.inference.encoding import check_samples, decode, encode_stems, gain_for
+from msdm_lite.inference.encoding import check_samples, decode, encode_stems, gain_for, require_level
 from msdm_lite.inference.windows import Windowed
 from msdm_lite.models import weights
 from msdm_lite.models.base import StemModel
@@ -65,7 +65,7 @@ def accompany(given: Mapping[str, str | Path | Tensor], model: StemModel | str =
               seed: int = 0, method: str | None = None, steps: int | None = None, progress: bool = False,
               sketcher: StemModel | str | None = None, guidance: Guidance | str | None = None,
               sampler: Step | str | None = None, callback: Callback | None = None, overlap: float = 0.25,
-              batch: int | None = None, **settings: Any) -> Tensor:
+              batch: int | None = None, level: str = "training", **settings: Any) -> Tensor:
     """A whole band (S, T): the given stems, unchanged, and the generated others.
 
     Args:
@@ -85,6 +85,7 @@ def accompany(given: Mapping[str, str | Path | Tensor], model: StemModel | str =
         overlap: share of a window that it has in common with the next, where the stems are longer than a segment.
         batch: windows that go through the network together, which changes time and memory only; what suits the device
             if None.
+        level: "training": the network gets the given stems at the level that it was trained at; "keep": as they are.
         settings: any other field of `msdm_lite.diffusion.methods.Method`, and of the guidance.
 
     The new stems have the loudness relative to the given ones that the model was trained on.
@@ -94,16 +95,18 @@ def accompany(given: Mapping[str, str | Path | Tensor], model: StemModel | str =
     """
     if isinstance(model, str | Path):
         model = weights.load(model)
+    require_level(level)
     chosen = imputation_method(model, method, steps=steps, guidance=guidance, sampler=sampler, **settings)
     sketcher = load_sketcher(sketcher, model)
     waves = load_stems(given, model)
     T = len(next(iter(waves.values())))
     numbers = [model.stems.index(name) for name in waves]
-    levels = [level for wave in waves.values() if (level := mixture_rms(wave, model.sample_rate // 4)) > 1e-12]
-    if not levels:
+    sounding = [rms for wave in waves.values() if (rms := mixture_rms(wave, model.sample_rate // 4)) > 1e-12]
+    if not sounding:
         LOG.warning("the given stems are silent: the new ones do not depend on them")
     # One gain for all, so that their balance stays: on average they have the RMS level of the training stems
-    gain = gain_for((sum(level**2 for level in levels) / len(levels)) ** 0.5, model.stem_rms) if levels else 1.0
+    whole = (sum(rms**2 for rms in sounding) / len(sounding)) ** 0.5 if sounding else 0.0
+    gain = gain_for(whole, model.stem_rms, level) if sounding else 1.0
     clean = encode_stems(dict(zip(numbers, waves.values(), strict=True)), model, T, gain)
     denoise = Windowed(model, overlap, batch)
     sketching = Windowed(sketcher, overlap, batch) if sketcher else None

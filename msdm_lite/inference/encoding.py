@@ -21,9 +21,24 @@ def check_samples(wave: Tensor, model: StemModel, what: str = "the mixture") -> 
         raise InputError(f"{what} has samples that are not finite")
 
 
-def gain_for(level: float, wanted: float | None) -> float:
-    """The gain that brings a sound of an RMS level to the level of training; 1 for a model without one."""
-    return 1.0 if wanted is None else wanted / level
+LEVELS = ("training", "keep")
+
+
+def require_level(level: str) -> None:
+    """Raises InputError for another word than `LEVELS` has."""
+    if level not in LEVELS:
+        raise InputError(f"a sound is brought to the level of training, or kept: level is {' or '.join(LEVELS)}, not "
+                         f"{level!r}")
+
+
+def gain_for(rms: float, wanted: float | None, level: str = "training") -> float:
+    """The gain that brings a sound of an RMS to that of training; 1 for a model without one, or if the level is kept.
+
+    Raises:
+        InputError: `level` is no word of `LEVELS`.
+    """
+    require_level(level)
+    return 1.0 if wanted is None or level == "keep" else wanted / rms
 
 
 def encoded_shape(model: StemModel, samples: int) -> tuple[int, int]:

@@ -19,7 +19,15 @@ from msdm_lite.diffusion.samplers import Step
 from msdm_lite.diffusion.sampling import Callback, State
 from msdm_lite.errors import InputError
 from msdm_lite.inference.defaults import separation_method
-from msdm_lite.inference.encoding import check_samples, decode, encode, encode_stems, encoded_shape, gain_for
+from msdm_lite.inference.encoding import (
+    check_samples,
+    decode,
+    encode,
+    encode_stems,
+    encoded_shape,
+    gain_for,
+    require_level,
+)
 from msdm_lite.inference.windows import Windowed
 from msdm_lite.models import weights
 from msdm_lite.models.base import StemModel
@@ -49,7 +57,7 @@ def separate(source: str | Path | Tensor, model: StemModel | str = "lite", metho
              given: Mapping[str, str | Path | Tensor] | None = None, keep_stereo: bool = False,
              guidance: Guidance | str | None = None, sampler: Step | str | None = None,
              callback: Callback | None = None, overlap: float = 0.25, batch: int | None = None,
-             **settings: Any) -> Tensor:
+             level: str = "training", **settings: Any) -> Tensor:
     """Stems (S, T) of a mixture, at their loudness in it.
 
     Args:
@@ -73,6 +81,8 @@ def separate(source: str | Path | Tensor, model: StemModel | str = "lite", metho
         overlap: share of a window that it has in common with the next, where the mixture is longer than a segment.
         batch: windows that go through the network together, which changes time and memory only; what suits the device
             if None.
+        level: "training": the network gets the mixture at the level that it was trained at; "keep": as it is. The stems
+            are as loud as they are in the mixture in both cases.
         settings: any other field of `msdm_lite.diffusion.methods.Method`, as churn, corrections, sigma_max, sigma_min,
             schedule, and the fields of the guidance.
 
@@ -84,6 +94,7 @@ def separate(source: str | Path | Tensor, model: StemModel | str = "lite", metho
     """
     if isinstance(model, str | Path):
         model = weights.load(model)
+    require_level(level)
     settings |= {"steps": steps, "guidance": guidance, "sampler": sampler}
     chosen = separation_method(model, method, bool(given), **settings)
     if samples < 1:
@@ -94,7 +105,7 @@ def separate(source: str | Path | Tensor, model: StemModel | str = "lite", metho
             raise InputError("stereo means a mixture (2, T), of which no stem is given"
                              f"{'' if given else f', and not one of shape {tuple(wave.shape)}'}")
         sides = [separate(side, model, method, seed=seed, progress=progress, samples=samples, callback=callback,
-                          overlap=overlap, batch=batch, **settings) for side in wave]
+                          overlap=overlap, batch=batch, level=level, **settings) for side in wave]
         return torch.stack([sides[0], sides[-1]], 1)  # a mono file gives both sides
     if wave.ndim != 1:
         raise InputError(f"a mixture is mono, (T,), and not of shape {tuple(wave.shape)}")
@@ -104,11 +115,11 @@ def separate(source: str | Path | Tensor, model: StemModel | str = "lite", metho
     if known and len(known) == S - 1:  # the last one is the mixture minus the others, whatever the method
         missing = wave - sum(known.values())
         return torch.stack([known.get(n, missing) for n in range(S)])
-    level = mixture_rms(wave, model.sample_rate // 4)
-    if level < 1e-12:
+    rms = mixture_rms(wave, model.sample_rate // 4)
+    if rms < 1e-12:
         LOG.warning("the mixture is silent, and so are its stems")
         return torch.zeros(S, len(wave))
-    gain = gain_for(level, model.mixture_rms)
+    gain = gain_for(rms, model.mixture_rms, level)
     denoise = Windowed(model, overlap, batch)
     shape = (1, S, *encoded_shape(model, len(wave)))
     total = samples * chosen.nfe * denoise.batch_count(1, shape[-1])

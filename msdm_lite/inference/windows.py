@@ -62,7 +62,7 @@ class Windowed:
         Where the rows of a frame are its samples one after the other they are (rows, length), by sample: a weight for
         each frame would be a staircase in the sound.
         """
-        front_end = getattr(self.model, "transform", None)
+        front_end: Any = getattr(self.model, "transform", None)
         rows = front_end.rows if getattr(front_end, "rows_are_samples", False) else 1
         ramp = (torch.arange(rows * length, device=like.device, dtype=like.dtype) + 0.5) / (self.shared * rows)
         return torch.minimum(ramp, ramp.flip(0)).clamp(max=1).view(length, rows).T

@@ -8,6 +8,8 @@ from msdm_lite.diffusion.methods import METHODS
 from msdm_lite.errors import InputError
 from msdm_lite.evaluation import metrics
 from msdm_lite.inference.separation import separate, separate_batch
+from msdm_lite.models.config import preset
+from msdm_lite.models.joint import Model
 
 FEW = {"mixture-constrained": {}, "dirac": {"steps": 8, "corrections": 1}, "gaussian": {"steps": 8, "corrections": 1}}
 
@@ -148,3 +150,16 @@ def test_what_cannot_go_together(tiny):
     with pytest.raises(InputError, match="not finite"):
         separate_batch(torch.full((2, 4000), torch.nan), tiny)
     assert not separate_batch(torch.zeros(2, 4000), tiny).any()
+
+
+def test_the_level_can_be_kept(monkeypatch):
+    """The network gets the mixture as it is; stems are as loud as they are in it in both cases."""
+    model, inside = Model(preset("tiny")), []
+    monkeypatch.setattr(model, "denoise", lambda x, sigma, conditioning=None: inside.append(x.sum(1)) or x)
+    mixture = 0.5 * torch.randn(30_000)
+    for level, expected in (("training", 0.12), ("keep", 0.5)):
+        stems = separate(mixture, model, level=level)
+        assert inside.pop().std().item() == pytest.approx(expected, rel=0.1)
+        torch.testing.assert_close(stems.sum(0), mixture, rtol=1e-3, atol=1e-4)
+    with pytest.raises(InputError, match="level is training or keep, not 'loud'"):
+        separate(mixture, model, level="loud")
