@@ -330,3 +330,19 @@ def test_fit_is_what_train_does(recipe, tmp_path):
     assert losses(tmp_path / "train") == losses(tmp_path / "fit")
     a, b = (weights.load(path).state_dict() for path in (first, second))
     assert all(torch.equal(a[name], b[name]) for name in a)
+
+
+@pytest.mark.parametrize("splits, counts", [(("test", "test"), "0 are to train on and 0 to"),
+                                            (("train",), "1 are to train on and 0"), ((), "0 are to train on and 0")])
+def test_fit_needs_tracks_of_both_kinds(recipe, tmp_path, splits, counts):
+    tracks = [Noise((0.1,) * 4, name=f"noise{i}", split=split) for i, split in enumerate(splits)]
+    with pytest.raises(InputError, match=counts):
+        loop.fit(weights.build(preset("tiny")), tracks, recipe, tmp_path / "run", progress=False)
+    assert not (tmp_path / "run").exists()
+
+
+def test_fit_never_trains_on_test_tracks(recipe, tmp_path):
+    tracks = [Noise((0.1,) * 4, name=name, split=name) for name in ("train", "test")]
+    path = loop.fit(weights.build(preset("tiny")), tracks, replace(recipe, steps=1), tmp_path / "run", tracks[:1],
+                    progress=False)
+    assert weights.load(path).record["songs"] == 1
