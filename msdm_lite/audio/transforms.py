@@ -12,6 +12,7 @@ pseudo-spectrum).
 """
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Iterable
 
 import torch
@@ -43,7 +44,7 @@ def in_blocks(wave: Tensor, length: int) -> Tensor:
     return wave.unflatten(-1, (T // length, length))
 
 
-class Framed:
+class Framed(ABC):
     """`encode`, `decode` and `length` of a front end whose circular `forward` and `inverse` take whole frames.
 
     `lead` frames of silence are added on each side. Where frames overlap it is one: the transform is circular, and the
@@ -71,13 +72,13 @@ class Framed:
         """(..., rows, L) -> (..., samples)."""
         return self.inverse(coefficients)[..., self.lead * self.hop :][..., :samples]
 
+    @abstractmethod
     def forward(self, wave: Tensor) -> Tensor:
         """(..., T), T a multiple of `hop`, -> (..., rows, T / hop)."""
-        raise NotImplementedError
 
+    @abstractmethod
     def inverse(self, coefficients: Tensor) -> Tensor:
         """(..., rows, L) -> (..., L * hop)."""
-        raise NotImplementedError
 
 
 @FRONT_ENDS.register("mdct")

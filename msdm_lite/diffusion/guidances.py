@@ -5,6 +5,7 @@ d`; x is the first state. A guidance of one's own either has that method, or is 
 `TaskGuidance` provides, and `__call__(x, sigma, denoise)`. Chapter: `book/11-beyond-the-paper.ipynb`.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Generator
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -25,46 +26,45 @@ GUIDANCES: Registry[type] = Registry("guidance")
 
 
 @dataclass(frozen=True)
-class TaskGuidance:
-    """Base class of guidances with settings: `self.task` has the mixture and what else is known."""
+class GuidanceSettings(ABC):
+    """Base class of settings from which the guidance of a task is made."""
 
-    task: Task | None = field(default=None, kw_only=True, repr=False)
     calls = 1  # of the denoiser in one call of the guidance
     inside = False  # the state contains what is known, and noise lies in the rest: for models with conditioning
 
+    @abstractmethod
     def for_task(self, task: Task, x: Tensor, generator: Noise) -> Guidance:
-        """The guidance for one task."""
+        """The guidance of one task, whose first state is x."""
+
+
+@dataclass(frozen=True)
+class TaskGuidance(GuidanceSettings):
+    """Base class of guidances that are called themselves: `self.task` has the mixture and what else is known."""
+
+    task: Task | None = field(default=None, kw_only=True, repr=False)
+
+    def for_task(self, task: Task, x: Tensor, generator: Noise) -> Guidance:
         return replace(self, task=task)
 
+    @abstractmethod
     def __call__(self, x: Tensor, sigma: Tensor, denoise: Denoise) -> Tensor:
-        raise NotImplementedError("a guidance returns the ODE derivative d, like x")
+        """The ODE derivative d, like x (B, S, ...), at noise levels sigma (B,)."""
 
 
-def mixture_of(task: Task, name: str) -> Tensor:
-    """What the stems that are not given sum to, (B, ...).
-
-    Raises:
-        InputError: no mixture is known.
-    """
-    if task.remainder is None:
-        raise InputError(f"the method {name} needs a mixture")
-    return task.remainder
-
-
-def variance_of(task: Task, name: str) -> Tensor:
-    """The prior variance of the stems' coefficients.
+def needed(value: Tensor | None, what: str) -> Tensor:
+    """A part of a task that a guidance needs: `remainder`, what the stems that are not given sum to, or `variance`.
 
     Raises:
-        InputError: it is not known.
+        InputError: it is not known; `what` names the method and the part.
     """
-    if task.variance is None:
-        raise InputError(f"the method {name} needs the variance of the stems")
-    return task.variance
+    if value is None:
+        raise InputError(f"the method {what}")
+    return value
 
 
 @GUIDANCES.register("prior")
 @dataclass(frozen=True)
-class Prior(TaskGuidance):
+class Prior(GuidanceSettings):
     """No guidance: generation, or imputation by replacement."""
 
     def for_task(self, task: Task, x: Tensor, generator: Noise) -> Guidance:
@@ -75,50 +75,53 @@ class Prior(TaskGuidance):
 
 @GUIDANCES.register("dirac")
 @dataclass(frozen=True)
-class Dirac(TaskGuidance):
+class Dirac(GuidanceSettings):
     """See `guidance.dirac`. constrained_stem: the first one that is not given if None; several take turns."""
 
     constrained_stem: int | tuple[int, ...] | None = None
 
     def for_task(self, task: Task, x: Tensor, generator: Noise) -> Guidance:
         k = task.others[0] if self.constrained_stem is None else self.constrained_stem
-        return guidance.dirac(mixture_of(task, "dirac"), k, task.among)
+        return guidance.dirac(needed(task.remainder, "dirac needs a mixture"), k, task.among)
 
 
 @GUIDANCES.register("gaussian")
 @dataclass(frozen=True)
-class Gaussian(TaskGuidance):
+class Gaussian(GuidanceSettings):
     """See `guidance.gaussian`. c: gamma / sigma."""
 
     c: float = 0.75 * 2**0.5
 
     def for_task(self, task: Task, x: Tensor, generator: Noise) -> Guidance:
-        return guidance.gaussian(mixture_of(task, "gaussian"), self.c, task.among)
+        return guidance.gaussian(needed(task.remainder, "gaussian needs a mixture"), self.c, task.among)
 
 
 @GUIDANCES.register("wiener")
 @dataclass(frozen=True)
-class Wiener(TaskGuidance):
+class Wiener(GuidanceSettings):
     """See `guidance.wiener`."""
 
     def for_task(self, task: Task, x: Tensor, generator: Noise) -> Guidance:
-        return guidance.wiener(mixture_of(task, "wiener"), variance_of(task, "wiener"), task.among)
+        mixture = needed(task.remainder, "wiener needs a mixture")
+        return guidance.wiener(mixture, needed(task.variance, "wiener needs the variance of the stems"), task.among)
 
 
 @GUIDANCES.register("pigdm")
 @dataclass(frozen=True)
-class PiGDM(TaskGuidance):
+class PiGDM(GuidanceSettings):
     """See `guidance.pigdm`. gradient_clip: bound of the gradient's norm."""
 
     gradient_clip: float = float("inf")
 
     def for_task(self, task: Task, x: Tensor, generator: Noise) -> Guidance:
-        return guidance.pigdm(mixture_of(task, "pigdm"), variance_of(task, "pigdm"), task.among, self.gradient_clip)
+        mixture = needed(task.remainder, "pigdm needs a mixture")
+        variance = needed(task.variance, "pigdm needs the variance of the stems")
+        return guidance.pigdm(mixture, variance, task.among, self.gradient_clip)
 
 
 @GUIDANCES.register("guided")
 @dataclass(frozen=True)
-class ClassifierFree(TaskGuidance):
+class ClassifierFree(GuidanceSettings):
     """See `guidance.classifier_free`: for models that have the mixture as an input."""
 
     weight: float = 1.0
@@ -128,7 +131,7 @@ class ClassifierFree(TaskGuidance):
         return 1 if self.weight == 1 else 2
 
     def for_task(self, task: Task, x: Tensor, generator: Noise) -> Guidance:
-        mixture_of(task, "guided")
+        needed(task.remainder, "guided needs a mixture")
         mixture = task.mixture
         assert mixture is not None
 
@@ -141,7 +144,7 @@ class ClassifierFree(TaskGuidance):
 
 @GUIDANCES.register("conditioned")
 @dataclass(frozen=True)
-class Conditioned(TaskGuidance):
+class Conditioned(GuidanceSettings):
     """See `guidance.conditioned`, and `conditioned_with_weight` for a weight other than 1."""
 
     weight: float = 1.0
@@ -164,13 +167,13 @@ class Conditioned(TaskGuidance):
 
 @GUIDANCES.register("projdiff")
 @dataclass(frozen=True)
-class ProjDiff(TaskGuidance):
+class ProjDiff:
     """See `projdiff`, which is an algorithm of its own. inner_steps: evaluations at each noise level."""
 
     inner_steps: int = 5
 
     @property
-    def calls(self) -> int:  # type: ignore[override]
+    def calls(self) -> int:
         return self.inner_steps
 
     def states(self, task: Task, sigmas: list[float], denoise: Denoise, generator: Noise
@@ -179,3 +182,7 @@ class ProjDiff(TaskGuidance):
         if task.mixture is None or task.stems or task.span is not None:
             raise InputError("ProjDiff separates a mixture without known stems, and does nothing else")
         return projdiff(task.mixture, task.shape[1], sigmas, denoise, self.inner_steps, generator=generator)
+
+
+#: A guidance, the settings of one, or an algorithm of its own, as a method has it.
+AnyGuidance = Guidance | GuidanceSettings | ProjDiff

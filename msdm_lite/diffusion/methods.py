@@ -14,9 +14,9 @@ from torch import Tensor
 
 from msdm_lite.diffusion import sampling
 from msdm_lite.diffusion.conditioning import Conditioning, Denoise, Task
-from msdm_lite.diffusion.guidance import Guidance
 from msdm_lite.diffusion.guidances import (
     GUIDANCES,
+    AnyGuidance,
     ClassifierFree,
     Conditioned,
     Dirac,
@@ -48,7 +48,7 @@ class Method:
     """
 
     summary: str
-    guidance: Guidance
+    guidance: AnyGuidance
     steps: int
     sigma_max: float
     sigma_min: float = 1e-3

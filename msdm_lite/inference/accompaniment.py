@@ -16,7 +16,7 @@ from msdm_lite.audio import io as audio_io
 from msdm_lite.audio.levels import mixture_rms
 from msdm_lite.diffusion import methods, sampling
 from msdm_lite.diffusion.conditioning import Task
-from msdm_lite.diffusion.guidance import Guidance
+from msdm_lite.diffusion.guidances import AnyGuidance
 from msdm_lite.diffusion.samplers import Step
 from msdm_lite.diffusion.sampling import Callback
 from msdm_lite.errors import InputError
@@ -63,7 +63,7 @@ def load_stems(given: Mapping[str, str | Path | Tensor], model: StemModel) -> di
 @large_blocks_returned()
 def accompany(given: Mapping[str, str | Path | Tensor], model: StemModel | str = "lite", *,
               seed: int = 0, method: str | None = None, steps: int | None = None, progress: bool = False,
-              sketcher: StemModel | str | None = None, guidance: Guidance | str | None = None,
+              sketcher: StemModel | str | None = None, guidance: AnyGuidance | str | None = None,
               sampler: Step | str | None = None, callback: Callback | None = None, overlap: float = 0.25,
               batch: int | None = None, level: str = "training", **settings: Any) -> Tensor:
     """A whole band (S, T): the given stems, unchanged, and the generated others.

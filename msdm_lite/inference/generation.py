@@ -14,7 +14,7 @@ from tqdm import tqdm
 
 from msdm_lite.diffusion import methods, sampling
 from msdm_lite.diffusion.conditioning import Task
-from msdm_lite.diffusion.guidance import Guidance
+from msdm_lite.diffusion.guidances import AnyGuidance
 from msdm_lite.diffusion.methods import GENERATIONS
 from msdm_lite.diffusion.noise import seed_of
 from msdm_lite.diffusion.samplers import Step
@@ -35,7 +35,7 @@ LOG = logging.getLogger("msdm_lite")
 def generate(model: StemModel | str = "lite", seconds: float = 6.0, n: int = 1, seed: int = 0, *,
              method: str = "ode", steps: int | None = None, progress: bool = False,
              sketcher: StemModel | str | None = None, tempo: float | None = None, metre: int | None = None,
-             batch: int | None = None, guidance: Guidance | str | None = None, sampler: Step | str | None = None,
+             batch: int | None = None, guidance: AnyGuidance | str | None = None, sampler: Step | str | None = None,
              callback: Callback | None = None, overlap: float = 0.25, **settings: Any) -> Tensor:
     """n bands from noise: (n, S, T).
 
@@ -78,7 +78,8 @@ def generate(model: StemModel | str = "lite", seconds: float = 6.0, n: int = 1, 
 def generate_each(model: StemModel | str = "lite", seconds: float = 6.0, n: int = 1, seed: int = 0, *,
                   method: str = "ode", steps: int | None = None, progress: bool = False,
                   sketcher: StemModel | str | None = None, tempo: float | None = None, metre: int | None = None,
-                  batch: int | None = None, guidance: Guidance | str | None = None, sampler: Step | str | None = None,
+                  batch: int | None = None, guidance: AnyGuidance | str | None = None,
+                  sampler: Step | str | None = None,
                   callback: Callback | None = None, overlap: float = 0.25, **settings: Any) -> Iterator[Tensor]:
     """The bands of `generate` one by one, as soon as each is finished: (S, T) each. Arguments and errors as there."""
     if batch is not None and batch < 1:

@@ -13,7 +13,7 @@ from msdm_lite.audio import io as audio_io
 from msdm_lite.audio.levels import mixture_rms
 from msdm_lite.diffusion import methods, sampling
 from msdm_lite.diffusion.conditioning import Denoise, Task
-from msdm_lite.diffusion.guidance import Guidance
+from msdm_lite.diffusion.guidances import AnyGuidance
 from msdm_lite.diffusion.methods import METHODS
 from msdm_lite.diffusion.samplers import Step
 from msdm_lite.diffusion.sampling import Callback, State
@@ -55,7 +55,7 @@ def separate_encoded(y: Tensor, denoise: Denoise, stems: int, method: str = "mix
 def separate(source: str | Path | Tensor, model: StemModel | str = "lite", method: str | None = None,
              *, steps: int | None = None, seed: int = 0, progress: bool = False, samples: int = 1,
              given: Mapping[str, str | Path | Tensor] | None = None, keep_stereo: bool = False,
-             guidance: Guidance | str | None = None, sampler: Step | str | None = None,
+             guidance: AnyGuidance | str | None = None, sampler: Step | str | None = None,
              callback: Callback | None = None, overlap: float = 0.25, batch: int | None = None,
              level: str = "training", **settings: Any) -> Tensor:
     """Stems (S, T) of a mixture, at their loudness in it.

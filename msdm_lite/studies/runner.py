@@ -2,7 +2,7 @@
 
 A study is a function `measure(run, ...) -> dict`. Its parameters after `run` are its settings: the command line is made
 from them, and the recorded command is made from their values. `@study(NAME)` registers it and turns it into a function
-`(out, ...)` that runs it and writes what it returns, with how it was computed, as a JSON file:
+`(out, ...)` that runs it and writes what it returns, with how it was computed, as a JSON file::
 
     from msdm_lite.studies.runner import Run, study
 

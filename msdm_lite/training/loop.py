@@ -83,7 +83,7 @@ def fit(model: StemModel, tracks: Iterable[Track], recipe: Recipe, out: str | Pa
     Args:
         model: any `StemModel`, which is trained in place; the file has the average of its weights over the run. What it
             keeps of its data is measured first, see `msdm_lite.training.statistics`.
-        tracks: see `msdm_lite.data.tracks.Track`; those of the split "test" are refused.
+        tracks: see `msdm_lite.data.tracks.Track`; those of the split "test" are left out.
         recipe: its `preset`, `data`, `stems` and `start` are not used: the model and the tracks say them.
         validation: tracks to validate with; if None, those of the split "val", or else a tenth that is held out.
         running: fields of `Running`: resume, checkpoint_minutes, validation_crops, compile, workers, resident, device,
@@ -98,7 +98,10 @@ def fit(model: StemModel, tracks: Iterable[Track], recipe: Recipe, out: str | Pa
     if validation is None:
         songs, validation = (part(tracks, split, "the list of tracks") for split in ("train", "val"))
     else:
-        songs, validation = tracks, list(validation)
+        songs, validation = [track for track in tracks if track.split != "test"], list(validation)
+    if not songs or not validation:
+        raise InputError(f"of {len(tracks)} tracks, {len(songs)} are to train on and {len(validation)} to "
+                         "validate with; one of each is the least")
     if not how.resume:
         statistics.measure(model, songs)
     return _run(Run(model.requires_grad_(True).train(), songs, validation, recipe, out, how))

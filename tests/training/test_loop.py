@@ -341,3 +341,19 @@ def test_tracks_of_another_rate_than_the_model_are_refused(recipe, tmp_path):
     with pytest.raises(InputError, match="noise is read at 22050 Hz, and the model is of 44100 Hz"):
         loop.fit(model, [Noise((0.1,) * 4)], recipe, tmp_path / "run", progress=False)
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("splits, counts", [(("test", "test"), "0 are to train on and 0 to"),
+                                            (("train",), "1 are to train on and 0"), ((), "0 are to train on and 0")])
+def test_fit_needs_tracks_of_both_kinds(recipe, tmp_path, splits, counts):
+    tracks = [Noise((0.1,) * 4, name=f"noise{i}", split=split) for i, split in enumerate(splits)]
+    with pytest.raises(InputError, match=counts):
+        loop.fit(weights.build(preset("tiny")), tracks, recipe, tmp_path / "run", progress=False)
+    assert not (tmp_path / "run").exists()
+
+
+def test_fit_never_trains_on_test_tracks(recipe, tmp_path):
+    tracks = [Noise((0.1,) * 4, name=name, split=name) for name in ("train", "test")]
+    path = loop.fit(weights.build(preset("tiny")), tracks, replace(recipe, steps=1), tmp_path / "run", tracks[:1],
+                    progress=False)
+    assert weights.load(path).record["songs"] == 1
