@@ -7,18 +7,23 @@
 | `freedoom`        | music of a shooting game         | the lumps D_* of two WAD files       |
 | `pianobooster`    | a course for beginners on a piano | a zip file of MIDI files             |
 
-Genres follow a rule on the notes (`genre`). The rule is rough, but reproducible.
+Genres follow a rule on the notes (`genre`). The rule is rough, but reproducible. Versions of a package can differ:
+a test song with other notes than those that results were measured on is refused.
 Data card: `data/README.md`.
 """
 
+import hashlib
+import json
 import re
 import struct
 import zipfile
+from functools import lru_cache
 from pathlib import Path
 
 from msdm_lite.data import debian
 from msdm_lite.errors import InputError
 from msdm_lite.utils.files import written_whole
+from msdm_lite.utils.paths import data
 
 LARGEST = 4 << 20  # bytes; anything larger is not taken for a MIDI file
 FOLDERS = {"simutrans-data": "usr/share/games/simutrans/music",
@@ -73,15 +78,16 @@ def path(package: str, name: str) -> Path:
     """The MIDI file of a composed song; its package is fetched on the first call.
 
     Raises:
-        InputError: the package is unknown or lacks the song, or there is no `apt-get` on this machine.
+        InputError: the package is unknown or lacks the song, it is a test song and its notes are others than those of
+            `frozen`, or there is no `apt-get` on this machine.
     """
     if package not in PACKAGES:
         raise InputError(f"composed songs come from {', '.join(PACKAGES)}, not {package!r}")
     root = debian.fetch(package)
-    if package in FOLDERS:
-        return root / FOLDERS[package] / f"{name}.mid"
-    target = root / "midi" / f"{name}.mid"
+    target = root / FOLDERS.get(package, "midi") / f"{name}.mid"
     if not target.exists():
+        if package in FOLDERS:
+            raise InputError(f"{package} has no song {name}: {root} is another version of it")
         if package == "freedoom":
             wad, _, title = name.partition("_")
             content = lump(root / WADS / f"{wad}.wad", title)
@@ -89,7 +95,21 @@ def path(package: str, name: str) -> Path:
             content = member(root / BOOKS, name)
         with written_whole(target) as scratch:
             scratch.write_bytes(content)
+    if _hash(target) != frozen().get(name, _hash(target)):
+        raise InputError(f"{target} is not the test song that results were measured on: {root} is another version")
     return target
+
+
+@lru_cache(maxsize=1)
+def frozen() -> dict[str, str]:
+    """The SHA-256 hash of the MIDI file of every test song, by name, as listed with the shipped clips."""
+    hashes: dict[str, str] = json.loads(data("clips", "clips.json").read_text(encoding="utf-8"))["test_songs"]
+    return hashes
+
+
+@lru_cache(maxsize=4096)
+def _hash(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def genre(package: str, midi_path: Path) -> str:

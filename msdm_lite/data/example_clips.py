@@ -50,7 +50,11 @@ def choose(kind: str, count: int) -> list:
 
 
 def test_song_hashes() -> dict[str, str]:
-    """The SHA-256 hash of the MIDI file of every test song, by name. All models are scored on these songs."""
+    """The SHA-256 hash of the MIDI file of every test song, by name. All models are scored on these songs.
+
+    Raises:
+        InputError: a song differs from its hash in clips.json; take the hash away there to list another.
+    """
     return {song.name: hashlib.sha256(song.midi().read_bytes()).hexdigest() for song in corpus.songs("test")}
 
 

@@ -4,6 +4,7 @@ Data card: `data/README.md`.
 """
 
 import contextlib
+import hashlib
 import logging
 import os
 from collections.abc import Iterator
@@ -33,6 +34,14 @@ FONTS = {  # name -> Debian package and the file in it
 }
 
 
+# SHA-256 of the files that the corpus was rendered with. Versions under the same name can sound otherwise
+HASHES = {
+    "FluidR3_GM": ("74594e8f4250680adf590507a306655a299935343583256f3b722c48a1bc1cb0",),
+    "MuseScore_General": ("916aaca6b0eb9f9083eb42399614acb2ff4ec72ce28dffff1814592a9696b479",),
+    "TimGM6mb": ("c5378b62028c920cb11e4803327983fee2f2cdff5dc89c708e39da417e51c854",  # of Debian
+                 "82475b91a76de15cb28a104707d3247ba932e228bada3f47bba63c6b31aaf7a1"),  # of pretty_midi
+}
+
 # Folders of soundfonts on systems without Debian's packages
 PLACES = ("/usr/share/soundfonts", "/usr/local/share/soundfonts", "/opt/homebrew/share/soundfonts")
 
@@ -41,11 +50,22 @@ PLACES = ("/usr/share/soundfonts", "/usr/local/share/soundfonts", "/opt/homebrew
 def soundfont(name: str = "FluidR3_GM") -> Path:
     """The path of a soundfont: in `$MSDM_LITE_SOUNDFONTS`, installed, inside `pretty_midi`, or fetched from Debian.
 
+    The logger "msdm_lite" warns of a file that is not the one of `HASHES`.
+
     Raises:
         InputError: the name is unknown, or the soundfont is not on this machine and cannot be fetched.
     """
     if name not in FONTS:
         raise InputError(f"there is no soundfont {name!r}: {', '.join(FONTS)}")
+    found = _find(name)
+    with contextlib.suppress(OSError), open(found, "rb") as file:  # one that cannot be read is FluidSynth's to name
+        if (digest := hashlib.file_digest(file, "sha256").hexdigest()) not in HASHES.get(name, ()):
+            LOG.warning("%s is another version of %s than the corpus was rendered with (SHA-256 %s): songs that it "
+                        "renders sound otherwise", found, name, digest[:12])
+    return found
+
+
+def _find(name: str) -> Path:
     package, inside = FONTS[name]
     own = os.environ.get("MSDM_LITE_SOUNDFONTS")
     folders: list[str | Path] = [*([own] if own else []), Path("/", inside).parent, *PLACES]

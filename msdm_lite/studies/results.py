@@ -31,7 +31,7 @@ from msdm_lite.evaluation import records
 from msdm_lite.models import weights
 from msdm_lite.studies.recorded_commands import COMMANDS
 from msdm_lite.utils import paths, provenance
-from msdm_lite.utils.files import written_whole
+from msdm_lite.utils.files import claimed, written_whole
 
 # Keys that say where, when and how fast a result was computed. They are not compared
 CIRCUMSTANCES = {"wall_seconds", "date", "commit", "version", "device", "processor", "command", "model_record",
@@ -140,12 +140,12 @@ def make(names: Sequence[str] = (), everything: bool = False, progress: bool = T
     made = []
     for name in (bar := tqdm(wanted, unit="result", disable=not progress)):
         bar.set_description(name)
-        unfinished = paths.cache("results", f"{name}.json")  # it is kept if the command is stopped, which may resume
-        unfinished.parent.mkdir(parents=True, exist_ok=True)
-        run(name, unfinished)
-        with written_whole(place(name)) as scratch:
-            shutil.copyfile(unfinished, scratch)
-        unfinished.unlink()
+        unfinished = paths.cache("results", name, f"{name}.json")  # kept if the command is stopped, which may resume
+        with claimed(unfinished.parent, place(name)):
+            run(name, unfinished)
+            with written_whole(place(name)) as scratch:
+                shutil.copyfile(unfinished, scratch)
+            unfinished.unlink()
         made.append(place(name))
     return made
 

@@ -1,4 +1,6 @@
+import hashlib
 import io
+import re
 import struct
 import zipfile
 
@@ -74,6 +76,26 @@ def test_songs_of_all_containers_and_nothing_outside_the_cache(tmp_path, monkeyp
     assert not list(tmp_path.rglob("*.part"))
     with pytest.raises(InputError, match="composed songs come from"):
         composed_songs.path("doom", "x")
+
+
+def test_a_test_song_of_another_version_of_its_package_is_refused(tmp_path, monkeypatch):
+    """Results hold for the notes that they were measured on; training songs may differ."""
+    monkeypatch.setenv("MSDM_LITE_CACHE", str(tmp_path))
+    song = corpus.songs("test", "openttd-openmsx")[0]
+    train = corpus.songs("train", "openttd-openmsx")[0]
+    folder = paths.cache("debian", "openttd-openmsx") / composed_songs.FOLDERS["openttd-openmsx"]
+    folder.mkdir(parents=True)
+    for name in (song.name, train.name):
+        (folder / f"{name}.mid").write_bytes(b"other notes")
+    with pytest.raises(InputError, match=f"{re.escape(song.name)}.mid is not the test song .* is another version"):
+        song.midi()
+    assert train.midi().read_bytes() == b"other notes"
+    measured = composed_songs.frozen() | {song.name: hashlib.sha256(b"other notes").hexdigest()}
+    monkeypatch.setattr(composed_songs, "frozen", lambda: measured)
+    assert song.midi() == folder / f"{song.name}.mid"
+    song.midi().unlink()
+    with pytest.raises(InputError, match=f"has no song {re.escape(song.name)}"):
+        song.midi()
 
 
 def test_without_apt(tmp_path, monkeypatch):

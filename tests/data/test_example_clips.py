@@ -26,6 +26,16 @@ def test_clips_are_whole_and_from_test_songs():
             assert (stems.square().mean(1).sqrt() > 0.005).all(), entry["name"]  # nobody is silent
 
 
+def test_the_test_songs_of_the_program_are_those_that_results_were_measured_on():
+    """Composed songs are compared when they are fetched."""
+    listed = json.loads(paths.data("clips", "clips.json").read_text())["test_songs"]
+    assert set(listed) == {song.name for song in corpus.songs("test")}
+    band = corpus.songs("test", "band")
+    assert len(band) == 62
+    for song in band:
+        assert hashlib.sha256(song.midi().read_bytes()).hexdigest() == listed[song.name], song.name
+
+
 def test_recordings_among_the_clips():
     found = example_clips.clips("recording")
     assert len(found) == 2

@@ -1,3 +1,4 @@
+import hashlib
 import sys
 from types import SimpleNamespace
 
@@ -45,6 +46,21 @@ def test_a_soundfont_of_one_s_own(tmp_path, monkeypatch):
         find("Nowhere")
     (tmp_path / "Nowhere.sf2").write_bytes(b"no soundfont")
     assert find("Nowhere") == tmp_path / "Nowhere.sf2"
+
+
+def test_another_version_of_a_soundfont_is_named(tmp_path, monkeypatch, caplog):
+    monkeypatch.setenv("MSDM_LITE_SOUNDFONTS", str(tmp_path))
+    font = tmp_path / "FluidR3_GM.sf2"
+    font.write_bytes(b"sounds otherwise")
+    find = render.soundfont.__wrapped__
+    assert find("FluidR3_GM") == font
+    assert caplog.messages == [f"{font} is another version of FluidR3_GM than the corpus was rendered with (SHA-256 "
+                               f"{hashlib.sha256(b'sounds otherwise').hexdigest()[:12]}): songs that it renders sound "
+                               "otherwise"]
+    monkeypatch.setitem(render.HASHES, "FluidR3_GM", (hashlib.sha256(b"sounds otherwise").hexdigest(),))
+    caplog.clear()
+    assert find("FluidR3_GM") == font and not caplog.messages
+    assert set(render.HASHES) == set(render.FONTS)
 
 
 def test_a_soundfont_that_is_none(monkeypatch):

@@ -7,7 +7,7 @@ from msdm_lite.errors import InputError
 from msdm_lite.evaluation import records
 from msdm_lite.models import weights
 from msdm_lite.studies import results
-from msdm_lite.utils import fingerprint
+from msdm_lite.utils import files, fingerprint, paths
 from msdm_lite.utils.paths import data_folder
 
 
@@ -85,6 +85,14 @@ def test_what_a_stopped_command_has_written_is_there_when_it_is_called_again(fol
     assert results.state("arms") == "missing"
     results.make()
     assert records.read("arms")["arms"] == 2
+
+
+def test_two_runs_do_not_make_one_result_at_a_time(folder):
+    with files.claimed(paths.cache("results", "one")), pytest.raises(InputError, match=r"another run .*one\.json"):
+        results.make()
+    assert not records.exists("one")
+    results.make()
+    assert records.read("one")["mean"] == 1.0
 
 
 def test_other_weights_make_a_result_stale(folder):
