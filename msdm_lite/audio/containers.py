@@ -224,7 +224,7 @@ def _ogg(file: BinaryIO, size: int) -> Layout:
             starts.append(at)
         inside = first or (inside and at == starts[-1])  # the first pages of all streams of a link come first
         at += 27 + head[26] + sum(file.read(head[26]))
-        ended = bool(head[5] & 4) and at <= size
+        ended = bool(head[5] & 4) and at <= size  # the flag of the last page
     parts = [Part(start, end) for start, end in zip(starts, [*starts[1:], size], strict=True)]
     notes = [] if ended else ["it has no last page: it may be cut short; what is there is read"]
     if len(parts) > 1:

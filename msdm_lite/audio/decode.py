@@ -104,7 +104,7 @@ def _extent(path: Path, changed: int, size: int) -> Extent:
     if not _for_ffmpeg(path, head) and not mp3.is_mp3(head, path.name) and not containers.is_web_page(head):
         with contextlib.suppress(soundfile.SoundFileError, TypeError, OSError):  # `decode` says what is wrong
             layout = containers.layout(path)
-            if layout.plain and (found := _seekable(path)):
+            if layout.plain and (found := _counted(path)):
                 for note in layout.notes:
                     LOG.warning("%s: %s", path, note)
                 return found
@@ -124,12 +124,14 @@ def _extent(path: Path, changed: int, size: int) -> Extent:
     return Extent(sound.samples.shape[1], sound.sample_rate, False)
 
 
-def _seekable(path: Path) -> Extent | None:
-    """The extent of a file of which libsndfile reads any piece, and which is as long as it says; else None."""
+def _counted(path: Path) -> Extent | None:
+    """The extent of a file that is as long as it says, as far as libsndfile can tell without decoding it; else None."""
     with opened(path) as file:
         frames, rate = file.frames, file.samplerate
-        if file.format in ("OGG", "MP3", "MPEG") or not 0 < frames < LONGEST:  # seeking in these is not exact
-            return None  # libsndfile's issue 885
+        if file.format in ("MP3", "MPEG") or not 0 < frames < LONGEST:
+            return None
+        if file.format == "OGG":  # counted by its last page; seeking in it is not exact (libsndfile's issue 885)
+            return Extent(frames, rate, False)
         file.seek(frames - 1)
         return Extent(frames, rate, True) if len(file.read(1)) == 1 else None
 
