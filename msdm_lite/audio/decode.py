@@ -257,7 +257,7 @@ def _by_ffmpeg(path: Path) -> Sound:
     program = shutil.which("ffmpeg")
     if program is None:
         raise MachineError(f"{path} needs ffmpeg, which is not installed: install it, or convert the file to wav")
-    command = [program, "-v", "error", "-nostdin", "-protocol_whitelist", "file,pipe", "-i",
+    command: list[str | bytes] = [program, "-v", "error", "-nostdin", "-protocol_whitelist", "file,pipe", "-i",
                b"file:" + os.fsencode(path.absolute()), "-map", "0:a:0", "-c:a", "pcm_f32le", "-f", "wav", "-"]
     with tempfile.TemporaryDirectory() as folder:
         whole = Path(folder, "sound.wav")

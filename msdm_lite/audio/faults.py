@@ -10,6 +10,11 @@ from torch import Tensor
 
 CLIPPED = 1e-3  # share of samples from which clipping is said
 CANCELLED = 10.0  # dB by which the mean of two sides may be softer than they are; 3 dB where they are independent
+OFFSET = 0.08  # of the RMS: the mean of some synthetic instruments is up to 0.07 of it
+CLICK = 15.0  # times the RMS around it; the attacks of our clips reach 9
+SIDE, SPAN = 256, 16  # samples on each side of a click that are compared with it, and that it may have rung
+MANY = 4  # clicks in a window
+WINDOW = 5512  # samples, a quarter of a second at 22 050 Hz
 
 
 def clipped(wave: Tensor) -> float:
@@ -55,3 +60,84 @@ def about_sides(lost: float) -> str:
     """One line for sides that cancel."""
     less = f"{lost:.0f} dB softer than they are" if lost < 150 else "nothing"
     return f"its sides cancel in mono, and their mean is {less}: take the sides one by one (in stereo)"
+
+
+def offset(wave: Tensor) -> float:
+    """The mean of a sound (T,) if it is no part of the sound: more than `OFFSET` of the RMS around it; else 0."""
+    if not len(wave):
+        return 0.0
+    mean = float(wave.mean(dtype=torch.float64))
+    power = float(torch.linalg.vector_norm(wave, dtype=torch.float64)) ** 2 / len(wave)
+    around = math.sqrt(max(0.0, power - mean**2))
+    # The mean of noise is about 1 / sqrt(T) of its RMS; a sound that is all offset has no level to be set to
+    return mean if 1e-4 * abs(mean) < around and abs(mean) > max(OFFSET, 5 / math.sqrt(len(wave))) * around else 0.0
+
+
+def clicks(wave: Tensor) -> list[tuple[int, int]]:
+    """Clicks of a sound (T,): first sample of each, and the one behind its last, in order.
+
+    A click is a sample `CLICK` times as high as the RMS of the 240 samples on either side of it. Musical attacks are
+    followed by sound, and so are none. More than `MANY` in a quarter of a second are a sound, such as pulses.
+    """
+    if len(wave) <= 2 * SIDE:
+        return []
+    found: list[tuple[int, int]] = []
+    windows = wave[: len(wave) // WINDOW * WINDOW].reshape(-1, WINDOW)
+    tail = wave[-WINDOW:] if len(wave) % WINDOW else wave[:0]
+    for begin, part in [*((n * WINDOW, row) for n, row in _peaked(windows)), *_peaked_tail(tail, len(wave))]:
+        here: list[tuple[int, int]] = []
+        for place in part.abs().topk(min(4 * MANY, len(part))).indices.tolist():
+            at = begin + place
+            if at < SIDE or at >= len(wave) - SIDE or any(first <= at < last for first, last in here):
+                continue
+            sides = [wave[at - SIDE : at - SPAN], wave[at + SPAN + 1 : at + SIDE + 1]]
+            level = max(float(torch.linalg.vector_norm(side)) / math.sqrt(len(side)) for side in sides)
+            if float(wave[at].abs()) <= CLICK * max(level, 1e-9):
+                continue
+            ends = [next((n for n in range(1, SPAN) if float(wave[at + step * n].abs()) < 4 * level), SPAN)
+                    for step in (-1, 1)]
+            here.append((at - ends[0] + 1, at + ends[1]))
+        if len(here) <= MANY:
+            found += here
+    return sorted(set(found))
+
+
+def _peaked(windows: Tensor) -> list[tuple[int, Tensor]]:
+    """Rows with a sample 6 times as high as their RMS, by number. Few rows of music have one."""
+    if not len(windows):
+        return []
+    low, high = windows.aminmax(dim=1)
+    peaks = torch.maximum(-low, high)
+    rms = torch.linalg.vector_norm(windows, dim=1) / math.sqrt(windows.shape[1])
+    return [(n, windows[n]) for n in (peaks > 6 * rms).nonzero().flatten().tolist()]
+
+
+def _peaked_tail(tail: Tensor, length: int) -> list[tuple[int, Tensor]]:
+    return [(length - len(tail), row) for _, row in _peaked(tail[None])] if len(tail) else []
+
+
+def repaired(wave: Tensor) -> tuple[Tensor, float, list[tuple[int, int]]]:
+    """A sound (T,) without its offset and its clicks, which are bridged by straight lines; the offset; the clicks.
+
+    A sound without such faults is returned as it is, the same tensor.
+    """
+    mean = offset(wave)
+    found = clicks(wave - mean if mean else wave)
+    if not found:  # a click makes no offset, since it is short
+        return (wave - mean, mean, []) if mean else (wave, 0.0, [])
+    out = wave - mean
+    for first, last in found:
+        steps = torch.linspace(0, 1, last - first + 2).to(out)[1:-1]
+        out[first:last] = torch.lerp(out[first - 1], out[last], steps)
+    return out, mean, found
+
+
+def about_repairs(mean: float, found: list[tuple[int, int]], wave: Tensor, sample_rate: int, effect: str) -> list[str]:
+    """A line for the offset and one for the clicks that `repaired` finds in a sound (T,), with what comes of them."""
+    lines = [f"an offset of {mean:+.3g} {effect}"] if mean else []
+    if found:
+        first, last = max(found, key=lambda place: float((wave[place[0] : place[1]] - mean).abs().max()))
+        high = float((wave[first:last] - mean).abs().max())
+        many = "a click" if len(found) == 1 else f"{len(found)} clicks"
+        lines.append(f"{many} (up to {high:.3g}, at {first / sample_rate:.2f} s) {effect}")
+    return lines
