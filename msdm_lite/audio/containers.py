@@ -159,14 +159,17 @@ def _sound(file: BinaryIO, start: int, size: int) -> tuple[int, int, float, int]
 
 def _ends_well(file: BinaryIO, at: int, size: int, align: int, said: int) -> bool:
     """Whether what stands behind the sound is no sound: nothing, chunks, a tag, another file, or zeros."""
-    if size - at < max(align, 2) and said:  # a frame that is not whole, or the byte that makes the size even
-        return True
+    rest = size - at
+    if (said + rest) // align == said // align or (rest == 1 and said % 2 and said % align == 0):
+        return True  # a frame that is not whole, or the byte that makes the size even
+    if said < align:
+        return _tiles(file, at, size) and not said
     file.seek(at)
-    rest = file.read(1 << 16)
-    if said and not any(rest):
+    behind = file.read(1 << 16)
+    if not any(behind):
         return True
-    return any(rest[skip:][:4] in CHUNKS or rest[skip:][:3] in (b"TAG", b"ID3")
-               or rest[skip:][:4] in (b"RIFF", b"APET") or _tiles(file, at + skip, size) for skip in (0, said % 2))
+    return any(behind[skip:][:4] in CHUNKS or behind[skip:][:3] in (b"TAG", b"ID3")
+               or behind[skip:][:4] in (b"RIFF", b"APET") or _tiles(file, at + skip, size) for skip in (0, said % 2))
 
 
 def _tiles(file: BinaryIO, at: int, size: int) -> bool:

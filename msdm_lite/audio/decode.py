@@ -283,7 +283,7 @@ def _cut_short(log: str) -> bool:
 
     libsndfile reads such files and reports the sizes only in its log: "SSND : 705600 (should be 352800)".
     """
-    sizes = re.findall(r"^ *(?:SSND|Data Size|data) *: (\d+) \(should be (\d+)\)", log, re.MULTILINE)
+    sizes = re.findall(r"^ *(?:data|SSND|Data Size|Riff size|riff) *: (\d+) \(should be (\d+)\)", log, re.MULTILINE)
     return any(int(held) < int(said) < containers.UNKNOWN for said, held in sizes)
 
 
