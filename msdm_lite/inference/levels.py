@@ -25,10 +25,13 @@ def prepared(wave: Tensor, sample_rate: int, what: str = "the mixture", effect: 
         what: the name of the sound in warnings.
         effect: what comes of the offset and the clicks, for the warnings.
     """
-    sound, mean, found = faults.repaired(wave)
+    if len(wave) and float(wave.abs().max()) < 2**-15:  # below one step of 16 bits there is rounding alone
+        sound, mean, found = wave, 0.0, []
+    else:
+        sound, mean, found = faults.repaired(wave)
     rms = mixture_rms(sound, sample_rate // 4)
     lines = faults.about_repairs(mean, found, wave, sample_rate, f"({effect})")
-    if what == "the mixture" and (soft := _soft_share(sound, sample_rate // 4, rms)) > SOFT:
+    if what == "the mixture" and rms >= INAUDIBLE and (soft := _soft_share(sound, sample_rate // 4, rms)) > SOFT:
         lines.append(f"{100 * soft:.0f} % of it is more than 40 dB softer than the rest, which sets the level: the "
                      "stems are less good there")
     for line in [*lines, *_doubts(wave, rms)]:
