@@ -127,8 +127,8 @@ def _wav(file: BinaryIO, size: int) -> Layout:
             elif said == 0 or said >= UNKNOWN:
                 notes.append(f"its header does not say how long it is: {count / rate:.2f} s are read")
             else:
-                notes.append(f"its header says {said // align} samples, and {count // align} ({count / rate:.2f} s) are "
-                             "there and read")
+                notes.append(f"its header says {said // align} samples, and {count // align} ({count / rate:.2f} s) "
+                             "are there and read")
         wrong = count != said and (said < count or end < size)  # a size that is too large is no matter to the decoder
         parts.append(Part(start, following or (end if wrong else size), begin - 4 - start,
                           struct.pack("<I", min(count, 0xFFFFFFFF)) if wrong else b""))

@@ -25,7 +25,7 @@ def prepared(wave: Tensor, sample_rate: int, what: str = "the mixture", effect: 
         what: the name of the sound in warnings.
         effect: what comes of the offset and the clicks, for the warnings.
     """
-    if len(wave) and float(wave.abs().max()) < 2**-15:  # below one step of 16 bits there is rounding alone
+    if len(wave) and max(map(abs, wave.aminmax())) < 2**-15:  # below one step of 16 bits there is rounding alone
         sound, mean, found = wave, 0.0, []
     else:
         sound, mean, found = faults.repaired(wave)
