@@ -1,12 +1,20 @@
 """The end of a command: its exit code, and errors as one line without a traceback."""
 
+import io
 import logging
 import os
 import signal
 import sys
 from collections.abc import Callable
 
-from msdm_lite.errors import InputError
+from msdm_lite.errors import InputError, shown
+
+
+class _Printable(logging.Formatter):
+    """Names of files may be any bytes; a terminal shows text."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return shown(super().format(record))
 
 
 def guarded(run: Callable[[], object]) -> int:
@@ -16,7 +24,9 @@ def guarded(run: Callable[[], object]) -> int:
     While the command runs, warnings of the package go to the terminal.
     """
     handler = logging.StreamHandler()
-    handler.setFormatter(logging.Formatter("msdm-lite: %(message)s"))
+    handler.setFormatter(_Printable("msdm-lite: %(message)s"))
+    if isinstance(sys.stdout, io.TextIOWrapper):  # names of files may be any bytes
+        sys.stdout.reconfigure(errors="backslashreplace" if sys.stdout.isatty() else "surrogateescape")
     log = logging.getLogger("msdm_lite")
     log.addHandler(handler)
     try:

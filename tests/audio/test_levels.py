@@ -33,3 +33,16 @@ def test_loudness_forgets_the_rests():
     assert mixture_rms(torch.cat([tone, torch.zeros(22050)]), 5512) == pytest.approx(mixture_rms(tone, 5512), rel=0.15)
     assert mixture_rms(0.5 * tone[:3000], 5512) == pytest.approx(0.5 / 2**0.5, rel=0.01)  # shorter than one window
     assert mixture_rms(torch.zeros(100), 50) == 0
+
+
+def test_the_level_of_a_mixture_with_faults():
+    """An offset, a click, and a minute of noise 30 dB below leave the level as it is, to a decibel."""
+    n = torch.arange(10 * 22050)
+    tone = 0.1 * torch.sin(n / 30) * (n % 11025 < 8000)
+    right = mixture_rms(tone, 5512)
+    click = 0.001 * tone
+    click[50000] = 1.0
+    soft = 0.03 * right * torch.randn(60 * 22050)
+    assert mixture_rms(tone + 0.5, 5512) == pytest.approx(right, rel=0.01)
+    assert mixture_rms(click, 5512) == pytest.approx(0.001 * right, rel=0.01)
+    assert mixture_rms(torch.cat([soft, tone]), 5512) == pytest.approx(right, rel=0.12)

@@ -89,11 +89,19 @@ def test_the_better_of_two_files_of_one_stem(tmp_path, said):
     assert track.files["bass"][0].name == "bass.wav" and "same stem" in said()[0] and len(said()) == 1
 
 
-def test_scanning_decodes_nothing(tmp_path, monkeypatch):
-    for ending in (".wav", ".flac", ".ogg", ".mp3"):
+def test_scanning_decodes_one_sample_of_a_file_that_says_its_length(tmp_path, monkeypatch):
+    for ending in (".wav", ".flac", ".ogg"):
         band(tmp_path / ending[1:], ending)
-    monkeypatch.setattr(soundfile.SoundFile, "read", None)
-    assert len(readers.find(tmp_path)) == 4
+    asked, read = [], soundfile.SoundFile.read
+    monkeypatch.setattr(soundfile.SoundFile, "read", lambda self, n=-1, **k: asked.append(n) or read(self, n, **k))
+    assert len(readers.find(tmp_path)) == 3
+    assert asked == [1] * 8  # the last of each wav and flac; an ogg is counted by its last page
+
+
+def test_the_home_folder(tmp_path, monkeypatch):
+    band(tmp_path / "songs" / "one")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert [track.name for track in readers.find("~/songs")] == ["one"]
 
 
 # Slakh2100

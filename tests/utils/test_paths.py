@@ -30,3 +30,12 @@ def test_what_ships_with_an_installation_is_not_written_over(tmp_path, monkeypat
     for words in (["data", "compose"], ["data", "clips"], ["data", "card"], ["models", "--card"]):
         assert main(words) == 2 and "--out" in capsys.readouterr().err
     assert not list((tmp_path / "_data").iterdir())
+
+
+def test_the_home_folder(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert paths.expanded("~/x.wav") == tmp_path / "x.wav" and paths.expanded("a/~b") == paths.Path("a/~b")
+    assert paths.expanded("~nobody-of-this-name/x") == paths.Path("~nobody-of-this-name/x")
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "~x").touch()
+    assert paths.expanded("~x") == paths.Path("~x")

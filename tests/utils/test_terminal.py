@@ -33,3 +33,15 @@ def test_warnings_are_shown_meanwhile_and_bugs_are_not_hidden(capsys):
         with pytest.raises(bug):
             terminal.guarded(run)
     assert not logging.getLogger("msdm_lite").handlers
+
+
+def test_names_of_any_bytes_do_not_end_a_command(capfd):
+    """In what is printed, in warnings and in errors."""
+    def run():
+        print("caf\udce9.wav")
+        logging.getLogger("msdm_lite").warning("%s is silent", "caf\udce9.wav")
+        raise InputError("caf\udce9.wav is empty")
+
+    assert terminal.guarded(run) == 2
+    said = capfd.readouterr()
+    assert "caf" in said.out and said.err == "msdm-lite: caf\\xe9.wav is silent\nmsdm-lite: caf\\xe9.wav is empty\n"
