@@ -22,7 +22,7 @@ import torch
 from msdm_lite.errors import InputError
 
 LONGEST_PICKLE = 16 << 20  # in bytes; the published ones have less than one million
-MOST_STEPS = 1_000_000  # of a pickle: each can make an object of some 200 bytes
+MOST_STEPS = 400_000  # of a pickle: each can make an object of some 200 bytes
 MOST_ARGUMENTS = 64  # of a call; they are copied in each
 LONGEST_NAME = 500  # of a class with its module
 LARGEST_KEY = 2**60  # whole numbers above can be chosen so that all have the same hash
