@@ -15,7 +15,7 @@ from msdm_lite.errors import InputError
 
 LOG = logging.getLogger("msdm_lite")
 
-LONGEST = 256 << 10  # bytes of a metadata.yaml; the published ones have a few thousand
+LONGEST = 64 << 10  # bytes of a metadata.yaml; the published ones have a few thousand
 DEEPEST = 32  # levels in levels; the published ones have 3
 ENDINGS = (".flac", ".wav", ".aiff", ".aif", ".ogg", ".mp3")  # if a stem has several files, the first of these is taken
 # The classes of instruments in Slakh2100
