@@ -177,7 +177,7 @@ def _checked(load: Any, check: Any) -> Any:
     return run
 
 
-def _require_few(arguments: Any, kind: type[tuple] | type[dict] = tuple) -> None:
+def _require_few(arguments: Any, kind: type[tuple[Any, ...]] | type[dict[Any, Any]] = tuple) -> None:
     if not isinstance(arguments, kind) or len(arguments) > MOST_ARGUMENTS:
         raise ValueError("a call without proper arguments")
 

@@ -134,14 +134,14 @@ def test_a_single_song_is_validated_with_and_that_is_said(tmp_path, said):
     assert said() == [f"{tmp_path / 'songs'} has a single song, which is trained on and validated with: the validation "
                       "says nothing of other songs"]
     band(tmp_path / "songs" / "other")
-    assert [track.name for track in songs_of(str(tmp_path / "songs"), "train")] == ["other"] and not said()
+    assert [track.name for track in songs_of(str(tmp_path / "songs"), "train")] == ["other"] and len(said()) == 1
 
 
 def test_a_folder_of_another_split_says_which(tmp_path):
     """`slakh/test`, given to train on: its songs stay test songs."""
     band(tmp_path / "test" / "song")
     assert [track.split for track in songs_of(str(tmp_path / "test"), "test")] == ["test"]
-    with pytest.raises(InputError, match="has no songs of the split 'train': its songs are of test$"):
+    with pytest.raises(InputError, match=r"has no songs of the split 'train': its songs are of test$"):
         songs_of(str(tmp_path / "test"), "train")
 
 
