@@ -186,7 +186,8 @@ def _refuse_constant(name: str) -> None:
 def _require_size(config: Any) -> None:
     """Raises ValueError for a configuration with more layers than any network here: to count them would take hours."""
     net = getattr(config, "net", config)
-    layers = [*net.blocks, sum(net.blocks), len(net.blocks), len(getattr(config, "widths", ())), len(getattr(config, "bands", ())), len(config.stems)]
+    layers = [*net.blocks, sum(net.blocks), len(net.blocks), len(getattr(config, "widths", ())),
+              len(getattr(config, "bands", ())), len(config.stems)]
     if any(not 0 <= number <= MOST for number in layers):
         raise ValueError(f"{max(layers)} layers or stems")
 

@@ -85,6 +85,16 @@ def test_weights_and_constants_that_are_not_finite(tiny, tmp_path):
             weights.load(path)
 
 
+def test_layers_of_layers_are_not_counted(tmp_path):
+    """256 levels of 256 blocks would be sixty thousand modules."""
+    net = preset("tiny-wave").to_dict()
+    deep = net["net"] | {"blocks": [256] * 256, "factors": [2] * 256, "attention": [0] * 256, "multipliers": [1] * 257}
+    path = tmp_path / "deep.safetensors"
+    safetensors.torch.save_file({"a": torch.zeros(2)}, path, {"config": json.dumps(net | {"net": deep})})
+    with pytest.raises(InputError, match="65536 layers or stems"):
+        weights.load(path, "cpu")
+
+
 VALUES = st.recursive(st.none() | st.booleans() | st.integers(-3, 300) | st.floats() | st.text(max_size=5),
                       lambda inner: st.lists(inner, max_size=4), max_leaves=6)
 
