@@ -126,8 +126,8 @@ class Song:
         """Whether its sound is in the cache, rendered from the current notes; band songs can be composed again."""
         if not self.audio().exists():
             return False
-        mark = self._mark()
-        return self.source != "band" or not mark.exists() or mark.read_text() == _notes(self.midi())
+        mark = self._mark()  # without it nobody knows from which notes
+        return self.source != "band" or (mark.exists() and mark.read_text() == _notes(self.midi()))
 
     @property
     def samples(self) -> int:
@@ -208,7 +208,8 @@ def _render(song: Song) -> None:
         with written_whole(song.audio()) as scratch, open(scratch, "wb") as file:
             np.save(file, stems)
         if song.source == "band":
-            song._mark().write_text(_notes(song.midi()))
+            with written_whole(song._mark()) as scratch:
+                scratch.write_text(_notes(song.midi()))
     if song.balance == "loudness" and not song.ready:
         gains = levels.loudness_gains(replace(song, balance="rms").read())
         with written_whole(song._gains_file()) as scratch:

@@ -151,9 +151,9 @@ def songs_of(data: str, split: str, variations: int = 0, balance: str = "rms", s
     """The songs of a split of the data that a recipe names: "band", "composed", "all", or a folder of stems.
 
     In a folder without splits the first tenth of the songs by name, at least one, is for validation, and the others are
-    for training (the only song is for both). The split "test" is then all songs, with a warning. In a folder with
-    training songs and no validation songs, as MUSDB18-HQ, a tenth of the training songs is held out, drawn by a fixed
-    seed; a message names them when the split "train" is asked for.
+    for training (the only song is for both, with a warning). The split "test" is then all songs, with a warning. In a
+    folder with training songs and no validation songs, as MUSDB18-HQ, a tenth of the training songs is held out, drawn
+    by a fixed seed; a message names them when the split "train" is asked for.
 
     Args:
         stems: names of the stems in a folder; those of the corpus if None.
@@ -169,9 +169,11 @@ def songs_of(data: str, split: str, variations: int = 0, balance: str = "rms", s
         raise InputError(f"data is band, composed, all or a folder of stems, not {data!r}")
     # A model of some stems of the corpus is trained on its crops
     wanted = STEMS if stems is None or set(stems) <= {*STEMS, MIX} else stems
-    found = part(readers.find(data, stems=wanted), split, data)
+    tracks = readers.find(data, stems=wanted)
+    found = part(tracks, split, data)
     if not found:
-        raise InputError(f"{data} has no songs of the split {split!r}")
+        raise InputError(f"{data} has no songs of the split {split!r}: its songs are of "
+                         f"{', '.join(sorted({track.split or 'none' for track in tracks}))}")
     return found
 
 
@@ -183,6 +185,9 @@ def part(tracks: Sequence[Track], split: str, name: str) -> list[Track]:
             found = _held_out(name, [track for track in tracks if track.split == "train"], split)
         return found
     held = max(1, len(tracks) // 10)
+    if split == "train" and len(tracks) == 1:
+        LOG.warning("%s has a single song, which is trained on and validated with: the validation says nothing of "
+                    "other songs", name)
     if split == "test":
         LOG.warning("%s names no test songs: all of it is taken; a model trained on it has seen these songs", name)
         return list(tracks)

@@ -6,7 +6,8 @@ All return tracks that are read in pieces at 22 050 Hz; the files may have any r
 - `slakh`: Slakh2100 as published: `TrackXXXXX/metadata.yaml` and `stems/S00.flac`, by `inst_class`;
 - `slakh_msdm`: Slakh2100 as the code of MSDM (arXiv 2302.02257) expects it: `train/TrackXXXXX/bass.wav`.
 
-Splits are folders above the songs: train, val (validation, valid), test. A stem without a file is silence.
+Splits are folders above the songs: train, val (validation, valid), test; also the folder that is given. A folder that
+holds the stems of a song is a song, whatever its name. A stem without a file is silence.
 Chapter: `book/13-scaling-up.ipynb`.
 """
 
@@ -20,6 +21,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from msdm_lite.audio.io import SAMPLE_RATE, STEMS
+from msdm_lite.data import slakh as slakh_metadata
 from msdm_lite.data.tracks import FileTrack
 from msdm_lite.errors import InputError
 from msdm_lite.utils.imports import library
@@ -44,7 +46,7 @@ def folder(path: str | Path, stems: Sequence[str] = STEMS) -> list[FileTrack]:
         InputError: there is no such folder, or no song in it can be read.
     """
     root = _root(path)
-    return _tracks(root, "folder", _named(_places(root), stems), stems)
+    return _tracks(root, "folder", _named(_places(root, stems), stems), stems)
 
 
 def slakh_msdm(path: str | Path, stems: Sequence[str] = STEMS) -> list[FileTrack]:
@@ -54,8 +56,7 @@ def slakh_msdm(path: str | Path, stems: Sequence[str] = STEMS) -> list[FileTrack
         InputError: there is no such folder, or no song in it can be read.
     """
     root = _root(path)
-    below = [(split, place) for split, place in _places(root) if split and place.parent != root]
-    return _tracks(root, "slakh_msdm", _named(below, stems, prefixed=False), stems)
+    return _tracks(root, "slakh_msdm", _named(_below_splits(root, stems), stems, prefixed=False), stems)
 
 
 def slakh(path: str | Path, stems: Sequence[str] = STEMS) -> list[FileTrack]:
@@ -69,7 +70,7 @@ def slakh(path: str | Path, stems: Sequence[str] = STEMS) -> list[FileTrack]:
     """
     root = _root(path)
     library("yaml", "pyyaml")  # raise here if it is missing, before any song is left out
-    places = [(split, place) for split, place in _places(root) if os.path.isfile(place / "metadata.yaml")]
+    places = [(split, place) for split, place in _places(root, stems) if os.path.isfile(place / "metadata.yaml")]
     return _tracks(root, "slakh", [(place.name, split, place) for split, place in places], stems)
 
 
@@ -84,10 +85,9 @@ def find(path: str | Path, layout: str = "auto", stems: Sequence[str] = STEMS) -
     """
     if layout == "auto":
         root = _root(path)
-        places = list(_places(root))
-        if any(os.path.isfile(place / "metadata.yaml") and os.path.isdir(place / "stems") for _, place in places):
+        if any(slakh_metadata.is_track(place) for _, place in _places(root, stems)):
             layout = "slakh"
-        elif any(split and place.parent != root and re.fullmatch(r"Track\d+", place.name) for split, place in places):
+        elif any(re.fullmatch(r"Track\d+", place.name) for _, place in _below_splits(root, stems)):
             layout = "slakh_msdm"
         else:
             layout = "folder"
@@ -117,17 +117,39 @@ def _listed(place: Path) -> list[Path]:
         return []
 
 
-def _places(root: Path) -> Iterator[tuple[str | None, Path]]:
+def _is_song(place: Path, stems: Sequence[str]) -> bool:
+    """Whether a folder holds the stems of one song: a song may be called `Test`."""
+    names = {stem.lower() for stem in stems}
+    return slakh_metadata.is_track(place) or any(
+        entry.stem.lower() in names and entry.suffix.lower() in ENDINGS for entry in _listed(place))
+
+
+def _splits(root: Path, stems: Sequence[str]) -> tuple[str | None, dict[Path, str | None]]:
+    """The split that the folder itself is, as `slakh/test` given; and its folders that are splits."""
+    inside = {entry: SPLITS[entry.name.lower()] for entry in _listed(root)
+              if entry.name.lower() in SPLITS and os.path.isdir(entry) and not _is_song(entry, stems)}
+    own = None if inside or _is_song(root, stems) else SPLITS.get(root.name.lower())
+    return own, inside
+
+
+def _places(root: Path, stems: Sequence[str]) -> Iterator[tuple[str | None, Path]]:
     """(split, folder) for the folders in the split folders, then for the other folders and the root, each once."""
     seen = {os.path.realpath(root)}  # symbolic links may lead back to the root
-    folders = [entry for entry in _listed(root) if os.path.isdir(entry)]
-    splits = [entry for entry in folders if entry.name.lower() in SPLITS and os.path.realpath(entry) not in seen]
-    inner = [(SPLITS[entry.name.lower()], place) for entry in splits for place in _listed(entry)]
-    for split, place in [*inner, *((SPLITS.get(entry.name.lower()), entry) for entry in folders)]:
+    own, splits = _splits(root, stems)
+    inner = [(split, place) for entry, split in splits.items() if os.path.realpath(entry) not in seen
+             for place in _listed(entry)]
+    for split, place in [*inner, *((splits.get(entry, own), entry) for entry in _listed(root))]:
         if os.path.isdir(place) and os.path.realpath(place) not in seen:
             seen.add(os.path.realpath(place))
             yield split, place
-    yield None, root
+    yield own, root
+
+
+def _below_splits(root: Path, stems: Sequence[str]) -> list[tuple[str | None, Path]]:
+    """The folders of `_places` that are in a folder of a split."""
+    own, splits = _splits(root, stems)
+    return [(split, place) for split, place in _places(root, stems)
+            if split and place != root and (own or place not in splits)]
 
 
 def _named(places: Iterable[tuple[str | None, Path]], stems: Sequence[str], prefixed: bool = True) -> list[Found]:
@@ -160,31 +182,9 @@ def _named(places: Iterable[tuple[str | None, Path]], stems: Sequence[str], pref
     return songs
 
 
-def _grouped(place: Path, stems: Sequence[str]) -> dict[str, list[Path]]:
-    """The files of a Slakh2100 track, by `inst_class`."""
-    import yaml
-
-    files: dict[str, list[Path]] = {}
-    spelled = {stem.lower(): stem for stem in stems}
-    try:
-        listed = yaml.safe_load((place / "metadata.yaml").read_text(encoding="utf-8"))["stems"]
-        for number, about in listed.items():
-            stem = spelled.get(about["inst_class"].lower())
-            if stem and about.get("audio_rendered", True):
-                paths = [place / "stems" / f"{number}{ending}" for ending in (".flac", ".wav")]
-                there = [path for path in paths if os.path.lexists(path)]
-                files.setdefault(stem, []).extend(there[:1])
-                if not there:
-                    LOG.warning("%s: its metadata names the stem %s, and there is no such file", place.name, number)
-    except (yaml.YAMLError, OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError) as problem:
-        reason = " ".join(str(problem).split())[:100]
-        raise InputError(f"{place / 'metadata.yaml'} cannot be understood ({reason})") from None
-    return files
-
-
-def _other_stems(root: Path) -> list[str]:
+def _other_stems(root: Path, stems: Sequence[str]) -> list[str]:
     """Names of the sound files that two song folders or more have in common; without the mixture's."""
-    counts = Counter(entry.stem for split, place in _places(root) if place != root
+    counts = Counter(entry.stem for _, place in _places(root, stems) if place != root
                      for entry in _listed(place) if entry.suffix.lower() in ENDINGS)
     return sorted(name for name, count in counts.items() if count > 1 and name.lower() not in MIXTURES)
 
@@ -200,7 +200,7 @@ def _tracks(root: Path, source: str,
     quiet = None if len(found) >= 50 else True  # None: show the bar only on a terminal
     for name, split, files in tqdm(found, desc="looking at stems", unit="song", disable=quiet):
         try:
-            files = _grouped(files, stems) if isinstance(files, Path) else files
+            files = slakh_metadata.stem_files(files, stems) if isinstance(files, Path) else files
             track = FileTrack(name, source, split, {stem: tuple(files[stem]) for stem in stems if files.get(stem)},
                               tuple(stems))
             apart = (track.samples - min(track._lengths, default=0)) / SAMPLE_RATE
@@ -216,7 +216,7 @@ def _tracks(root: Path, source: str,
     if not tracks and found:
         raise InputError(f"none of the {len(found)} songs in {root} can be used; the warnings say why")
     if not tracks:
-        if others := _other_stems(root):
+        if others := _other_stems(root, stems):
             raise InputError(f"no stems {', '.join(stems)} in {root}: its songs have {', '.join(others)}. "
                              f"Name those to use: --stems {' '.join(others)}")
         names = [entry.name for entry in _listed(root)]

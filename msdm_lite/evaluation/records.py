@@ -22,6 +22,7 @@ import msdm_lite
 from msdm_lite.errors import InputError
 from msdm_lite.models.base import StemModel
 from msdm_lite.utils import device, paths
+from msdm_lite.utils.checkpoints import load_tensors
 from msdm_lite.utils.files import written_whole
 from msdm_lite.utils.provenance import commit
 
@@ -213,7 +214,7 @@ class PartialResults:
         """The part of that name: read from its file if there is one, else computed by `make` and written."""
         path = self.folder / f"{quote(name, safe='+ ,=')}.pt"
         if path.exists():
-            kept = torch.load(path, weights_only=True)
+            kept = load_tensors(path)
             self.seconds += kept["seconds"]
             return kept["found"]
         begun = time.perf_counter()
@@ -221,7 +222,7 @@ class PartialResults:
         with written_whole(path) as scratch:
             torch.save({"found": found, "seconds": time.perf_counter() - begun}, scratch)
             try:
-                torch.load(scratch, weights_only=True)  # what could not be read again is refused now
+                load_tensors(scratch)  # what could not be read again is refused now
             except pickle.UnpicklingError:
                 raise InputError(f"the part {name!r} of a result can hold tensors, numbers, texts, lists and dicts, "
                                  "and nothing else") from None

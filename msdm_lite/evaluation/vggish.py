@@ -10,11 +10,11 @@ from urllib.error import URLError
 
 import torch
 from torch import Tensor, nn
-from torch.torch_version import TorchVersion
 
 from msdm_lite.audio import io as audio_io
 from msdm_lite.errors import InputError, MachineError
 from msdm_lite.utils import paths
+from msdm_lite.utils.checkpoints import require_safe_torch
 from msdm_lite.utils.imports import library
 
 SAMPLE_RATE = 16000
@@ -28,9 +28,7 @@ def network() -> nn.Module:
         MachineError: `torchvggish` is not installed, PyTorch is older than 2.6, or the weights cannot be fetched.
     """
     torchvggish = library("torchvggish.torchvggish")
-    if TorchVersion(torch.__version__) < "2.6":
-        raise MachineError("the weights of VGGish want PyTorch 2.6 or newer: an older one can be made to run what a "
-                           "file of tensors hides")
+    require_safe_torch("the weights of VGGish")
     model = torchvggish.VGG(torchvggish.make_layers(), postprocess=False)
     try:
         found = torch.hub.load_state_dict_from_url(torchvggish.VGGISH_WEIGHTS, check_hash=True, weights_only=True,

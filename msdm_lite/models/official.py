@@ -4,9 +4,12 @@ The weights have the names of audio-diffusion-pytorch 0.0.43; `official_names` m
 `msdm_lite.models.unpickle` reads the file without running anything in it. Chapter: `book/13-scaling-up.ipynb`.
 """
 
+import logging
 import math
 import re
+import struct
 import zipfile
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import torch
@@ -14,9 +17,17 @@ from torch import Tensor
 
 from msdm_lite.diffusion.denoiser import Denoiser1d
 from msdm_lite.errors import InputError
+from msdm_lite.models import hyperparameters
+from msdm_lite.models.archive import Archive
 from msdm_lite.models.unet1d import ResBlock, UNet1d, UNet1dConfig
-from msdm_lite.models.unpickle import Archive, one_line
+from msdm_lite.models.unpickle import Note, one_line
 
+LOG = logging.getLogger("msdm_lite")
+
+MOST_TENSORS, MOST_LEVELS = 2000, 32  # to build larger networks would take hours; the paper's has 434 and 6
+# What a damaged zip or an impossible network can raise
+DAMAGE = (zipfile.BadZipFile, OSError, EOFError, RuntimeError, NotImplementedError, ValueError, TypeError, LookupError,
+          ArithmeticError, struct.error, MemoryError)
 PREFIXES = ("model.unet.", "model.diffusion.net.")  # files have the same tensors under both; the first is read
 
 # Names of our parameters in the old library. For those that join several of its tensors see `official_names`.
@@ -77,7 +88,7 @@ def official_names(net: UNet1d) -> dict[str, list[tuple[str, tuple[int, ...]]]]:
     return table
 
 
-def translate(tensors: dict[str, Tensor], net: UNet1d) -> dict[str, Tensor]:
+def translate(tensors: Mapping[str, Tensor], net: UNet1d) -> dict[str, Tensor]:
     """A state dict for the net from all its tensors under the old library's names, with the right shapes."""
     own = net.state_dict()
     return {name: torch.cat([tensors[old] for old, _ in parts]).reshape(own[name].shape)
@@ -91,7 +102,7 @@ def infer(found: dict[str, tuple[int, ...]], heads: int = 8, groups: int = 8) ->
         InputError: no network of the paper's kind has such tensors.
     """
     down: list[tuple[int, ...]] = []
-    while (key := f"downsamples.{len(down)}.downsample.weight") in found:
+    while (key := f"downsamples.{len(down)}.downsample.weight") in found and len(down) < MOST_LEVELS:
         down.append(found[key])
     levels = range(len(down))
     try:
@@ -135,34 +146,40 @@ def compare(found: dict[str, tuple[int, ...]], net: UNet1d) -> None:
             raise InputError(f"the checkpoint's {name} has the shape {found[name]}, where the network has {shape}")
 
 
-def load_official(path: str | Path, heads: int | None = None, groups: int | None = None) -> Denoiser1d:
+def load_official(path: str | Path, heads: int | None = None, groups: int | None = None,
+                  sigma_data: float | None = None) -> Denoiser1d:
     """The denoiser of a checkpoint of the official code (arXiv 2302.02257), on the CPU. Nothing in the file is run.
 
     The published network takes (B, 4, T): bass, drums, guitar, piano, at 22 050 Hz, in [-1, 1]; T a multiple of 8192.
+    Every part of the file is compared with its checksum. A file without hyper-parameters is read, with a warning, if
+    its tensors have the shapes of the paper's network.
 
     Args:
-        heads: attention heads, on which no tensor's shape depends. Default: from the file's hyper-parameters, or 8.
+        heads: attention heads, on which no tensor's shape depends. Default: the file's hyper-parameter.
         groups: of the GroupNorms, likewise.
+        sigma_data: standard deviation of the training data, likewise.
 
     Raises:
-        InputError: no such file, no such checkpoint, a damaged one, or one that refers to code.
+        InputError: no such file, no such checkpoint, a damaged one, one that refers to code, one with options that are
+            not supported, or one that does not say what no shape shows.
     """
     path = Path(path)
+    own = {hyperparameters.HEADS: heads, hyperparameters.GROUPS: groups, hyperparameters.SIGMA_DATA: sigma_data}
     try:
-        with zipfile.ZipFile(path) as file:
-            return load_archive(Archive(file, path.stat().st_size), heads, groups)
+        with open(path, "rb") as raw:
+            return load_archive(Archive(raw), {name: value for name, value in own.items() if value is not None})
     except InputError as problem:
         # Names may come from the file
         message = "".join(letter if letter.isprintable() else "?" for letter in str(problem))
         raise InputError(f"{path}: {message[:300]}") from None
     except FileNotFoundError:
         raise InputError(f"{path}: there is no such file") from None
-    except (zipfile.BadZipFile, OSError, EOFError, RuntimeError, NotImplementedError) as problem:
+    except DAMAGE as problem:
         raise InputError(f"{path}: not a checkpoint that PyTorch wrote, or not whole ({one_line(problem)})") from None
 
 
-def load_archive(archive: Archive, heads: int | None, groups: int | None) -> Denoiser1d:
-    """`load_official` of an open file."""
+def load_archive(archive: Archive, own: dict[str, int | float]) -> Denoiser1d:
+    """`load_official` of an open file, with hyper-parameters that replace the file's."""
     content = archive.content()
     state = content.get("state_dict") if isinstance(content, dict) else None
     if not isinstance(state, dict) or not all(isinstance(name, str) for name in state):
@@ -174,22 +191,50 @@ def load_archive(archive: Archive, heads: int | None, groups: int | None) -> Den
         if not name.startswith(PREFIXES):
             raise InputError(f"the checkpoint has a tensor that the network has not: {name}")
     notes = {name.removeprefix(prefix): note for name, note in state.items() if name.startswith(prefix)}
+    if len(notes) > MOST_TENSORS:
+        raise InputError(f"the checkpoint has {len(notes)} tensors, more than any network of the paper's kind")
     found = {name: archive.check(name, note) for name, note in notes.items()}
     if sum(map(math.prod, found.values())) > archive.size // 2:  # at least two bytes for each value
         raise InputError("the checkpoint's tensors overlap: they are more than the file can hold")
-
-    settings = content.get("hyper_parameters")
-
-    def number(name: str, default: int | float) -> int | float:
-        value = settings.get(name) if isinstance(settings, dict) else None
-        return value if type(value) is type(default) and value > 0 else default
-
-    config = infer(found, heads or int(number("attention_heads", 8)), groups or int(number("resnet_groups", 8)))
+    settings = hyperparameters.read(content.get("hyper_parameters")) | own
+    if any(name not in settings for name in hyperparameters.PAPER):
+        settings, assumed = hyperparameters.complete(settings, _if_papers(found))
+        LOG.warning("the checkpoint does not say %s; its tensors are of the paper's network, so the paper's %s taken",
+                    ", ".join(assumed), " and ".join(f"{settings[name]}" for name in assumed)
+                    + (" is" if len(assumed) == 1 else " are"))
+    heads, groups = (int(hyperparameters.number(settings, name)) for name in (
+        hyperparameters.HEADS, hyperparameters.GROUPS))
+    sigma_data = float(hyperparameters.number(settings, hyperparameters.SIGMA_DATA, whole=False))
+    config = infer(found, heads, groups)
+    hyperparameters.require_supported(settings, config)
     with torch.device("meta"):
         net = UNet1d(config)
     compare(found, net)
-    tensors = {name: archive.tensor(note) for name, note in notes.items()}
-    if not all(value.isfinite().all() for value in tensors.values()):
-        raise InputError("the checkpoint's weights are not all finite: it is damaged, or its training went wrong")
-    net.load_state_dict(translate(tensors, net), assign=True)
-    return Denoiser1d(net, number("diffusion_sigma_data", 0.2)).eval().requires_grad_(False)
+    net.load_state_dict(translate(_Tensors(archive, notes), net), assign=True)
+    return Denoiser1d(net, sigma_data).eval().requires_grad_(False)
+
+
+def _if_papers(found: dict[str, tuple[int, ...]]) -> UNet1dConfig | None:
+    try:
+        return infer(found)
+    except InputError:
+        return None
+
+
+class _Tensors(Mapping[str, Tensor]):
+    """The tensors of a file, each read when it is asked for, so that no two copies of all are in memory."""
+
+    def __init__(self, archive: Archive, notes: dict[str, Note]):
+        self.archive, self.notes = archive, notes
+
+    def __getitem__(self, name: str) -> Tensor:
+        value = self.archive.tensor(self.notes[name])
+        if not value.isfinite().all():
+            raise InputError("the checkpoint's weights are not all finite: it is damaged, or its training went wrong")
+        return value
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.notes)
+
+    def __len__(self) -> int:
+        return len(self.notes)

@@ -1,29 +1,31 @@
-"""A reader of PyTorch checkpoints that runs nothing in the file.
+"""A reader of the pickles in PyTorch checkpoints that runs nothing in the file.
 
-Such a file is a zip of one pickle that describes the tensors, and of their bytes. A pickle is a program written by the
-author of the file. This reader calls nothing that the program names:
+A pickle is a program written by the author of the file. This reader calls nothing that the program names:
 
-- a tensor becomes a `Note` of the position of its bytes, which is checked against the file before they are read;
-- classes of the libraries that the authors used become `Inert` objects, which take any arguments and do nothing;
+- a tensor becomes a `Note` of the position of its bytes, which `msdm_lite.models.archive` checks and reads;
+- a container of OmegaConf becomes a `Node`, which keeps its content and does nothing;
+- other classes of the libraries that the authors used become `Inert` objects, which take any arguments and do nothing;
 - every other name, such as `os.system`, is refused.
 
-Chapter: `book/13-scaling-up.ipynb`.
+Before anything is built, the steps of the program are counted and the lengths that it claims are compared with the
+bytes that are there. So memory and time stay in proportion to the file. Chapter: `book/13-scaling-up.ipynb`.
 """
 
 import io
-import math
 import pickle
-import sys
-import zipfile
+import pickletools
 from collections.abc import Iterable
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from msdm_lite.errors import InputError
 
-LONGEST_PICKLE = 64 << 20  # in bytes; the published ones have less than one million
+LONGEST_PICKLE = 16 << 20  # in bytes; the published ones have less than one million
+MOST_STEPS = 400_000  # of a pickle: each can make an object of some 200 bytes
+MOST_ARGUMENTS = 64  # of a call; they are copied in each
+LONGEST_NAME = 500  # of a class with its module
+LARGEST_KEY = 2**60  # whole numbers above can be chosen so that all have the same hash
 
 
 class Inert:
@@ -47,26 +49,41 @@ class Inert:
     append = extend = add = __setitem__ = nothing
 
 
-def require_shallow(keys: Iterable[Any]) -> None:
-    """Check that no key is nested: the hash of a deeply nested tuple would end the process.
+def require_plain(keys: Iterable[Any]) -> None:
+    """Check keys before they are hashed.
+
+    The hash of a deeply nested tuple would end the process, and a dictionary of many keys of one hash takes hours.
 
     Raises:
-        ValueError: a key is a tuple or a frozenset.
+        ValueError: a key is a tuple, a frozenset or a huge number.
     """
-    if any(isinstance(key, tuple | frozenset) for key in keys):
-        raise ValueError("a nested key")
+    for key in keys:
+        if isinstance(key, tuple | frozenset):
+            raise ValueError("a nested key")
+        if isinstance(key, int) and not -LARGEST_KEY < key < LARGEST_KEY:
+            raise ValueError("a huge number as a key")
 
 
 class PlainDict(dict[Any, Any]):
-    """Stands for OrderedDict: a dictionary whose keys are checked."""
+    """Stands for OrderedDict: a dictionary. It is made empty, as PyTorch makes it; its items are set one by one."""
 
-    def __init__(self, items: Any = (), /) -> None:
-        pairs = list(items.items() if isinstance(items, dict) else items)
-        require_shallow([key for key, _ in pairs])
-        super().__init__(pairs)
+    def __init__(self, *items: Any) -> None:
+        if items:
+            raise ValueError("an OrderedDict that is not made empty")
+        super().__init__()
 
     def __setstate__(self, state: Any = None) -> None:
         pass
+
+
+class Node(Inert):
+    """Stands for a container or a value of OmegaConf: its `content` is a dict, a list or a value, perhaps of nodes."""
+
+    content: Any = None
+
+    def __setstate__(self, state: Any = None) -> None:
+        if isinstance(self, Node) and isinstance(state, dict):  # a file may call it with anything as `self`
+            vars(self)["content"] = state.get("_content", state.get("_val"))
 
 
 class Storage(Inert):
@@ -108,13 +125,19 @@ ALLOWED: dict[str, type] = {
     # Harmless names that a checkpoint may contain. They become `Inert` too: none of them is called.
     **dict.fromkeys((
         "collections.defaultdict", "typing.Any", "pathlib.Path", "pathlib.PosixPath", "pathlib.WindowsPath",
-        "copyreg._reconstructor", "_codecs.encode", "torch.device", "torch.Size", "torch.float32", "torch.float16",
-        "torch.bfloat16", "numpy.dtype", "numpy.ndarray", "numpy.core.multiarray.scalar",
+        "copyreg._reconstructor", "copy_reg._reconstructor", "_codecs.encode", "torch.device", "torch.Size",
+        "torch.float32", "torch.float16", "torch.bfloat16", "numpy.dtype", "numpy.ndarray",
+        "numpy.core.multiarray.scalar",
         "numpy._core.multiarray.scalar", "numpy.core.multiarray._reconstruct", "numpy._core.multiarray._reconstruct",
+        # Protocol 2 has the names of Python 2
         *(f"{builtins}.{name}" for builtins in ("builtins", "__builtin__") for name in (
-            "bool", "bytes", "complex", "dict", "float", "frozenset", "int", "list", "object", "set", "slice", "str",
-            "tuple")),
+            "bool", "bytearray", "bytes", "complex", "dict", "float", "frozenset", "int", "list", "long", "object",
+            "set", "slice", "str", "tuple", "unicode")),
     ), Inert),
+    "omegaconf.dictconfig.DictConfig": Node,
+    "omegaconf.listconfig.ListConfig": Node,
+    **{f"omegaconf.nodes.{kind}Node": Node for kind in (
+        "Any", "Boolean", "Bytes", "Enum", "Float", "Integer", "Path", "String")},
 }
 INERT_PACKAGES = {"main", "audio_diffusion_pytorch", "omegaconf", "hydra", "pytorch_lightning", "lightning",
                   "lightning_fabric", "lightning_utilities"}
@@ -127,6 +150,8 @@ class Reader(pickle._Unpickler):
     """
 
     def find_class(self, module: str, name: str) -> type:
+        if len(module) + len(name) > LONGEST_NAME:
+            raise ValueError("a name of a class that is far too long")
         full = f"{module}.{name}"
         if full in ALLOWED:
             return ALLOWED[full]
@@ -143,88 +168,52 @@ class Reader(pickle._Unpickler):
         return storage(key, numel)
 
 
-def _shallow(load: Any, keys: Any) -> Any:
-    """A step of the reader that checks the keys before they are hashed."""
+def _checked(load: Any, check: Any) -> Any:
+    """A step of the reader before which its stack is checked."""
     def run(self: Any) -> None:
-        require_shallow(keys(self.stack))
+        check(self.stack)
         load(self)
 
     return run
 
 
+def _require_few(arguments: Any, kind: type[tuple[Any, ...]] | type[dict[Any, Any]] = tuple) -> None:
+    if not isinstance(arguments, kind) or len(arguments) > MOST_ARGUMENTS:
+        raise ValueError("a call without proper arguments")
+
+
+def _require_few_named(stack: list[Any]) -> None:
+    _require_few(stack[-2])
+    _require_few(stack[-1], dict)
+
+
 STEPS: Any = pickle._Unpickler.dispatch
-Reader.dispatch = STEPS | {step[0]: _shallow(STEPS[step[0]], keys) for step, keys in (
-    (pickle.SETITEM, lambda stack: stack[-2:-1]), (pickle.SETITEMS, lambda stack: stack[::2]),
-    (pickle.DICT, lambda stack: stack[::2]), (pickle.ADDITEMS, lambda stack: stack),
-    (pickle.FROZENSET, lambda stack: stack))}
+Reader.dispatch = STEPS | {step[0]: _checked(STEPS[step[0]], check) for step, check in (
+    (pickle.SETITEM, lambda stack: require_plain(stack[-2:-1])),
+    (pickle.SETITEMS, lambda stack: require_plain(stack[::2])),
+    (pickle.DICT, lambda stack: require_plain(stack[::2])),
+    (pickle.ADDITEMS, require_plain), (pickle.FROZENSET, require_plain),
+    (pickle.REDUCE, lambda stack: _require_few(stack[-1])), (pickle.NEWOBJ, lambda stack: _require_few(stack[-1])),
+    (pickle.NEWOBJ_EX, _require_few_named))}
 
 
-class Archive:
-    """The zip that torch.save writes: `name/data.pkl`, and `name/data/0`, `name/data/1`, ... uncompressed.
+def load(raw: bytes) -> Any:
+    """The object of a pickle, with a `Note` for each tensor.
 
     Raises:
-        InputError: in all methods, for a file that is inconsistent or incomplete.
+        InputError: the pickle is damaged, names what is refused, or is far longer than that of a checkpoint.
     """
-
-    def __init__(self, file: zipfile.ZipFile, size: int):
-        self.file, self.size = file, size
-        self.entries = {info.filename: info for info in file.infolist()}
-        self.read: dict[str, Tensor] = {}
-        pickles = [name for name in self.entries if name.endswith("/data.pkl")]
-        if len(pickles) != 1:
-            raise InputError("the checkpoint is a zip, but not one that PyTorch wrote")
-        self.folder = pickles[0].removesuffix("data.pkl")
-        # So no entry takes more memory than the file takes on the disk
-        if any(info.compress_type != zipfile.ZIP_STORED for info in self.entries.values()):
-            raise InputError("the checkpoint is compressed, which PyTorch never does: it is not read")
-        if sum(info.file_size for info in self.entries.values()) > size:
-            raise InputError("the checkpoint's entries claim more bytes than the file has: it is not read")
-        order = f"{self.folder}byteorder"
-        if order in self.entries and self.entry(order, 16).decode("ascii", "replace").strip() != sys.byteorder:
-            raise InputError("the checkpoint was written on a machine with another order of bytes")
-
-    def entry(self, name: str, longest: int) -> bytes:
-        """The bytes of one entry of at most `longest` bytes."""
-        if name not in self.entries or self.entries[name].file_size > longest:
-            raise InputError(f"the checkpoint's part {name!r} is missing, or longer than it can be")
-        return self.file.read(self.entries[name])
-
-    def content(self) -> Any:
-        """The saved object, with a `Note` for each tensor."""
-        raw = self.entry(f"{self.folder}data.pkl", LONGEST_PICKLE)
-        try:
-            return Reader(io.BytesIO(raw)).load()
-        except InputError:
-            raise
-        except Exception as problem:  # a damaged pickle can raise any exception
-            raise InputError(f"the checkpoint's description of its tensors is damaged ({one_line(problem)})") from None
-
-    def check(self, name: str, note: Any) -> tuple[int, ...]:
-        """The shape of a tensor, after a check that it is of floats, and within its storage and the file."""
-        storage = note.storage if isinstance(note, Note) and "storage" in vars(note) else None
-        if not isinstance(storage, Storage) or storage.dtype is None or not storage.dtype.is_floating_point:
-            raise InputError(f"the checkpoint's {name} is not a tensor of floating-point numbers")
-        numbers = (storage.numel, note.offset, *note.size, *note.stride) if (
-            type(note.size) is type(note.stride) is tuple and len(note.size) == len(note.stride) <= 8) else (None,)
-        if any(type(n) is not int or n < 0 for n in numbers) or not math.prod(note.size):
-            raise InputError(f"the checkpoint's {name} has no proper shape")
-        last = note.offset + sum((n - 1) * step for n, step in zip(note.size, note.stride, strict=True))
-        if last >= storage.numel or math.prod(note.size) > storage.numel:
-            raise InputError(f"the checkpoint's {name} reaches beyond its storage")
-        info = self.entries.get(f"{self.folder}data/{storage.key}")
-        if info is None or info.file_size != storage.numel * storage.dtype.itemsize:
-            raise InputError(f"the checkpoint's {name} has no storage of the right size")
-        return note.size
-
-    def tensor(self, note: Note) -> Tensor:
-        """A checked tensor, in float32."""
-        key, dtype = f"{self.folder}data/{note.storage.key}", note.storage.dtype
-        if key not in self.read:
-            raw = bytearray(self.entry(key, self.size))
-            if len(raw) != self.entries[key].file_size:
-                raise InputError("the checkpoint is not whole")
-            self.read[key] = torch.frombuffer(raw, dtype=torch.uint8)
-        return self.read[key].view(dtype).as_strided(note.size, note.stride, note.offset).float()
+    if len(raw) > LONGEST_PICKLE:
+        raise InputError(f"the checkpoint's description of its tensors is longer than {LONGEST_PICKLE >> 20} MB")
+    try:
+        for number, _ in enumerate(pickletools.genops(raw)):  # raises for a length beyond the end
+            if number >= MOST_STEPS:
+                raise ValueError(f"more than {MOST_STEPS} steps")
+        return Reader(io.BytesIO(raw)).load()
+    except InputError:
+        raise
+    except Exception as problem:  # a damaged pickle can raise any exception
+        raise InputError(f"the checkpoint's description of its tensors is damaged ({one_line(problem)})") from None
 
 
 def one_line(problem: Exception) -> str:

@@ -21,6 +21,7 @@ from msdm_lite.models.config import WAVE_PRESETS, Config, WaveConfig
 from msdm_lite.models.independent import IndependentModels
 from msdm_lite.models.joint import WaveModel
 from msdm_lite.models.unet1d import UNet1d
+from msdm_lite.models.unpickle import one_line
 from msdm_lite.utils import paths
 from msdm_lite.utils.device import pick
 from msdm_lite.utils.files import written_whole
@@ -153,30 +154,40 @@ def load(name: str | Path = "lite", device: str = "auto") -> StemModel:
             meta = file.metadata() or {}
             tensors = {current_tensor_name(key): file.get_tensor(key) for key in list(file.keys())}
     except (SafetensorError, OSError) as problem:
-        raise InputError(f"{path} is not a safetensors file ({problem})") from None
+        raise InputError(f"{path} is not a safetensors file ({one_line(problem)})") from None
     try:
-        values = {SETTINGS.get(key, key): value for key, value in json.loads(meta["config"]).items()}
+        values = {SETTINGS.get(key, key): value for key, value in json.loads(
+            meta["config"], parse_constant=_refuse_constant).items()}
         config = (WaveConfig if values.get("front") == "wave" else Config).from_dict(values)
         _require_size(config)
         with torch.device("meta"):  # shapes only, so that no memory is taken for a file with a huge configuration
             own = build(config).state_dict()
         history = current_record(json.loads(meta.get("record", "{}")))
-    except (KeyError, TypeError, ValueError, AttributeError, RuntimeError) as problem:
-        raise InputError(f"{path} does not say which model it holds ({type(problem).__name__}: {problem})") from None
+    except (LookupError, TypeError, ValueError, AttributeError, RuntimeError, ArithmeticError, AssertionError,
+            MemoryError) as problem:
+        raise InputError(f"{path} does not say which model it holds ({one_line(problem)})") from None
     unfit = [key for key in own.keys() | tensors.keys()
              if key not in own or key not in tensors or own[key].shape != tensors[key].shape]
     if unfit:
         raise InputError(f"{path}: {len(unfit)} tensors do not fit the model it names, for example {sorted(unfit)[0]}")
+    if not all(value.isfinite().all() for value in tensors.values() if value.is_floating_point()):
+        raise InputError(f"{path}: the weights are not all finite: it is damaged, or its training went wrong")
     model = build(config)
     model.record = history
     model.load_state_dict({key: value.to(own[key].dtype) for key, value in tensors.items()})
     return model.eval().requires_grad_(False).to_device(pick(device))
 
 
+def _refuse_constant(name: str) -> None:
+    """Raises ValueError: JSON of Python knows NaN and Infinity, and no configuration has them."""
+    raise ValueError(f"{name} in the configuration")
+
+
 def _require_size(config: Any) -> None:
     """Raises ValueError for a configuration with more layers than any network here: to count them would take hours."""
     net = getattr(config, "net", config)
-    layers = [*net.blocks, len(getattr(config, "widths", ())), len(getattr(config, "bands", ())), len(config.stems)]
+    layers = [*net.blocks, sum(net.blocks), len(net.blocks), len(getattr(config, "widths", ())),
+              len(getattr(config, "bands", ())), len(config.stems)]
     if any(not 0 <= number <= MOST for number in layers):
         raise ValueError(f"{max(layers)} layers or stems")
 

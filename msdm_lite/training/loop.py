@@ -3,7 +3,6 @@
 A joint model of MDCT spectrograms is trained with every conditioning at once: noise on all stems; zero-sum noise, given
 the mixture; noise on some stems, given the others; and both. A model of waveforms is trained with the first only, as in
 the paper.
-
 `fit` trains any model on any tracks; `train` finds both by the names in a recipe. The same loop runs on a CPU, on one
 or several GPUs, and on several machines. The command `torchrun --nproc_per_node 8 -m msdm_lite train ...` starts the
 processes (as does `accelerate launch`, for GPUs), and HF Accelerate averages their gradients. Crop, noise level and
@@ -184,6 +183,7 @@ def _run(job: Run) -> Path:
     with contextlib.ExitStack() as held:
         journal = validate = None
         if main:
+            recipe.warn_of_single_stem(model, accelerator.num_processes)
             held.enter_context(claimed(out))
             run.still_there(running.resume)
             run.clear()

@@ -3,6 +3,7 @@
 Both are data classes from which tyro makes the options of `msdm-lite train`. Chapter: `book/05-training.ipynb`.
 """
 
+import logging
 import math
 import shlex
 from collections.abc import Mapping
@@ -11,9 +12,12 @@ from typing import Annotated, Any, Literal
 
 from tyro.conf import arg
 
+from msdm_lite.audio.io import MIX
 from msdm_lite.errors import InputError
 from msdm_lite.models.base import StemModel
 from msdm_lite.utils.provenance import command_word
+
+LOG = logging.getLogger("msdm_lite")
 
 
 def _open(metavar: str, otherwise: str) -> object:
@@ -27,6 +31,9 @@ Share = Annotated[float, arg(metavar="0..1")]
 Shares = Annotated[tuple[float, float, float, float] | None, _open("0..1 0..1 0..1 0..1", "the preset's")]
 Levels = tuple[float, float]
 OPTIMIZER = arg(metavar="{muon,adamw}", help_behavior_hint="(default: muon for MDCT spectrograms, adamw for waveforms)")
+
+
+OFFICIAL_SINGLE = {"learning rate": 1e-5, "crops in a step": 16}  # of the official code of arXiv 2302.02257
 
 
 @dataclass(frozen=True)
@@ -151,6 +158,24 @@ class Recipe:
                        beat_share=own.beat_share if self.beat_share is None else self.beat_share,
                        sketched=own.sketched if self.sketched is None else self.sketched,
                        shapes=self.shapes or shares)
+
+    def warn_of_single_stem(self, model: StemModel, processes: int = 1) -> None:
+        """Say where the training of a model of one stem departs from that of the official single-source models.
+
+        Those (arXiv 2302.02257) were trained with a learning rate of 1e-5 and batches of 16.
+
+        Args:
+            processes: number of processes that train together.
+        """
+        if len(model.stems) != 1 or model.stems == (MIX,):
+            return
+        rate = self.lr or self.for_model(model).lr
+        ours = {"learning rate": rate, "crops in a step": self.batch * self.accumulate * processes}
+        apart = [f"{name} {value:g}, theirs {OFFICIAL_SINGLE[name]:g}" for name, value in ours.items()
+                 if value != OFFICIAL_SINGLE[name]]
+        if apart:
+            LOG.warning("a model of %s alone, not trained as the official single-source models: %s", model.stems[0],
+                        "; ".join(apart))
 
     def rate(self, step: int, done: float) -> float:
         """The learning rate of a step, when the share `done` of the run is done: warm-up, plateau, linear cool-down.

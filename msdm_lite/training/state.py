@@ -16,6 +16,7 @@ from msdm_lite.errors import InputError
 from msdm_lite.models.base import StemModel
 from msdm_lite.training import optimizer
 from msdm_lite.training.recipe import Recipe
+from msdm_lite.utils.checkpoints import load_tensors
 from msdm_lite.utils.files import scratch_files, written_whole
 
 LOG = logging.getLogger("msdm_lite")
@@ -58,10 +59,11 @@ class TrainingState:
 
         Raises:
             InputError: the checkpoint is damaged, or has another preset, other stems, optimizer, start or sizes.
+            MachineError: PyTorch is older than 2.6.
         """
         self._written = self.saved.stat().st_mtime_ns
         try:
-            state = torch.load(self.saved, map_location="cpu", weights_only=True)
+            state = load_tensors(self.saved)
             said, self.step, self.seconds = state["recipe"], state["step"], state["seconds"]
         except (RuntimeError, pickle.UnpicklingError, EOFError, KeyError, TypeError) as problem:
             raise InputError(f"{self.saved} is damaged or no checkpoint ({type(problem).__name__}): without --resume "

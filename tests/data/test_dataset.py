@@ -10,13 +10,14 @@ from msdm_lite.data import corpus
 from msdm_lite.data.dataset import Augmentation, Crops, crops_enough, songs_of
 from msdm_lite.data.example_clips import choose_window
 from msdm_lite.errors import InputError
+from tests.sounds import band
 
 
 @pytest.fixture
 def rendered(tmp_path, monkeypatch):
     """Three songs in a cache of their own: ramps that say where in the song a crop comes from."""
     monkeypatch.setenv("MSDM_LITE_CACHE", str(tmp_path))
-    songs = [corpus.Song(f"song{i}", "band", "train", "x", "MIT") for i in range(3)]
+    songs = [corpus.Song(f"song{i}", "made", "train", "x", "MIT") for i in range(3)]
     for i, song in enumerate(songs):
         song.audio().parent.mkdir(parents=True, exist_ok=True)
         ramp = np.arange(1000 * (i + 1), dtype=np.int16)
@@ -124,6 +125,24 @@ def test_songs_are_held_out_where_none_is_for_validation(musdb, said):
     assert line == (f"{musdb} has no validation songs: of its training songs one is held out (seed 0): "
                     f"{parts['val'][0]}")
     assert songs_of(str(musdb), "val", stems=stems)[0].name == parts["val"][0]
+
+
+def test_a_single_song_is_validated_with_and_that_is_said(tmp_path, said):
+    band(tmp_path / "songs" / "only")
+    found = [[track.name for track in songs_of(str(tmp_path / "songs"), split)] for split in ("val", "train")]
+    assert found == [["only"], ["only"]]
+    assert said() == [f"{tmp_path / 'songs'} has a single song, which is trained on and validated with: the validation "
+                      "says nothing of other songs"]
+    band(tmp_path / "songs" / "other")
+    assert [track.name for track in songs_of(str(tmp_path / "songs"), "train")] == ["other"] and len(said()) == 1
+
+
+def test_a_folder_of_another_split_says_which(tmp_path):
+    """`slakh/test`, given to train on: its songs stay test songs."""
+    band(tmp_path / "test" / "song")
+    assert [track.split for track in songs_of(str(tmp_path / "test"), "test")] == ["test"]
+    with pytest.raises(InputError, match=r"has no songs of the split 'train': its songs are of test$"):
+        songs_of(str(tmp_path / "test"), "train")
 
 
 def test_stems_are_read_in_the_order_in_which_they_are_named(musdb):

@@ -104,100 +104,37 @@ def test_the_home_folder(tmp_path, monkeypatch):
     assert [track.name for track in readers.find("~/songs")] == ["one"]
 
 
-# Slakh2100
-
-HEAD = """UUID: 1a81ae092884234f3264e2f45927f00a
-audio_dir: Track00001/stems
-lmd_midi_dir: lmd_matched/O/O/H/TROOHTB128F931F9DF/1a81ae092884234f3264e2f45927f00a.mid
-midi_dir: Track00001/MIDI
-normalization_factor: -13.0
-normalized: true
-overall_gain: 0.18270259567062658
-stems:
-"""
-STEM = """  S{:02d}:
-    audio_rendered: {}
-    inst_class: {}
-    integrated_loudness: -12.82074180245363
-    is_drum: {}
-    midi_program_name: Acoustic Grand Piano
-    midi_saved: true
-    plugin_name: None
-    program_num: {}
-"""
-KINDS = [("Guitar", 30), ("Drums", 128), ("Piano", 1), ("Bass", 33), ("Strings (continued)", 52), ("Organ", 17),
-         ("Sound Effects", 103), ("Guitar", 26), ("Guitar", 30), ("Organ", 22)]  # the example's
+# Splits
 
 
-def metadata(kinds=KINDS, unrendered=(6,)):
-    stems = (STEM.format(n, str(n not in unrendered).lower(), kind, str(kind == "Drums").lower(), program)
-             for n, (kind, program) in enumerate(kinds))
-    return HEAD + "".join(stems) + "target_peak: -1.0\n"
+def test_a_split_given_as_the_folder(tmp_path):
+    """Its name says the split of its songs, in each layout."""
+    for split in ("train", "Validation"):
+        band(tmp_path / "own" / split / "song", stems=["bass"])
+        sound(tmp_path / "own" / split / "flat_bass.wav")
+        band(tmp_path / "msdm" / split / "Track00001", stems=["bass"])
+    for split, name in (("train", "train"), ("val", "Validation")):
+        assert names(readers.find(tmp_path / "own" / name)) == [("flat", split), ("song", split)]
+        for layout in ("auto", "slakh_msdm"):
+            assert names(readers.find(tmp_path / "msdm" / name, layout)) == [("Track00001", split)]
+    assert names(readers.find(tmp_path / "own" / "train" / "song")) == [("song", None)]
 
 
-def slakh_track(folder, ending=".flac", kinds=KINDS, unrendered=(6,)):
-    for number in range(len(kinds)):
-        if number not in unrendered:
-            sound(folder / "stems" / f"S{number:02d}{ending}", rate=44100, value=0.05 * (number + 1))
-    sound(folder / f"mix{ending}")
-    (folder / "metadata.yaml").write_text(metadata(kinds, unrendered))
-    return folder
+def test_songs_whose_names_look_like_splits(tmp_path):
+    """A folder of stems is a song; `Train` was of the split train, and all others then of none."""
+    for name in ("Test", "train", "Other", "val"):
+        band(tmp_path / name, stems=["bass"])
+    assert names(readers.find(tmp_path)) == [("Other", None), ("Test", None), ("train", None), ("val", None)]
+    assert names(readers.find(tmp_path / "Test")) == [("Test", None)]  # also given directly
+    band(tmp_path / "set" / "train" / "test", stems=["bass"])
+    band(tmp_path / "set" / "test" / "train", stems=["bass"])
+    assert names(readers.find(tmp_path / "set")) == [("test", "train"), ("train", "test")]
 
 
-@pytest.mark.parametrize("ending", [".flac", ".wav"])
-def test_slakh_sums_by_class(tmp_path, ending, said):
-    slakh_track(tmp_path / "Track00001", ending)
-    (track,) = readers.slakh(tmp_path)
-    assert {stem: [path.stem for path in paths] for stem, paths in track.files.items()} == {
-        "bass": ["S03"], "drums": ["S01"], "guitar": ["S00", "S07", "S08"], "piano": ["S02"]}
-    assert track.read()[:, 2205] == pytest.approx([0.2, 0.1, 0.05 + 0.4 + 0.45, 0.15], abs=1e-3)
-    assert not said() and readers.find(tmp_path) == [track] == readers.find(tmp_path / "Track00001")
-
-
-def test_slakh_splits(tmp_path):
-    for number, split in enumerate(("train", "validation", "test", "omitted")):
-        slakh_track(tmp_path / split / f"Track0000{number}", kinds=KINDS[:2])
-    tracks = readers.find(tmp_path)
-    assert [track.split for track in tracks] == ["train", "val", "test", None]
-    assert {track.source for track in tracks} == {"slakh"} and tracks[0].name == "Track00000"
-
-
-def test_slakh_stems_that_were_not_rendered_or_are_gone(tmp_path, said):
-    slakh_track(tmp_path / "Track00001", unrendered=(0, 7, 8, 6))
-    (tmp_path / "Track00001" / "stems" / "S03.flac").unlink()
-    slakh_track(tmp_path / "Track00002", kinds=[("Organ", 17)])
-    (track,) = readers.find(tmp_path)
-    assert list(track.files) == ["drums", "piano"]
-    assert "names the stem S03, and there is no such file" in said()[0] and "Track00002 has no bass" in said()[1]
-
-
-@pytest.mark.parametrize("text", ["", "stems: 3", "[1]", "stems: {S00: 3}", "stems: {S00: {program_num: 3}}", "x: [",
-                                  "!!python/object:os.system {}", "\x00", "stems: 2020-99-99", "[" * 3000,
-                                  "stems: {S00: {inst_class: 5}}"])
-def test_slakh_metadata_that_is_broken(tmp_path, text, said):
-    slakh_track(tmp_path / "Track00001", kinds=KINDS[:2])
-    slakh_track(tmp_path / "Track00002", kinds=KINDS[:2])
-    (tmp_path / "Track00002" / "metadata.yaml").write_text(text)
-    assert names(readers.find(tmp_path)) == [("Track00001", None)]
-    (line,) = said()
-    assert str(tmp_path / "Track00002" / "metadata.yaml") in line and "Track00002 is left out" in line
-
-
-def test_slakh_needs_pyyaml(tmp_path, monkeypatch):
-    slakh_track(tmp_path / "Track00001", kinds=KINDS[:2])
-    monkeypatch.setitem(sys.modules, "yaml", None)
-    with pytest.raises(InputError, match="pip install pyyaml"):
-        readers.find(tmp_path)
-
-
-def test_slakh_as_the_papers_code_expects_it(tmp_path, said):
-    for number, split in enumerate(("train", "validation", "test")):
-        band(tmp_path / split / f"Track0000{number}")
-        (tmp_path / split / f"Track0000{number}" / "metadata.yaml").write_text(metadata())  # left by who converted
-    sound(tmp_path / "train" / "song_bass.wav")
-    tracks = readers.slakh_msdm(tmp_path)
-    assert names(tracks) == [("Track00000", "train"), ("Track00001", "val"), ("Track00002", "test")]
-    assert readers.find(tmp_path) == tracks and {track.source for track in tracks} == {"slakh_msdm"} and not said()
+def test_songs_of_other_stems_whose_names_look_like_splits(tmp_path):
+    for name in ("test", "b"):
+        sound(tmp_path / name / "vocals.wav")
+    assert names(readers.find(tmp_path, stems=("vocals",))) == [("b", None), ("test", None)]
 
 
 # What goes wrong

@@ -47,7 +47,7 @@ def test_fields_may_be_missing(net, content, save, tmp_path):
         for name in old.namelist():
             if not name.endswith(("byteorder", "version", ".format_version", ".storage_alignment")):
                 new.writestr(name, old.read(name))
-    model = load_official(tmp_path / "old.ckpt", heads=2, groups=2)
+    model = load_official(tmp_path / "old.ckpt", heads=2, groups=2, sigma_data=0.2)
     assert model.sigma_data == 0.2
     for name, value in net.state_dict().items():
         assert torch.equal(model.net.state_dict()[name], value.half().float())

@@ -1,19 +1,19 @@
-"""Programs that a file may carry: each would leave the file `proof` behind. And files that are not whole."""
+"""Programs that a file may carry: each would leave the file `proof` behind, or ask for gigabytes, or for hours."""
 
 import io
 import os
 import pickle
 import re
 import tracemalloc
-import zipfile
-from collections import OrderedDict
 
 import pytest
-import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
+from msdm_lite.errors import InputError
 from msdm_lite.models import official, unpickle
-from msdm_lite.models.unpickle import Inert, PlainDict, Storage
-from tests.official import NAME, refuses
+from msdm_lite.models.unpickle import Inert, Node, PlainDict, Storage
+from tests.official import refuses
 
 
 @pytest.mark.parametrize("call", [
@@ -83,7 +83,7 @@ INERT = b"caudio_diffusion_pytorch\nUNet1d\n"
     b"", b".", b"(", b"}}s.", b"\x80\x09N.", b"I" + 9999 * b"9" + b"\n.", b"\xff\xfe", b"(" * 99 + b"t" * 99 + b".",
 ])
 def test_placeholders_smuggle_nothing_and_no_pickle_breaks_the_reader(pack, monkeypatch, tmp_path, program):
-    before = {cls: dict(vars(cls)) for cls in (Inert, PlainDict, Storage, unpickle.Note, unpickle.Parameter,
+    before = {cls: dict(vars(cls)) for cls in (Inert, PlainDict, Storage, Node, unpickle.Note, unpickle.Parameter,
                                                *unpickle.STORAGES.values())}
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(os, "system", lambda *_: pytest.fail("it ran"))
@@ -106,97 +106,89 @@ def test_a_placeholder_is_what_every_call_gives():
     assert type(got) is Inert and not callable(got) and not vars(got)
 
 
-@pytest.mark.parametrize("kept", [0.0, 0.01, 0.5, 0.999])
-def test_truncated_files(content, save, kept):
-    path = save(content)
-    path.write_bytes(path.read_bytes()[:int(kept * path.stat().st_size)])
-    refuses(path, "not a checkpoint that PyTorch wrote, or not whole")
+def eight(number: int) -> bytes:
+    return number.to_bytes(8, "little")
 
 
-def test_files_that_are_no_checkpoint(save, tmp_path, pack, content):
-    refuses(tmp_path / "none.ckpt", "there is no such file")
-    refuses(tmp_path, "not a checkpoint")
-    (tmp_path / "text.ckpt").write_text("not a model")
-    refuses(tmp_path / "text.ckpt", "not a checkpoint")
-    torch.save(content, tmp_path / "legacy.ckpt", _use_new_zipfile_serialization=False)
-    refuses(tmp_path / "legacy.ckpt", "not a checkpoint")
-    with zipfile.ZipFile(tmp_path / "other.zip", "w") as file:
-        file.writestr("readme.txt", "hello")
-    refuses(tmp_path / "other.zip", "not one that PyTorch wrote")
-    refuses(pack(b"N.", zipfile.ZIP_DEFLATED), "compressed")
-    refuses(save([1, 2]), "no state_dict")
-    refuses(save({"state_dict": {3: torch.zeros(1)}}), "no state_dict")
-    refuses(save({"state_dict": {"encoder.weight": torch.zeros(1)}}), "another model")
+MEGA = bytes(1 << 20)
+TEXT = pickle.BINUNICODE8 + eight(len(MEGA)) + MEGA
 
 
-def test_a_flipped_bit_is_found(content, save):
-    path = save(content)
-    data = bytearray(path.read_bytes())
-    with zipfile.ZipFile(path) as file:
-        largest = max(file.infolist(), key=lambda info: info.file_size if "/data/" in info.filename else 0)
-    data[largest.header_offset + 200 + largest.file_size // 2] ^= 1
-    path.write_bytes(data)
-    refuses(path, "CRC")
-
-
-class Rebuilt:
-    """Pickles as a tensor of any description."""
-
-    def __init__(self, *description):
-        self.description = description
-
-    def __reduce__(self):
-        return torch._utils._rebuild_tensor_v2, (torch.zeros(1024)._typed_storage(), *self.description)
-
-
-@pytest.mark.parametrize(("description", "match"), [
-    ((1, (32, 32), (32, 1)), "beyond its storage"),
-    ((0, (32, 32), (33, 1)), "beyond its storage"),
-    ((0, (32, 64), (0, 1)), "beyond its storage"),            # fits, but would grow when it is copied
-    ((-1, (32, 32), (32, 1)), "no proper shape"),
-    ((0, (32, 32), (-32, 1)), "no proper shape"),
-    ((0, (32, 32), (32,)), "no proper shape"),
-    ((0, (1,) * 9, (1,) * 9), "no proper shape"),
-    ((0, (True, 32), (32, 1)), "no proper shape"),
-    ((0, (32, 32.0), (32, 1)), "no proper shape"),
-    ((0, [32, 32], [32, 1]), "no proper shape"),
-    ((0, (0, 32), (32, 1)), "no proper shape"),
-    ((2**80, (32, 32), (32, 1)), "beyond its storage"),
-    ((None, None, None), "no proper shape"),
+@pytest.mark.parametrize("program", [
+    b"\x80\x05\x96" + eight(6 << 30) + b".",                             # BYTEARRAY8, of 6 GB
+    b"\x80\x05\x96" + eight(1 << 62) + b".",
+    b"\x80\x04\x8e" + eight(6 << 30) + b".",                             # BINBYTES8
+    b"\x80\x04\x8d" + eight(6 << 30) + b".",                             # BINUNICODE8
+    b"\x80\x02\x8b\xff\xff\xff\x7f.",                                   # LONG4
+    b"\x80\x02\x8b\xff\xff\xff\xff.",
+    b"\x80\x03B\xff\xff\xff\xff.", b"X\xff\xff\xff\xff.", b"T\xff\xff\xff\x7f.",
+    b"\x80\x04\x95" + eight(6 << 30) + b".",                             # a frame
+    b"I" + b"9" * 100_000 + b"\n.", b"L" + b"9" * 100_000 + b"L\n.",
+    b"\x8f" * 500_000 + b".", b"}" * 500_000 + b".", b"(" * 500_000 + b".",  # 64 to 216 bytes each
+    b"\x80\x04" + b"}\x94" * 250_000 + b".",
+    b"N" + b"2" * 500_000 + b".",
+    INERT + TEXT + b"q\x00" + b"0(h\x00t" + b"R" * 9 + b".",
+    INERT + b"q\x00" + TEXT + b"q\x01" + b"0h\x00h\x01R" * 20_000 + b".",  # a call with a million letters, often
+    b"\x80\x02" + INERT + b"q\x00" + TEXT + b"q\x01" + b"0h\x00h\x01\x81" * 20_000 + b".",
+    b"(" + b"N" * 70 + b"tq\x010" + INERT + b"q\x00" + b"0h\x00h\x01R" * 20_000 + b".",
+    b"\x80\x04(" + b"N" * 70 + b"tq\x010" + INERT + b"q\x00" + b"0h\x00h\x01}\x92" * 20_000 + b".",
+    b"\x80\x04" + pickle.BINUNICODE8 + eight(1 << 20) + b"main" + b"." * ((1 << 20) - 4) + b"\x94\x8c\x01a\x94"
+    + b"h\x00h\x01\x930" * 20_000 + b".",                               # a name of a million letters, often
+    b"ccollections\nOrderedDict\nq\x000](" + b"N]e" * 9 + b"q\x01" + b"0h\x00(h\x01tR" * 9 + b".",
+    b"\x80\x02}(" + b"".join(b"\x8a\x0a" + (n * (2**61 - 1)).to_bytes(10, "little") + b"N"
+                             for n in range(1, 100_000)) + b"u.",        # keys that all have the hash 0
+    b"\x80\x04\x8f(" + b"".join(b"\x8a\x0a" + (n * (2**61 - 1)).to_bytes(10, "little")
+                                 for n in range(1, 100_000)) + b"\x90.",
+    bytes(17 << 20),
 ])
-def test_descriptions_that_reach_out_of_the_file(content, save, description, match):
-    content["state_dict"][NAME] = Rebuilt(*description, False, OrderedDict())
-    refuses(save(content), match)
+def test_no_pickle_asks_for_much_memory_or_time(program):
+    """At most 500 MB; and unchecked, some of these take hours."""
+    tracemalloc.start()
+    with pytest.raises(InputError) as caught:
+        unpickle.load(program)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 500e6 + 2 * len(program) and "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize("numel", [1023, 1025, 2**60, -1])
-def test_storages_of_another_size_than_they_say(content, save, numel, tmp_path):
-    """The size in the pickle and the bytes beside it must agree."""
-    path = save(content)
-    with zipfile.ZipFile(path) as old, zipfile.ZipFile(tmp_path / "changed.ckpt", "w") as new:
-        for name in old.namelist():
-            data = old.read(name)
-            if name.endswith("data.pkl"):
-                assert pickle.BININT2 + (1024).to_bytes(2, "little") in data
-                data = data.replace(pickle.BININT2 + (1024).to_bytes(2, "little"),
-                                    pickle.LONG1 + b"\x09" + numel.to_bytes(9, "little", signed=True))
-            new.writestr(name, data)
-    refuses(tmp_path / "changed.ckpt", "beyond its storage|right size|no proper shape")
+def test_a_pickle_of_many_small_objects_stays_within_its_bound():
+    """The most expensive steps, as many as are allowed."""
+    tracemalloc.start()
+    found = unpickle.load(b"\x80\x04(" + b"\x8f\x94" * (unpickle.MOST_STEPS // 2 - 3) + b"l.")
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert len(found) == unpickle.MOST_STEPS // 2 - 3 and peak < 200e6
 
 
-def test_entries_that_share_their_bytes_are_refused(pack):
-    """A zip whose directory says more than the file has: what makes a small file large."""
-    path = pack(b"N.", **{str(n): bytes(1000) for n in range(3)})
-    data = path.read_bytes()
-    start = data.rindex(b"PK\x01\x02")
-    sizes = (50_000).to_bytes(4, "little")
-    path.write_bytes(data[:start + 20] + sizes + sizes + data[start + 28:])
-    refuses(path, "more bytes than the file has")
+STEP = st.integers(0, 255).map(lambda step: bytes([step]))
+NAMES = st.sampled_from([name.replace(".", "\n", 1).encode() for name in unpickle.ALLOWED if name.count(".") == 1]
+                        + [b"torch._utils\n_rebuild_tensor_v2", b"omegaconf.nodes\nAnyNode", b"os\nsystem"])
+PIECES = st.one_of(
+    STEP,
+    st.sampled_from([b"(", b"t", b"R", b"b", b"u", b"s", b"e", b"a", b"}", b"]", b")", b"\x81", b"\x85", b"\x86", b"2",
+                     b"0", b"Q", b"\x94", b"\x8f", b"\x90", b"\x91", b"N", b"\x88"]),
+    st.binary(max_size=9),
+    NAMES.map(lambda name: b"c" + name + b"\n"),
+    st.integers(0, 255).map(lambda n: b"K%c" % n), st.integers(0, 9).map(lambda n: b"h%c" % n),
+    st.integers(0, 9).map(lambda n: b"q%c" % n),
+    st.tuples(st.sampled_from([b"\x8d", b"\x8e", b"\x96", b"\x95"]), st.integers(0, 2**64 - 1)).map(
+        lambda pair: pair[0] + eight(pair[1])),
+    st.tuples(st.sampled_from([b"\x8b", b"B", b"X", b"T", b"r", b"j", b"\x84"]), st.integers(0, 2**32 - 1)).map(
+        lambda pair: pair[0] + pair[1].to_bytes(4, "little")),
+    st.sampled_from(["storage", "cpu", "0", "_val", "_content", "state_dict", "__setstate__", "__class__"]).map(
+        lambda text: b"X" + len(text).to_bytes(4, "little") + text.encode()),
+    st.sampled_from([float("nan"), float("inf"), 1e300]).map(lambda x: pickle.dumps(x)[2:-1]),
+)
 
 
-def test_another_order_of_bytes(content, save, tmp_path):
-    path = save(content)
-    with zipfile.ZipFile(path) as old, zipfile.ZipFile(tmp_path / "big.ckpt", "w") as new:
-        for name in old.namelist():
-            new.writestr(name, b"big" if name.endswith("byteorder") else old.read(name))
-    refuses(tmp_path / "big.ckpt", "another order of bytes")
+@settings(max_examples=200, deadline=None, derandomize=True)
+@given(st.lists(PIECES, max_size=60))
+def test_any_program_is_read_or_refused_with_one_line(pieces):
+    """Pieces of programs in any order, built from the steps that a pickle has."""
+    before = {cls: dict(vars(cls)) for cls in (Inert, PlainDict, Storage, Node, unpickle.Note)}
+    program = b"\x80\x04" + b"".join(pieces) + b"."
+    try:
+        unpickle.load(program)
+    except InputError as problem:
+        assert "\n" not in str(problem)
+    assert all(dict(vars(cls)) == attributes for cls, attributes in before.items())

@@ -4,6 +4,8 @@ from dataclasses import replace
 import pytest
 import safetensors.torch
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from safetensors import safe_open
 
 import msdm_lite
@@ -67,6 +69,57 @@ def test_files_that_hold_no_model(tmp_path, tiny):
     safetensors.torch.save_file(tensors, tmp_path / "giant.safetensors", giant)
     with pytest.raises(InputError, match="do not fit"):
         weights.load(tmp_path / "giant.safetensors")
+
+
+def test_weights_and_constants_that_are_not_finite(tiny, tmp_path):
+    path = weights.save(tiny, tmp_path / "tiny.safetensors", {})
+    tensors = safetensors.torch.load_file(path)
+    first = next(name for name, value in tensors.items() if value.is_floating_point())
+    meta = {"config": json.dumps(tiny.config.to_dict())}
+    for value in (torch.nan, torch.inf):
+        safetensors.torch.save_file(tensors | {first: torch.full_like(tensors[first], value)}, path, meta)
+        with pytest.raises(InputError, match="weights are not all finite"):
+            weights.load(path)
+        safetensors.torch.save_file(tensors, path, {"config": json.dumps(tiny.config.to_dict() | {"stem_rms": value})})
+        with pytest.raises(InputError, match=r"(NaN|Infinity) in the configuration"):
+            weights.load(path)
+
+
+def test_layers_of_layers_are_not_counted(tmp_path):
+    """256 levels of 256 blocks would be sixty thousand modules."""
+    net = preset("tiny-wave").to_dict()
+    deep = net["net"] | {"blocks": [256] * 256, "factors": [2] * 256, "attention": [0] * 256, "multipliers": [1] * 257}
+    path = tmp_path / "deep.safetensors"
+    safetensors.torch.save_file({"a": torch.zeros(2)}, path, {"config": json.dumps(net | {"net": deep})})
+    with pytest.raises(InputError, match="65536 layers or stems"):
+        weights.load(path, "cpu")
+
+
+VALUES = st.recursive(st.none() | st.booleans() | st.integers(-3, 300) | st.floats() | st.text(max_size=5),
+                      lambda inner: st.lists(inner, max_size=4), max_leaves=6)
+
+
+@settings(max_examples=60, deadline=None, derandomize=True)
+@given(st.dictionaries(st.sampled_from([*preset("tiny").to_dict(), "net", "levels", "more"]), VALUES, min_size=1,
+                       max_size=3), st.booleans())
+def test_any_configuration_in_a_file_is_read_or_refused_with_one_line(tmp_path_factory, change, wave):
+    config = preset("tiny-wave" if wave else "tiny").to_dict() | change
+    path = tmp_path_factory.mktemp("any") / "any.safetensors"
+    safetensors.torch.save_file({"a": torch.zeros(2)}, path, {"config": json.dumps(config)})
+    with pytest.raises(InputError) as caught:
+        weights.load(path, "cpu")
+    assert "\n" not in str(caught.value)
+
+
+@settings(max_examples=100, deadline=None, derandomize=True)
+@given(st.integers(0, 2**64 - 1) | st.integers(0, 200), st.binary(max_size=60) | st.text(
+    st.sampled_from('{}[]":,_metadatshpoffF3210'), max_size=60).map(str.encode))
+def test_any_header_is_refused_with_one_line(tmp_path_factory, length, rest):
+    path = tmp_path_factory.mktemp("any") / "any.safetensors"
+    path.write_bytes(length.to_bytes(8, "little") + rest)
+    with pytest.raises(InputError) as caught:
+        weights.load(path, "cpu")
+    assert "\n" not in str(caught.value)
 
 
 def shipped_files():

@@ -5,6 +5,8 @@ import pytest
 from msdm_lite.data import corpus
 from msdm_lite.data.dataset import songs_of
 from msdm_lite.errors import InputError
+from msdm_lite.models import weights
+from msdm_lite.models.config import preset
 from msdm_lite.training import loop
 from msdm_lite.training.recipe import Recipe
 from tests.sounds import band
@@ -34,6 +36,23 @@ def test_recipes_that_cannot_be(recipe, tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(InputError, match="file is a file, not a folder"):
         loop.train(recipe, tmp_path / "file", progress=False)
+
+
+def test_a_single_stem_says_where_it_departs_from_the_official_models(recipe, tmp_path, said, caplog):
+    model = weights.build(preset("tiny-wave", ("drums",)))
+    for change, processes, want in (
+            ({}, 1, ["learning rate 0.0001, theirs 1e-05; crops in a step 8, theirs 16"]),
+            ({"lr": 1e-5}, 1, ["crops in a step 8, theirs 16"]), ({"lr": 1e-5, "batch": 16}, 1, []),
+            ({"batch": 2, "accumulate": 4}, 2, ["learning rate 0.0001, theirs 1e-05"])):
+        Recipe(steps=1, **change).warn_of_single_stem(model, processes)
+        before = "a model of drums alone, not trained as the official single-source models: "
+        assert [line.removeprefix(before) for line in said()] == want
+        caplog.clear()
+    for other in (preset("tiny"), preset("lite-mix")):  # of several stems, and of their sum
+        Recipe(steps=1).warn_of_single_stem(weights.build(other))
+    assert not said()
+    loop.train(replace(recipe, preset="tiny", stems=("bass",), steps=1), tmp_path / "run", progress=False)
+    assert [line for line in said() if "a model of bass alone" in line and "theirs 1e-05" in line]
 
 
 def test_a_record_says_the_command_that_makes_it_again():
