@@ -42,7 +42,8 @@ class Settings:
         sigma_max, sigma_min: the first level, and the last above 0.
         churn: S_churn.
         corrections: R, how often each level is sampled.
-        own: settings of the guidance, by name.
+        own: settings of the guidance, by name. `gamma` is that of the released code, which divides by 2 gamma^2;
+            `guidance.gaussian` divides by gamma^2, so its c is gamma sqrt(2).
         source: the file in `CODE` that states them.
         rho: exponent of the Karras schedule.
     """
@@ -60,10 +61,10 @@ class Settings:
 # (model, method or task). The levels of separation are in evaluation/experiments.py, for all four
 SETTINGS = {
     ("joint", "dirac"): Settings(150, 1.0, 1e-4, 20.0, 2, {"constrained_stem": 0}, "exp/eval_msdm_dirac.yaml"),
-    ("joint", "gaussian"): Settings(150, 1.0, 1e-4, 40.0, 2, {"c": 0.75}, "exp/eval_msdm_gaussian.yaml"),
+    ("joint", "gaussian"): Settings(150, 1.0, 1e-4, 40.0, 2, {"gamma": 0.75}, "exp/eval_msdm_gaussian.yaml"),
     ("independent", "dirac"): Settings(150, 1.0, 1e-4, 40.0, 2, {"constrained_stem": 0},
                                        "exp/eval_weakly_msdm_dirac.yaml"),
-    ("independent", "gaussian"): Settings(150, 1.0, 1e-4, 40.0, 2, {"c": 0.75}, "exp/eval_weakly_msdm_gaussian.yaml"),
+    ("independent", "gaussian"): Settings(150, 1.0, 1e-4, 40.0, 2, {"gamma": 0.75}, "exp/eval_weakly_msdm_gaussian.yaml"),
     ("joint", "generation"): Settings(150, 20.0, 1e-4, 20.0, 1, {}, "notebooks/MSDM-generation.ipynb"),
     ("joint", "imputation"): Settings(256, 20.0, 1e-4, 10.0, 1, {}, "notebooks/MSDM-generation.ipynb"),
 }
