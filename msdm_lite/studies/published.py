@@ -64,7 +64,8 @@ SETTINGS = {
     ("joint", "gaussian"): Settings(150, 1.0, 1e-4, 40.0, 2, {"gamma": 0.75}, "exp/eval_msdm_gaussian.yaml"),
     ("independent", "dirac"): Settings(150, 1.0, 1e-4, 40.0, 2, {"constrained_stem": 0},
                                        "exp/eval_weakly_msdm_dirac.yaml"),
-    ("independent", "gaussian"): Settings(150, 1.0, 1e-4, 40.0, 2, {"gamma": 0.75}, "exp/eval_weakly_msdm_gaussian.yaml"),
+    ("independent", "gaussian"): Settings(150, 1.0, 1e-4, 40.0, 2, {"gamma": 0.75},
+                                          "exp/eval_weakly_msdm_gaussian.yaml"),
     ("joint", "generation"): Settings(150, 20.0, 1e-4, 20.0, 1, {}, "notebooks/MSDM-generation.ipynb"),
     ("joint", "imputation"): Settings(256, 20.0, 1e-4, 10.0, 1, {}, "notebooks/MSDM-generation.ipynb"),
 }

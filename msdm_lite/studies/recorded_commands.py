@@ -5,6 +5,7 @@ Those of results "as published" have the settings of `msdm_lite.studies.publishe
 """
 
 import shlex
+from itertools import pairwise
 
 from msdm_lite.evaluation import records
 from msdm_lite.studies import published
@@ -110,7 +111,7 @@ def other_settings(name: str) -> str:
     A result without a command has no such settings.
     """
     words = shlex.split(COMMANDS.get(name, ""))
-    wanted = {word.removeprefix("--").replace("-", "_"): value for word, value in zip(words, words[1:], strict=False)
+    wanted = {word.removeprefix("--").replace("-", "_"): value for word, value in pairwise(words)
               if word.startswith("--")}
     kept = records.read(name).get("settings", {})
     return ", ".join(f"{key} {value:g}" for key, value in kept.items()

@@ -1,9 +1,10 @@
 """Functions that run and check the commands of recorded results: what `msdm-lite results` calls.
 
-A result is up to date while the model that it names is the shipped one, and its settings are those of its command. `make` leaves results that are up to date
-alone, so that a stopped run resumes. `check` computes some results again and compares every number with the record.
-`code_notice` says whether the code that computed a result has changed since: such a result may still be right, so it
-is not computed again by itself, and `check` stamps it anew if its numbers are the same. Chapters read the files.
+A result is up to date while the model that it names is the shipped one, and its settings are those of its command.
+`make` leaves results that are up to date alone, so that a stopped run resumes. `check` computes some results again and
+compares every number with the record. `code_notice` says whether the code that computed a result has changed since:
+such a result may still be right, so it is not computed again by itself, and `check` stamps it anew if its numbers are
+the same. Chapters read the files.
 Chapter: `book/10-measuring.ipynb`.
 """
 
@@ -36,6 +37,8 @@ from msdm_lite.utils.files import written_whole
 # Keys that say where, when and how fast a result was computed. They are not compared
 CIRCUMSTANCES = {"wall_seconds", "date", "commit", "version", "device", "processor", "command", "model_record",
                  "sketch_record", "learning", "precision", "tolerance", "what", "history", "dirty", "code", "checked"}
+# What records of separated songs have had since there are both scores
+NEWER = {"per_window", "published_windows", "left_out"}
 
 
 def possible(name: str) -> bool:
@@ -168,10 +171,12 @@ def numbers(value: object, at: str = "") -> Iterator[tuple[str, object]]:
 def differences(before: dict, after: dict) -> list[str]:
     """Where two computations of one result differ by more than the tolerance of the first, as one line each.
 
-    See `records.allowed_difference` for the kinds of tolerance.
+    Measures of `NEWER` that only the second has are left out. See `records.allowed_difference` for the kinds of
+    tolerance.
     """
     tolerance = before.get("tolerance", records.TOLERANCE)
-    old, new = dict(numbers(before)), dict(numbers(after))
+    old = dict(numbers(before))
+    new = dict(numbers({key: value for key, value in after.items() if key in before or key not in NEWER}))
     found = [f"{at} is in one of them only" for at in sorted(old.keys() ^ new.keys())]
     for at in old.keys() & new.keys():
         a, b = old[at], new[at]
@@ -198,7 +203,8 @@ def check(names: Sequence[str] = (), count: int = 2, seconds: float = 300.0, see
     """Compute some results again and compare them with the record.
 
     Those that are named and are as recorded are stamped (`stamp`). Those that are drawn are left as they are; only
-    results that are `possible` here, and recorded with the settings of their command, are drawn. Returns {name: differences}, an empty list where there are none.
+    results that are `possible` here, and recorded with the settings of their command, are drawn. Returns
+    {name: differences}, an empty list where there are none.
 
     Args:
         names: the results.

@@ -1,6 +1,7 @@
-"""The paper's figures, held against each other: a wrong digit shows. Its settings, held against those of the package."""
+"""The paper's figures, held against each other, so that a wrong digit shows, and its settings, held against ours."""
 
 from dataclasses import asdict
+from itertools import pairwise
 
 import pytest
 
@@ -30,7 +31,7 @@ def test_only_figures_that_a_text_at_hand_quotes_are_there():
 
 def words_of(command):
     words = command.split()
-    return {word.removeprefix("--"): value for word, value in zip(words, words[1:], strict=False)
+    return {word.removeprefix("--"): value for word, value in pairwise(words)
             if word.startswith("--")}
 
 
