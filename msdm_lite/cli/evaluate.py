@@ -25,8 +25,8 @@ def evaluate(task: Literal["separate", "generate", "accompany"] = "separate",
              songs: Annotated[str | None, options.optional("band|composed|all|FOLDER", "the clips")] = None,
              stems: Annotated[tuple[str, ...], options.optional("STEM", "those of the model")] = (),
              seconds: Annotated[float | None, options.optional("SECONDS", "12")] = None, whole: bool = False,
-             chunks: bool = False, batch: Annotated[int | None,
-                                                    options.optional("N", "1 on a CPU, 62 on a GPU; of segments 1")] = None,
+             chunks: bool = False,
+             batch: Annotated[int | None, options.optional("N", "1 on a CPU, 62 on a GPU; of segments 1")] = None,
              seed: options.Seed = 0, device: options.Device = "auto",
              out: Annotated[Path | None, options.optional("FILE", "print the summary only")] = None) -> None:
     """Score a method on clips, on songs or on generated bands, and write the result as JSON.

@@ -145,7 +145,7 @@ def test_windows_of_all_songs_have_one_mean():
 
 
 def test_the_interval_of_windows_is_drawn_by_songs():
-    """With equally many windows a song it is that of the means of songs; and more windows of a song make it no surer."""
+    """With equally many windows a song it is that of the means of songs. More windows of a song make it no surer."""
     rng = np.random.default_rng(3)
     songs = rng.normal(5, 2, (12, 1)) + rng.normal(0, 0.1, (12, 5))
     found, wanted = metrics.pooled(songs), bootstrap(songs.mean(1))

@@ -60,7 +60,8 @@ def test_songs_that_cannot_be_scored_have_a_reason_each():
 def test_a_song_is_read_once_and_then_its_scores_are(tmp_path):
     from msdm_lite.evaluation.records import PartialResults
 
-    scoring, song = separated_songs.Scoring(None, lambda stems: 0.5 * stems, Song.stems, 10_000, None), Song("a", 50_000)
+    scoring = separated_songs.Scoring(None, lambda stems: 0.5 * stems, Song.stems, 10_000, None)
+    song = Song("a", 50_000)
     first, second = (list(separated_songs.each([song], scoring, PartialResults(tmp_path / "r.json", {})))
                      for _ in range(2))
     assert song.reads == 1 and all(torch.equal(first[0][1][key], second[0][1][key]) for key in first[0][1])
