@@ -95,8 +95,8 @@ def evaluate(task: Literal["separate", "generate", "accompany"] = "separate",
         with contextlib.ExitStack() as stack:
             if out is not None:
                 folder = stack.enter_context(utils_files.claimed(records.PartialResults.folder_of(out), out))
-            made = evaluate_songs(Songs(songs, n, length, chunks, batch, stems), model, method, seed=seed, on=device,
-                                  progress=shown, out=out, **chosen)
+            made = evaluate_songs(Songs(songs, n, length, chunks, batch, stems, out), model, method, seed=seed,
+                                  on=device, progress=shown, **chosen)
             if out is not None:
                 records.save(made, out)
                 shutil.rmtree(folder)

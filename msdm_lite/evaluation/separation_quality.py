@@ -133,6 +133,8 @@ class Songs:
         batch: number of songs of equal length, or with `chunks` of segments of a song, that go through the model
             together; it affects only time and memory. If None, 1 on a CPU and 62 on a GPU; of segments 1.
         stems: for a baseline on a folder: names of its stems; those of the corpus if None.
+        out: the file that the record is going to be written to. The scores of each song are kept in a folder beside it,
+            and a second call reads them; see `records.PartialResults`. The caller removes the folder.
 
     Raises:
         InputError: n, seconds or batch is not positive.
@@ -144,6 +146,7 @@ class Songs:
     chunks: bool = False
     batch: int | None = None
     stems: Sequence[str] | None = None
+    out: Path | None = None
 
     def __post_init__(self) -> None:
         if self.batch is not None and self.batch < 1:
@@ -153,8 +156,7 @@ class Songs:
 
 
 def evaluate_songs(songs: Songs, model: str = "lite", method: str | None = None, *, steps: int | None = None,
-                   seed: int = 0, on: str = "auto", progress: bool = True, out: str | Path | None = None,
-                   **settings: Any) -> dict:
+                   seed: int = 0, on: str = "auto", progress: bool = True, **settings: Any) -> dict:
     """The record of a method's SI-SDR improvement on test songs, with the measures of `evaluation.song_scores`.
 
     A song that cannot be scored is left out, with a warning: its files cannot be read, it is shorter than a segment
@@ -164,8 +166,6 @@ def evaluate_songs(songs: Songs, model: str = "lite", method: str | None = None,
         method: of `msdm_lite.diffusion.methods.METHODS`, or of `msdm_lite.evaluation.separation_quality.BASELINES`,
             which need no model; if None, the default of the model.
         on: the device, by name.
-        out: the file that the record is going to be written to. The scores of each song are kept in a folder beside it,
-            and a second call reads them; see `records.PartialResults`. The caller removes the folder.
         settings: any field of `msdm_lite.diffusion.methods.Method`, and `samples` of `separate`.
 
     Raises:
@@ -196,7 +196,7 @@ def evaluate_songs(songs: Songs, model: str = "lite", method: str | None = None,
     chosen: dict[str, Any] = {"method": method, "steps": steps, **settings}
     if loaded:  # settings that do not fit are no fault of a song
         separation_method(loaded, method, steps=steps, **{k: v for k, v in settings.items() if k != "samples"})
-    parts = None if out is None else records.PartialResults(Path(out), json.loads(json.dumps({
+    parts = None if songs.out is None else records.PartialResults(songs.out, json.loads(json.dumps({
         "songs": data, "stems": names, "seconds": seconds, "chunks": chunks, "seed": seed, **chosen,
         "model": str(model) if loaded else None, "files": _stamps(model) if loaded else [],
         **records.weights_records(loaded), "code": origin["code"]["modules"]}, default=str)))

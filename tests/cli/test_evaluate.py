@@ -74,7 +74,7 @@ def test_songs_are_scored_in_excerpts_or_whole(monkeypatch, capsys, options, sec
     monkeypatch.setattr(separation_quality, "evaluate_songs", score)
     evaluate.evaluate(method="gaussian", songs="composed", n=6, c=0.5, **options)
     assert calls == [((separation_quality.Songs("composed", 6, seconds, stems=()), "lite", "gaussian"),
-                      {"seed": 0, "on": "auto", "progress": False, "out": None, "c": 0.5})]
+                      {"seed": 0, "on": "auto", "progress": False, "c": 0.5})]
     assert capsys.readouterr().out == "as published 1.25 dB; active stems -2.50 dB, n = 6 songs\n"
 
 

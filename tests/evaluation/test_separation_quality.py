@@ -239,7 +239,7 @@ def test_a_run_that_was_stopped_goes_on_after_the_last_song(slakh, tmp_path, mon
 def test_scores_of_other_settings_or_another_song_are_not_taken(slakh, tmp_path):
     out = tmp_path / "r.json"
     score = lambda **settings: separation_quality.evaluate_songs(  # noqa: E731
-        Songs(str(slakh)), "tiny", "dirac", steps=2, out=out, progress=False, **settings)["songs"]
+        Songs(str(slakh), out=out), "tiny", "dirac", steps=2, progress=False, **settings)["songs"]
     first = score(churn=1.0)
     assert score(churn=1.0) == first and score(churn=0.5) != first
     before = score(churn=1.0)
