@@ -1,5 +1,7 @@
 """The command `msdm-lite evaluate`. Chapter: `book/10-measuring.ipynb`."""
 
+import contextlib
+import shutil
 import sys
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -23,8 +25,8 @@ def evaluate(task: Literal["separate", "generate", "accompany"] = "separate",
              songs: Annotated[str | None, options.optional("band|composed|all|FOLDER", "the clips")] = None,
              stems: Annotated[tuple[str, ...], options.optional("STEM", "those of the model")] = (),
              seconds: Annotated[float | None, options.optional("SECONDS", "12")] = None, whole: bool = False,
-             chunks: bool = False, batch: Annotated[int | None,
-                                                    options.optional("N", "1 on a CPU, 62 on a GPU")] = None,
+             chunks: bool = False,
+             batch: Annotated[int | None, options.optional("N", "1 on a CPU, 62 on a GPU; of segments 1")] = None,
              seed: options.Seed = 0, device: options.Device = "auto",
              out: Annotated[Path | None, options.optional("FILE", "print the summary only")] = None) -> None:
     """Score a method on clips, on songs or on generated bands, and write the result as JSON.
@@ -53,11 +55,13 @@ def evaluate(task: Literal["separate", "generate", "accompany"] = "separate",
         stems: of songs, mixture and ideal-mask: the stems in the folder, by the names of their files.
         seconds: excerpt of each song, from its middle.
         whole: score whole songs.
-        chunks: separate songs in independent segments, as the paper does.
-        batch: songs of one length that go through the model together; it changes nothing but time and memory.
+        chunks: separate songs in independent segments, as the paper does; a song shorter than one is left out.
+        batch: songs of one length, or with --chunks segments of a song, that go through the model together; it changes
+            nothing but time and memory.
         seed: seed of the noise.
         device: where to compute.
-        out: the JSON file to write.
+        out: the JSON file to write. Of songs, the scores of each are kept in a folder beside it until it is there, so
+            that the same command goes on where it was stopped.
     """
     from msdm_lite.evaluation import band_quality, records, separation_quality
     from msdm_lite.evaluation.separation_quality import BASELINES
@@ -77,7 +81,8 @@ def evaluate(task: Literal["separate", "generate", "accompany"] = "separate",
                         "--seconds": seconds is not None and (songs is None or whole),
                         "--whole": whole and songs is None,
                         "--chunks": chunks and songs is None,
-                        "--batch": batch is not None and (songs is None or whole or chunks or method in BASELINES)}
+                        "--batch": batch is not None and (songs is None or (whole and not chunks)
+                                                           or method in BASELINES)}
     if useless := [flag for flag, there in ignored_settings.items() if there]:
         raise InputError(f"{useless[0]} has no use here: {task} of {'songs' if songs is not None else 'clips'}"
                          f"{', whole' if whole else ''}")
@@ -87,10 +92,17 @@ def evaluate(task: Literal["separate", "generate", "accompany"] = "separate",
         from msdm_lite.evaluation.separation_quality import Songs, evaluate_songs
 
         length = None if whole else 12.0 if seconds is None else seconds
-        made = evaluate_songs(Songs(songs, n, length, chunks, batch, stems), model, method, seed=seed, on=device,
-                              progress=shown, **chosen)
-        says = "; ".join(f"{kind} {made[kind]['all']['mean']:.2f} dB" for kind in ("published", "active"))
-        says += f", n = {made['n']} songs"
+        with contextlib.ExitStack() as stack:
+            if out is not None:
+                folder = stack.enter_context(utils_files.claimed(records.PartialResults.folder_of(out), out))
+            made = evaluate_songs(Songs(songs, n, length, chunks, batch, stems, out), model, method, seed=seed,
+                                  on=device, progress=shown, **chosen)
+            if out is not None:
+                records.save(made, out)
+                shutil.rmtree(folder)
+        says = "; ".join(f"{title} {made[kind]['all']['mean']:.2f} dB" for title, kind in
+                         (("as published", "per_window"), ("active stems", "active")))
+        says += f", n = {made['n']} songs" + f", {len(made['left_out'])} left out" * bool(made["left_out"])
     elif task == "separate":
         made = separation_quality.evaluate_clips(method, model, clips or "band", seed=seed, on=device,
                                                  progress=shown, given=given or (), **chosen)
@@ -102,5 +114,5 @@ def evaluate(task: Literal["separate", "generate", "accompany"] = "separate",
                                            progress=shown, sketch=sketch, method=method, **chosen)
         says = f"{task}: all stems audible in {100 * made['audible']['all']:.0f} %, n = {made['n']}"
     if out is not None:
-        print(records.save(made, out))
+        print(out if songs is not None else records.save(made, out))
     print(says)

@@ -1,10 +1,14 @@
 """Separation metrics: SI-SDR and its improvement, windowed scores of whole songs, and their intervals.
 
 Windowed scores cut a song into windows of four seconds, one every two seconds, and leave out windows in which at most
-one stem is active. There are two scores. In the published one silent stems count too; for a silent target a quiet
-estimate improves on the mixture by tens of decibels. The score of active stems leaves silent ones out. Source: the code
-of Mariani et al. (arXiv 2302.02257). Chapters: `book/01-sources-and-context.ipynb`, `book/10-measuring.ipynb`.
+one stem is active. In the published score (`published_improvements`) silent stems count too; for a silent target a
+quiet estimate improves on the mixture by tens of decibels. The last window of a song may be shorter, and all windows of
+all songs have one mean (`pooled`). Our scores (`windowed_improvements`) take whole windows alone and the mean of each
+song first; one of them leaves silent stems out. Source: the code of Mariani et al. (arXiv 2302.02257),
+evaluation/evaluate_separation.py. Chapters: `book/01-sources-and-context.ipynb`, `book/10-measuring.ipynb`.
 """
+
+from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -84,20 +88,70 @@ def active_stems(stems: Tensor) -> Tensor:
     return stems.norm(dim=-1) / stems.shape[-1] >= SILENT
 
 
+def pooled(songs: Sequence[Sequence[float] | np.ndarray], confidence: float = 0.95, draws: int = 10000, seed: int = 0
+           ) -> dict:
+    """Mean over all windows of all songs; its interval is a bootstrap over songs, each of which brings all its windows.
+
+    Args:
+        songs: the values of each song's windows, (W,) of any W; songs without a window are left out.
+
+    Returns:
+        {"mean", "low", "high", "n": songs, "windows"}; low and high are None for fewer than eight songs.
+    """
+    kept = [np.asarray(values, float) for values in songs if len(values)]
+    sums, counts = np.array([values.sum() for values in kept]), np.array([len(values) for values in kept])
+    low = high = None
+    if len(kept) >= 8:
+        drawn = np.random.default_rng(seed).choice(len(kept), (draws, len(kept)))
+        means = sums[drawn].sum(1) / counts[drawn].sum(1)
+        low, high = map(float, np.quantile(means, [(1 - confidence) / 2, (1 + confidence) / 2]))
+    return {"mean": float(sums.sum() / counts.sum()) if kept else None, "low": low, "high": high, "n": len(kept),
+            "windows": int(counts.sum())}
+
+
+def published_improvements(estimates: Tensor, targets: Tensor, sample_rate: int = SAMPLE_RATE) -> Tensor:
+    """SI-SDR improvement (dB) as the paper's code scores a song, in windows with two or more active stems: (W, S).
+
+    Silent stems count. What is left at the end is a window of its own if it is longer than the part that two windows
+    share, 2 s; so a sound of 2 s or less has none. What was cut off with the last partial segment is not in the
+    arguments. Source: evaluation/evaluate_separation.py of the paper's code.
+
+    Raises:
+        InputError: the shapes (S, T) differ.
+    """
+    require_shape(estimates, targets)
+    size, hop, length = int(SCORING_WINDOW * sample_rate), int(SCORING_HOP * sample_rate), targets.shape[-1]
+    kept = []
+    for start in range(0, length - (size - hop), hop):
+        found, true = (stems[:, start : start + size] for stems in (estimates, targets))
+        if active_stems(true).sum() > 1:
+            kept.append(si_sdr(found, true) - si_sdr(true.sum(0).expand_as(true), true))
+    return torch.stack(kept) if kept else torch.empty(0, len(targets))
+
+
+def require_shape(estimates: Tensor, targets: Tensor) -> None:
+    """Check that estimates and targets have one shape.
+
+    Raises:
+        InputError: they differ.
+    """
+    if estimates.shape != targets.shape:
+        raise InputError(f"estimates and targets differ in shape: {tuple(estimates.shape)}, {tuple(targets.shape)}")
+
+
 def windowed_improvements(estimates: Tensor, targets: Tensor, sample_rate: int = SAMPLE_RATE) -> tuple[Tensor, Tensor]:
-    """SI-SDR improvement (dB) in windows with two or more active stems: as published, (W, S), and of active stems only.
+    """SI-SDR improvement (dB) in windows with two or more active stems: of all stems, (W, S), and of active ones only.
 
     The second result is the first with NaN where the target is silent.
 
     Raises:
         InputError: the shapes (S, T) differ.
     """
-    if estimates.shape != targets.shape:
-        raise InputError(f"estimates and targets differ in shape: {tuple(estimates.shape)}, {tuple(targets.shape)}")
+    require_shape(estimates, targets)
     found, true = scoring_windows(estimates, sample_rate), scoring_windows(targets, sample_rate)
     playing = active_stems(true)  # (W, S)
     kept = playing.sum(-1) > 1
     found, true, playing = found[kept], true[kept], playing[kept]
     mixture = true.sum(1, keepdim=True).expand_as(true)
-    published = si_sdr(found, true) - si_sdr(mixture, true)
-    return published, published.masked_fill(~playing, torch.nan)
+    gains = si_sdr(found, true) - si_sdr(mixture, true)
+    return gains, gains.masked_fill(~playing, torch.nan)

@@ -4,6 +4,7 @@
 `book/10-measuring.ipynb`.
 """
 
+import hashlib
 import json
 import logging
 import pickle
@@ -33,6 +34,7 @@ Tolerance = float | str | Mapping[str, float | str]  # see `allowed_difference`
 
 # Names in older records -> names in the code and the chapters. The files themselves are not changed
 RENAMED_KEYS = {
+    "published": "per_song",  # silent stems count, as published, and songs have one mean each, which is ours
     "judged": "quality",
     "dealt": "shuffled",
     "strangers": "mismatched",
@@ -212,7 +214,7 @@ class PartialResults:
 
     def keep(self, name: str, make: Callable[[], T]) -> T:
         """The part of that name: read from its file if there is one, else computed by `make` and written."""
-        path = self.folder / f"{quote(name, safe='+ ,=')}.pt"
+        path = self._file(name)
         if path.exists():
             kept = load_tensors(path)
             self.seconds += kept["seconds"]
@@ -227,6 +229,16 @@ class PartialResults:
                 raise InputError(f"the part {name!r} of a result can hold tensors, numbers, texts, lists and dicts, "
                                  "and nothing else") from None
         return found
+
+    def has(self, name: str) -> bool:
+        """Whether there is a part of that name."""
+        return self._file(name).exists()
+
+    def _file(self, name: str) -> Path:
+        named = quote(name, safe="+ ,=")
+        if len(named) > 150:  # a file's name has at most 255 bytes
+            named = f"{named[:100]}-{hashlib.sha256(name.encode()).hexdigest()[:16]}"
+        return self.folder / f"{named}.pt"
 
     def done(self) -> None:
         """Remove the parts, when the result has been written."""

@@ -6,9 +6,12 @@ methods that only distribute the magnitude of the mixture. Source of the publish
 arXiv 2302.02257. Chapter: `book/10-measuring.ipynb`.
 """
 
+import json
+import logging
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -18,16 +21,18 @@ from tqdm import tqdm
 from msdm_lite.audio.io import SAMPLE_RATE, STEMS
 from msdm_lite.data import example_clips
 from msdm_lite.data.dataset import CORPUS, songs_of
-from msdm_lite.data.tracks import Track, require_rendered
+from msdm_lite.data.tracks import require_rendered
 from msdm_lite.diffusion.methods import METHODS, by_name
 from msdm_lite.errors import InputError
-from msdm_lite.evaluation import metrics, records
-from msdm_lite.inference.defaults import default_separation
-from msdm_lite.inference.separation import separate, separate_batch
+from msdm_lite.evaluation import metrics, records, song_scores
+from msdm_lite.evaluation.separated_songs import LeftOut, Scores, Scoring, each
+from msdm_lite.inference.defaults import default_separation, separation_method
+from msdm_lite.inference.separation import separate
 from msdm_lite.models import weights
 from msdm_lite.models.base import StemModel
 from msdm_lite.utils import plugins, provenance
 
+log = logging.getLogger(__name__)
 STFT_WINDOW, STFT_HOP = 2048, 512  # of the spectrogram, in samples
 
 
@@ -113,50 +118,6 @@ def evaluate_clips(method: str | None = None, model: str = "lite", kind: str = "
     }
 
 
-def excerpt(track: Track, seconds: float | None, sample_rate: int, stems: Sequence[str] | None = None) -> Tensor:
-    """Stems (S, T) of so many seconds from the middle of a song, of the whole song if None; of all stems or of some."""
-    count = track.samples if seconds is None else min(track.samples, round(seconds * sample_rate))
-    every = torch.from_numpy(track.read((track.samples - count) // 2, count))
-    return every if stems is None or tuple(stems) == track.stems else every[[track.stems.index(s) for s in stems]]
-
-
-def separate_song(mixture: Tensor, model: StemModel, chunks: bool, **settings: Any) -> Tensor:
-    """Stems (S, T') of a mixture (T,), separated as a whole or, with `chunks`, in independent segments as in the paper.
-
-    With `chunks` the remainder at the end, shorter than a segment, is dropped.
-
-    Raises:
-        InputError: as `separate`; or, with `chunks`, the mixture is shorter than a segment.
-    """
-    if not chunks:
-        return separate(mixture, model, **settings)
-    size = model.config.frames * model.transform.hop
-    if len(mixture) < size:
-        raise InputError(f"{len(mixture) / model.sample_rate:.1f} s are shorter than a segment of the model, "
-                         f"{model.segment:.1f} s")
-    pieces = mixture[: len(mixture) // size * size].split(size)
-    return torch.cat([separate(piece, model, **settings) for piece in pieces], 1)
-
-
-def equal_length_batches(tracks: Sequence[Track], seconds: float | None, sample_rate: int, most: int,
-                         names: Sequence[str] | None = None) -> Iterator[tuple[list[Track], Tensor]]:
-    """Batches of consecutive songs of equal length, at most `most` in each: the songs, and their stems (B, S, T).
-
-    The stems are those with these names, or all.
-    """
-    some: list[Track] = []
-    stems: list[Tensor] = []
-    for track in tracks:
-        one = excerpt(track, seconds, sample_rate, names)
-        if some and (len(some) == most or one.shape != stems[0].shape):
-            yield some, torch.stack(stems)
-            some, stems = [], []
-        some.append(track)
-        stems.append(one)
-    if some:
-        yield some, torch.stack(stems)
-
-
 @dataclass(frozen=True)
 class Songs:
     """The test songs that are scored, and how they go through a model.
@@ -169,9 +130,11 @@ class Songs:
         n: number of songs, in order of name; all if None.
         seconds: length of the excerpt from the middle of each song; the whole song if None.
         chunks: separate independent segments, as the paper does.
-        batch: number of songs of equal length that go through the model together; it affects only time and memory. If
-            None, 1 on a CPU and 62 on a GPU.
+        batch: number of songs of equal length, or with `chunks` of segments of a song, that go through the model
+            together; it affects only time and memory. If None, 1 on a CPU and 62 on a GPU; of segments 1.
         stems: for a baseline on a folder: names of its stems; those of the corpus if None.
+        out: the file that the record is going to be written to. The scores of each song are kept in a folder beside it,
+            and a second call reads them; see `records.PartialResults`. The caller removes the folder.
 
     Raises:
         InputError: n, seconds or batch is not positive.
@@ -183,6 +146,7 @@ class Songs:
     chunks: bool = False
     batch: int | None = None
     stems: Sequence[str] | None = None
+    out: Path | None = None
 
     def __post_init__(self) -> None:
         if self.batch is not None and self.batch < 1:
@@ -193,7 +157,10 @@ class Songs:
 
 def evaluate_songs(songs: Songs, model: str = "lite", method: str | None = None, *, steps: int | None = None,
                    seed: int = 0, on: str = "auto", progress: bool = True, **settings: Any) -> dict:
-    """The record of a method's SI-SDR improvement on test songs, with both scores of `msdm_lite.evaluation.metrics`.
+    """The record of a method's SI-SDR improvement on test songs, with the measures of `evaluation.song_scores`.
+
+    A song that cannot be scored is left out, with a warning: its files cannot be read, it is shorter than a segment
+    with `chunks`, its separation fails, or no window has two active stems. `left_out` of the record says which and why.
 
     Args:
         method: of `msdm_lite.diffusion.methods.METHODS`, or of `msdm_lite.evaluation.separation_quality.BASELINES`,
@@ -202,9 +169,9 @@ def evaluate_songs(songs: Songs, model: str = "lite", method: str | None = None,
         settings: any field of `msdm_lite.diffusion.methods.Method`, and `samples` of `separate`.
 
     Raises:
-        InputError: there are no test songs, they are not rendered, or none has two active stems; the model has other
-            stems than the corpus, whose songs are asked for; stems are named beside a model; the method or model is
-            unknown; a baseline gets settings; or, with `chunks`, a song is shorter than a segment.
+        InputError: there are no test songs, they are not rendered, or none can be scored; the model has other stems
+            than the corpus, whose songs are asked for; stems are named beside a model; the method or model is unknown;
+            or a baseline gets settings.
     """
     data, n, seconds, chunks = songs.data, songs.n, songs.seconds, songs.chunks
     batch, stems = songs.batch, songs.stems
@@ -225,53 +192,47 @@ def evaluate_songs(songs: Songs, model: str = "lite", method: str | None = None,
     tracks = songs_of(data, "test", stems=names)[:n]
     require_rendered(tracks)
     begun, origin = time.perf_counter(), provenance.origin(__name__)
-    published, active, kept, windows = [], [], [], 0
     most = 1 if not loaded or chunks or seconds is None else batch or (1 if loaded.device.type == "cpu" else 62)
     chosen: dict[str, Any] = {"method": method, "steps": steps, **settings}
+    if loaded:  # settings that do not fit are no fault of a song
+        separation_method(loaded, method, steps=steps, **{k: v for k, v in settings.items() if k != "samples"})
+    parts = None if songs.out is None else records.PartialResults(songs.out, json.loads(json.dumps({
+        "songs": data, "stems": names, "seconds": seconds, "chunks": chunks, "seed": seed, **chosen,
+        "model": str(model) if loaded else None, "files": _stamps(model) if loaded else [],
+        **records.weights_records(loaded), "code": origin["code"]["modules"]}, default=str)))
+    scoring = Scoring(loaded, baseline, names, rate, seconds, chunks, most, batch or 1, {"seed": seed, **chosen})
+    scored: dict[str, Scores] = {}
+    left_out: dict[str, str] = {}
     with tqdm(total=len(tracks), desc=method or "default", unit="song", disable=not progress) as bar:
-        for some, true in equal_length_batches(tracks, seconds, rate, most, names):
-            if baseline:
-                found = torch.stack([baseline(one) for one in true])
-            elif most > 1:
-                found = separate_batch(true.sum(1), loaded, seed=seed, **chosen)
+        for track, found in each(tracks, scoring, parts):
+            if track.name in scored:
+                found = LeftOut("another song has its name")
+            if isinstance(found, LeftOut):
+                left_out[track.name] = str(found)
+                log.warning("%s is left out: %s", track.name, found)
             else:
-                found = torch.stack([separate_song(one.sum(0), loaded, chunks, seed=seed, **chosen) for one in true])
-            for track, one, clean in zip(some, found, true, strict=True):
-                both = metrics.windowed_improvements(one, clean[:, : one.shape[1]], rate)
-                if len(both[0]):
-                    windows += len(both[0])
-                    published.append(both[0].mean(0))
-                    active.append(both[1].nanmean(0))
-                    kept.append(track)
-            bar.update(len(some))
-    if not kept:
-        raise InputError(f"{data} has no test song in which two stems play at once")
-    tables = {"published": torch.stack(published), "active": torch.stack(active)}  # (songs, S)
-    styles = [getattr(track, "style", "") for track in kept]
+                scored[track.name] = found
+            bar.update()
+    if not any(len(song["every"]) for song in scored.values()):
+        if parts:
+            parts.done()
+        why = "".join(f"; {name}: {reason}" for name, reason in list(left_out.items())[:1])
+        raise InputError(f"{data} has no test song in which two stems play at once{why}")
     chosen = {"method": method, "steps": steps, "n": n} | settings
     flags = ["--whole"] * (seconds is None) + ["--chunks"] * chunks
     command = provenance.command_line("msdm-lite", *plugins.flags(), "evaluate", *flags, songs=data, seed=seed,
                                       model=model if loaded else None, seconds=seconds, **chosen, stems=stems or ())
-    return {"what": "SI-SDR improvement in dB over the mixture on test songs: windows of 4 s every 2 s, mean of a song,"
-                    " mean over songs; published: silent stems count; active: they do not",
-            "data": data, "model": str(model) if loaded else None, "method": method,
+    styles = {track.name: getattr(track, "style", "") for track in tracks}
+    return {"what": song_scores.WORDS, "data": data, "model": str(model) if loaded else None, "method": method,
             "settings": chosen | {"seconds": seconds, "chunks": chunks},
-            "n": len(kept), "windows": windows, "interval": "95 % percentile bootstrap over songs",
-            **{name: summary(table, names) for name, table in tables.items()},
-            "by_stems": grouped(tables["active"], [f"{int((~row.isnan()).sum())}" for row in tables["active"]]),
-            "by_style": grouped(tables["active"], styles) if any(styles) else {},
-            "songs": {track.name: [round(v, 3) for v in row]
-                      for track, row in zip(kept, tables["active"].tolist(), strict=True)},
-            "seed": seed, **records.circumstances(loaded, begun, origin=origin), "command": command}
+            "interval": "95 % percentile bootstrap over songs", **song_scores.measures(scored, names, styles),
+            "left_out": left_out, "seed": seed,
+            **records.circumstances(loaded, begun - (parts.seconds if parts else 0.0), origin=origin),
+            "command": command}
 
 
-def grouped(table: Tensor, groups: list[str]) -> dict:
-    """Mean and interval over all stems for each group of songs; `groups` names the group of each row of (songs, S)."""
-    return {group: metrics.interval(table[[other == group for other in groups]].nanmean(1))
-            for group in sorted(set(groups))}
-
-
-def summary(table: Tensor, stems: tuple[str, ...]) -> dict:
-    """Mean and interval over the songs of a table (songs, S), for each stem and for all; no interval below 8 songs."""
-    columns = [*zip(stems, table.T, strict=True), ("all", table.nanmean(1))]
-    return {name: metrics.interval(column) for name, column in columns}
+def _stamps(model: str | Path) -> list[tuple[str, int, int]]:
+    """Name, size and time of the files of a model that is given by its path; none for a shipped one."""
+    path = Path(model)
+    files = sorted(path.iterdir()) if path.is_dir() else [path] if path.is_file() else []
+    return [(file.name, file.stat().st_size, file.stat().st_mtime_ns) for file in files]

@@ -14,6 +14,7 @@ import numpy as np
 
 from msdm_lite.evaluation import metrics, records
 from msdm_lite.studies import published
+from msdm_lite.studies.recorded_commands import other_settings
 
 YES, NO, OPEN, NEVER = "reproduced", "not reproduced", "undecided", "cannot be tested here"
 PARTLY = "partly reproduced"
@@ -98,7 +99,8 @@ def about_three_decibels() -> Outcome:
     songs = records.read("published-band-joint-dirac")["n"]
     pairs = [published.SEPARATION[model, "dirac", corrected] - published.SEPARATION[model, "gaussian", corrected]
              for model in ("joint", "independent") for corrected in (False, True)]
-    words = f"{side(mean, low, high)[1]} (joint) and {side(*alone)[1]} (independent)"
+    how = "".join(f", {said}" for said in [other_settings("published-band-independent-dirac")] if said)
+    words = f"{side(mean, low, high)[1]} (joint) and {side(*alone)[1]} (independent{how})"
     verdict = NO if high < 3 - ABOUT or low > 3 + ABOUT else OPEN if max(high - 3, 3 - low) > ABOUT else YES
     return verdict, (
         f"{words}, {songs} songs, without correction steps; the paper's own table says {pairs[0]:.2f} and with them "
@@ -135,7 +137,8 @@ def on_all_music(model: str, one: str, other: str) -> Callable[[], Outcome]:
                 verdict, words = side(*difference(*names))
                 record = records.read(names[0])
                 levels = record["settings"]["steps"]
-                found.append((levels, verdict, f"{words} ({record['n']} {where}, {levels} levels)"))
+                how = "".join(f", {said}" for said in dict.fromkeys(map(other_settings, names)) if said)
+                found.append((levels, verdict, f"{words} ({record['n']} {where}, {levels} levels{how})"))
         found.sort(key=lambda one: -one[0])  # most levels first; equal ones keep the order above
         first = found[0][1]
         agreed = all(verdict == first for _, verdict, _ in found)
@@ -247,10 +250,6 @@ def context_is_learned() -> Outcome:
         f"{best['saved']:.1%} of its error [{best['low']:.1%}, {best['high']:.1%}] ({result['n']} clips)")
 
 
-def _ends(figures: dict[str, float]) -> str:
-    return f"{min(figures.values()):.2f} to {max(figures.values()):.2f}"
-
-
 PAPER, CARD = "paper", "summary"
 CLAIMS = [
     Claim("one model generates and separates", f"{PAPER}, abstract", "06-total-generation", one_model_does_both),
@@ -275,7 +274,8 @@ CLAIMS = [
     Claim("generated stems belong together", f"{PAPER}, listening test", "06-total-generation",
           coheres(generated)),
     Claim("added stems follow the given ones", f"{PAPER}, section 5", "08-imputation", coheres(accompanied)),
-    Claim(f"mixes with added stems are near real ones (sub-FAD {_ends(published.SUB_FAD)})", f"{PAPER}, section 5",
+    Claim("mixes with added stems are near real ones (sub-FAD {})".format(
+        "; ".join(f"{stems}: {far:.2f}" for stems, far in published.SUB_FAD.items())), f"{PAPER}, section 5",
           "08-imputation", nearer_than_mismatched_stems),
     Claim("the joint model's mixes are as good as those of a model of mixes (FAD {} and {})"
           .format(*published.FAD.values()), f"{PAPER}, section 5", "10-measuring",

@@ -18,7 +18,7 @@ from msdm_lite.data.recordings import ROWS, recordings
 from msdm_lite.data.tracks import Track, require_rendered
 from msdm_lite.errors import InputError
 from msdm_lite.evaluation import metrics, separation_quality
-from msdm_lite.evaluation.separation_quality import excerpt
+from msdm_lite.evaluation.separated_songs import excerpt
 from msdm_lite.inference.separation import separate
 from msdm_lite.models.base import StemModel
 from msdm_lite.studies.runner import Run, study

@@ -1,9 +1,14 @@
 """The command of each recorded result, without its `--out`. `msdm_lite.studies.results` runs them.
 
-Chapter: `book/10-measuring.ipynb`.
+Those of results "as published" have the settings of `msdm_lite.studies.published.SETTINGS`. Chapter:
+`book/10-measuring.ipynb`.
 """
 
-from msdm_lite.diffusion.methods import METHODS
+import shlex
+from itertools import pairwise
+
+from msdm_lite.evaluation import records
+from msdm_lite.studies import published
 
 SEPARATE = "msdm-lite evaluate --method"
 ONE = "--model lite --clips band --steps 20 --seed 0 --churn 5"  # one sample of the posterior
@@ -13,6 +18,16 @@ CORRECTED, TWICE = (prior.replace("--corrections 1", "--corrections 2") for prio
 SONGS = "msdm-lite evaluate --songs"
 DISTANCE = "python -m msdm_lite.studies distance --task"
 LENGTHS = (3, 6, 12, 30, 60, 120)  # seconds
+MODELS = {"joint": "lite", "independent": "lite-independent"}
+ROUNDS = (("", False), ("-corrected", True))  # the end of a name, and whether there are correction steps
+
+
+def _as_published(which: str, method: str, corrected: bool) -> str:
+    """The options of a method as published, for a joint model or independent ones."""
+    found = published.SETTINGS[which, method]
+    return f"--steps {found.steps} --churn {found.churn:g} --corrections {found.corrections if corrected else 1}"
+
+
 COMMANDS = {
     "oracle-convergence": "python -m msdm_lite.studies oracle-convergence --count 10000",
     "context-lite": "python -m msdm_lite.studies context --model lite --clips 24 --seed 0",
@@ -65,17 +80,13 @@ COMMANDS = {
     **{f"songs-band-small-{method}": f"{SONGS} band --seed 0 --seconds 12 --method {method} --model lite-small {PRIOR}"
        for method in ("dirac", "gaussian")},
     **{f"published-{which}-{method}{title}":
-       f"{SEPARATE} {method} --model {model} --clips band --steps {METHODS[method].steps} --seed 0 "
-       f"--churn {METHODS[method].churn:g} --corrections {rounds}"
-       for which, model in (("joint", "lite"), ("independent", "lite-independent")) for method in ("dirac", "gaussian")
-       for title, rounds in (("", 1), ("-corrected", METHODS[method].corrections))},
+       f"{SEPARATE} {method} --model {model} --clips band --seed 0 {_as_published(which, method, corrected)}"
+       for which, model in MODELS.items() for method in ("dirac", "gaussian") for title, corrected in ROUNDS},
     **{f"published-{data}-{which}-{method}{title}":
-       f"{SONGS} {data} --seed 0 --seconds 12 --method {method} --model {model} --steps {METHODS[method].steps} "
-       f"--churn {METHODS[method].churn:g} --corrections {rounds}"
-       for data, which, model in (("band", "joint", "lite"), ("composed", "joint", "lite"),
-                                  ("band", "independent", "lite-independent"))
-       for method in ("dirac", "gaussian")
-       for title, rounds in (("", 1), ("-corrected", METHODS[method].corrections))},
+       f"{SONGS} {data} --seed 0 --seconds 12 --method {method} --model {MODELS[which]} "
+       f"{_as_published(which, method, corrected)}"
+       for data, which in (("band", "joint"), ("composed", "joint"), ("band", "independent"))
+       for method in ("dirac", "gaussian") for title, corrected in ROUNDS},
     **{f"length-{model}-{seconds}": f"{SONGS} band --seed 0 --seconds {seconds} --method mixture-constrained "
                                     f"--model {model} --steps 1"
        for model in ("lite", "lite-supervised") for seconds in LENGTHS},
@@ -90,3 +101,18 @@ COMMANDS = {
              "--seed 0",
     "quality-evaluations": "python benchmarks/quality.py --clips 8 --most 50 --model lite --paper",
 }
+# Recorded with other settings than those of the command, and not computed again yet. No other record may differ
+PENDING = ("published-band-independent-dirac", "published-band-independent-dirac-corrected")
+
+
+def other_settings(name: str) -> str:
+    """Where the settings of a record differ from those of its command, such as "churn 20"; empty if nowhere.
+
+    A result without a command has no such settings.
+    """
+    words = shlex.split(COMMANDS.get(name, ""))
+    wanted = {word.removeprefix("--").replace("-", "_"): value for word, value in pairwise(words)
+              if word.startswith("--")}
+    kept = records.read(name).get("settings", {})
+    return ", ".join(f"{key} {value:g}" for key, value in kept.items()
+                     if key in wanted and isinstance(value, int | float) and float(wanted[key]) != value)

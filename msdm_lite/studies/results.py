@@ -1,9 +1,10 @@
 """Functions that run and check the commands of recorded results: what `msdm-lite results` calls.
 
-A result is up to date while the model that it names is the shipped one. `make` leaves results that are up to date
-alone, so that a stopped run resumes. `check` computes some results again and compares every number with the record.
-`code_notice` says whether the code that computed a result has changed since: such a result may still be right, so it
-is not computed again by itself, and `check` stamps it anew if its numbers are the same. Chapters read the files.
+A result is up to date while the model that it names is the shipped one, and its settings are those of its command.
+`make` leaves results that are up to date alone, so that a stopped run resumes. `check` computes some results again and
+compares every number with the record. `code_notice` says whether the code that computed a result has changed since:
+such a result may still be right, so it is not computed again by itself, and `check` stamps it anew if its numbers are
+the same. Chapters read the files.
 Chapter: `book/10-measuring.ipynb`.
 """
 
@@ -29,13 +30,15 @@ from msdm_lite.data.recordings import LICENCES
 from msdm_lite.errors import InputError
 from msdm_lite.evaluation import records
 from msdm_lite.models import weights
-from msdm_lite.studies.recorded_commands import COMMANDS
+from msdm_lite.studies.recorded_commands import COMMANDS, other_settings
 from msdm_lite.utils import paths, provenance
 from msdm_lite.utils.files import claimed, written_whole
 
 # Keys that say where, when and how fast a result was computed. They are not compared
 CIRCUMSTANCES = {"wall_seconds", "date", "commit", "version", "device", "processor", "command", "model_record",
                  "sketch_record", "learning", "precision", "tolerance", "what", "history", "dirty", "code", "checked"}
+# What records of separated songs have had since there are both scores
+NEWER = {"per_window", "published_windows", "left_out"}
 
 
 def possible(name: str) -> bool:
@@ -62,9 +65,11 @@ def place(name: str) -> Path:
 
 
 def state(name: str) -> str:
-    """"missing", "stale" (made with other weights than those that ship) or "up to date"."""
+    """"missing", "stale" (other weights than those that ship, or other settings than its command's) or "up to date"."""
     if not records.exists(name):
         return "missing"
+    if other_settings(name):
+        return "stale"
     record = records.read(name)
     for model, kept in ((record.get("model"), "model_record"),
                         (record.get("settings", {}).get("sketch"), "sketch_record")):
@@ -166,10 +171,12 @@ def numbers(value: object, at: str = "") -> Iterator[tuple[str, object]]:
 def differences(before: dict, after: dict) -> list[str]:
     """Where two computations of one result differ by more than the tolerance of the first, as one line each.
 
-    See `records.allowed_difference` for the kinds of tolerance.
+    Measures of `NEWER` that only the second has are left out. See `records.allowed_difference` for the kinds of
+    tolerance.
     """
     tolerance = before.get("tolerance", records.TOLERANCE)
-    old, new = dict(numbers(before)), dict(numbers(after))
+    old = dict(numbers(before))
+    new = dict(numbers({key: value for key, value in after.items() if key in before or key not in NEWER}))
     found = [f"{at} is in one of them only" for at in sorted(old.keys() ^ new.keys())]
     for at in old.keys() & new.keys():
         a, b = old[at], new[at]
@@ -196,7 +203,8 @@ def check(names: Sequence[str] = (), count: int = 2, seconds: float = 300.0, see
     """Compute some results again and compare them with the record.
 
     Those that are named and are as recorded are stamped (`stamp`). Those that are drawn are left as they are; only
-    results that are `possible` here are drawn. Returns {name: differences}, an empty list where there are none.
+    results that are `possible` here, and recorded with the settings of their command, are drawn. Returns
+    {name: differences}, an empty list where there are none.
 
     Args:
         names: the results.
@@ -226,7 +234,7 @@ def check(names: Sequence[str] = (), count: int = 2, seconds: float = 300.0, see
 
 def _draw(count: int, seconds: float, seed: int | None) -> list[str]:
     cheap = [name for name in COMMANDS if records.exists(name) and _quick(records.read(name), seconds)
-             and possible(name)]
+             and not other_settings(name) and possible(name)]
     if not cheap or count < 1:
         raise InputError(f"no result on record took less than {seconds:.0f} s")
     return random.Random(seed).sample(cheap, min(count, len(cheap)))

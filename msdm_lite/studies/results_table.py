@@ -2,6 +2,7 @@
 
 from msdm_lite.evaluation import records
 from msdm_lite.studies import published
+from msdm_lite.studies.recorded_commands import other_settings
 
 
 def results_table() -> str:
@@ -15,6 +16,7 @@ def results_table() -> str:
         found = records.read(name)
         steps, minutes = found["settings"]["steps"], found["model_record"]["minutes"]
         levels = f", {steps} levels" if steps > 1 else ""
+        levels += f", {other}" if (other := other_settings(name)) else ""
         lines.append(f"| {title}{levels} ({minutes:.0f} min of training) | "
                      f"{_decibels(found['active']['all'])} |")
     composed, made = records.read("songs-composed-mixture-known"), records.read("distance-generate")

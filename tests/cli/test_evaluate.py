@@ -68,13 +68,20 @@ def test_songs_are_scored_in_excerpts_or_whole(monkeypatch, capsys, options, sec
 
     def score(*arguments, **settings):
         calls.append((arguments, settings))
-        return {kind: {"all": {"mean": mean}} for kind, mean in (("published", 1.25), ("active", -2.5))} | {"n": 6}
+        return {kind: {"all": {"mean": mean}} for kind, mean in (("per_window", 1.25), ("active", -2.5))} | {
+            "n": 6, "left_out": {}}
 
     monkeypatch.setattr(separation_quality, "evaluate_songs", score)
     evaluate.evaluate(method="gaussian", songs="composed", n=6, c=0.5, **options)
     assert calls == [((separation_quality.Songs("composed", 6, seconds, stems=()), "lite", "gaussian"),
                       {"seed": 0, "on": "auto", "progress": False, "c": 0.5})]
-    assert capsys.readouterr().out == "published 1.25 dB; active -2.50 dB, n = 6 songs\n"
+    assert capsys.readouterr().out == "as published 1.25 dB; active stems -2.50 dB, n = 6 songs\n"
+
+
+def test_help_names_the_files_of_the_official_code(capsys):
+    with pytest.raises(SystemExit):
+        main.main(["evaluate", "--help"])
+    assert ".ckpt" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("task, options, n, given", [

@@ -108,5 +108,47 @@ def test_the_silence_test_is_the_published_one():
 
 
 def test_shapes_of_whole_songs_must_agree():
-    with pytest.raises(InputError, match="differ in shape"):
-        metrics.windowed_improvements(stems(9), stems(8), RATE)
+    for score in (metrics.windowed_improvements, metrics.published_improvements):
+        with pytest.raises(InputError, match="differ in shape"):
+            score(stems(9), stems(8), RATE)
+
+
+@pytest.mark.parametrize("samples, windows", [(1999, 0), (2000, 0), (2001, 1), (4000, 1), (4001, 2), (6000, 2),
+                                              (7000, 3), (9000, 4)])
+def test_as_published_what_is_left_is_a_window_too(samples, windows):
+    """If it is longer than the 2 s that two windows share: the last one begins at a multiple of 2 s, 2 s before the end
+    or less."""
+    true = stems(9)[:, :samples]
+    found = true + 0.3 * stems(9, seed=1)[:, :samples]
+    gains = metrics.published_improvements(found, true, RATE)
+    assert gains.shape == (windows, 4)
+    if windows:
+        start = 2000 * (windows - 1)
+        last, mix = true[2, start:], true.sum(0)[start:]
+        by_hand = si_sdr(found[2, start:], last) - si_sdr(mix, last)
+        assert gains[-1, 2].item() == pytest.approx(by_hand.item(), abs=1e-4)
+    whole, _ = metrics.windowed_improvements(found, true, RATE)
+    if samples >= 4000:
+        assert torch.allclose(gains[: len(whole)], whole, atol=1e-4)
+
+
+def test_the_length_of_the_last_window_counts_in_the_test_of_silence():
+    true = torch.zeros(2, 6500)
+    true[:, 4000] = torch.tensor([1.0, 0.05])  # 0.05 over 2500 samples is heard, over 4000 it is not
+    assert len(metrics.published_improvements(true, true, RATE)) == 1
+
+
+def test_windows_of_all_songs_have_one_mean():
+    found = metrics.pooled([[1.0, 2.0, 6.0], [11.0], []])
+    assert found == {"mean": 5.0, "low": None, "high": None, "n": 2, "windows": 4}
+    assert metrics.pooled([])["mean"] is None
+
+
+def test_the_interval_of_windows_is_drawn_by_songs():
+    """With equally many windows a song it is that of the means of songs. More windows of a song make it no surer."""
+    rng = np.random.default_rng(3)
+    songs = rng.normal(5, 2, (12, 1)) + rng.normal(0, 0.1, (12, 5))
+    found, wanted = metrics.pooled(songs), bootstrap(songs.mean(1))
+    assert (found["mean"], found["low"], found["high"]) == pytest.approx(wanted)
+    again = metrics.pooled(np.repeat(songs, 10, 1))
+    assert again["high"] - again["low"] == pytest.approx(found["high"] - found["low"])

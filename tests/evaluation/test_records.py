@@ -218,3 +218,16 @@ def test_a_part_that_fails_is_not_there(tmp_path):
         parts.keep("bass", lambda: {"x": torch.tensor(1 // 0)})
     parts.keep("bass", one(made))
     assert made and compute("bass", one(made))["heard"] and len(made) == 2
+
+
+def test_parts_may_have_long_names_and_say_whether_they_are_there(tmp_path):
+    """A name in another script takes nine bytes a letter in the name of a file, which has 255 at most."""
+    parts = records.PartialResults(tmp_path / "r.json", {})
+    names = ["ば" * 60 + end for end in ("1", "2")]
+    assert [parts.keep(name, lambda name=name: name) for name in names] == names
+    assert [parts.keep(name, lambda: None) for name in names] == names
+    assert all(map(parts.has, names)) and not parts.has("ば" * 60)
+
+
+def test_older_scores_of_songs_have_the_name_of_what_they_are():
+    assert "published" not in records.read("songs-band-dirac") and "per_song" in records.read("songs-band-dirac")

@@ -9,7 +9,7 @@ import torch
 from msdm_lite.cli import main
 from msdm_lite.data import dataset, example_clips, readers
 from msdm_lite.errors import InputError
-from msdm_lite.evaluation import band_quality, metrics, separation_quality
+from msdm_lite.evaluation import band_quality, metrics, records, separated_songs, separation_quality
 from msdm_lite.evaluation.separation_quality import Songs, ideal_mask, mixture_baseline
 from msdm_lite.inference.separation import separate
 from msdm_lite.models import weights
@@ -126,16 +126,134 @@ def test_one_command_scores_a_copy_of_slakh(slakh, tmp_path, capsys):
     assert "dB" in capsys.readouterr().out
 
 
-def test_segments_that_know_nothing_of_each_other(tiny):
-    segment = tiny.config.frames * tiny.config.bins
-    mix = 0.1 * torch.randn(2 * segment + 500)
-    found = separation_quality.separate_song(mix, tiny, True, method="mixture-constrained", seed=0)
-    assert found.shape == (4, 2 * segment)
-    alone = separation_quality.separate_song(mix[segment : 2 * segment], tiny, False, method="mixture-constrained",
-                                             seed=0)
-    assert torch.allclose(found[:, segment:], alone, atol=1e-5)
-    with pytest.raises(InputError, match="shorter than a segment"):
-        separation_quality.separate_song(mix[:100], tiny, True)
+def lengthened(song, seconds):
+    """Write other files of a song, of so many seconds; a stem in a quarter of them rests."""
+    rng = np.random.default_rng(int(100 * seconds))
+    for number, stem in enumerate(("bass", "drums", "guitar", "piano")):
+        sound = 0.1 * rng.normal(size=round(22050 * seconds))
+        sound[: number * len(sound) // 4] = 0
+        soundfile.write(song / f"{stem}.wav", sound, 22050, "FLOAT")
+
+
+def in_numpy(found, true):
+    """The published score written out once more: the improvement of all stems in the windows of a song, (W, S)."""
+    rows = []
+    for start in np.arange(0, true.shape[1] - 44_100, 44_100):
+        x, y = found[:, start : start + 88_200].astype(float), true[:, start : start + 88_200].astype(float)
+        if (np.sqrt((y**2).sum(1)) / y.shape[1] >= 1.5e-5).sum() < 2:
+            continue
+        ratios = []
+        for estimate in (x, np.repeat(y.sum(0)[None], len(y), 0)):
+            part = ((estimate * y).sum(1) + 1e-8) / ((y**2).sum(1) + 1e-8)
+            signal = part[:, None] * y
+            ratios.append(10 * np.log10(((signal**2).sum(1) + 1e-8) / (((signal - estimate) ** 2).sum(1) + 1e-8)))
+        rows.append(ratios[0] - ratios[1])
+    return np.array(rows)
+
+
+def test_the_published_score_is_a_mean_over_the_windows_of_what_was_separated(slakh, monkeypatch):
+    """Of whole segments: the rest of a song at its end is in no window, and a song shorter than a segment in none."""
+    segment = 40_000
+    monkeypatch.setattr(separated_songs, "segment_samples", lambda model: segment)
+    for number, seconds in ((1, 9.3), (2, 5.6)):
+        lengthened(slakh / "test" / f"Track{number:05d}", seconds)
+    found = separation_quality.evaluate_songs(Songs(str(slakh), seconds=None, chunks=True), "tiny", progress=False)
+    model, tables = weights.load("tiny"), []
+    for track in dataset.songs_of(str(slakh), "test"):
+        true = track.read()[:, : track.samples // segment * segment]
+        pieces = [separate(torch.from_numpy(true[:, i : i + segment].sum(0)), model, seed=0).numpy()
+                  for i in range(0, true.shape[1], segment)]
+        tables.append(in_numpy(np.concatenate(pieces, 1), true))
+    assert [len(table) for table in tables] == [4, 2]  # of 200 000 and 120 000 samples; the last window is shorter
+    wanted = np.concatenate(tables).mean(0)
+    assert [found["per_window"][stem]["mean"] for stem in model.stems] == pytest.approx(wanted.tolist(), abs=1e-3)
+    assert found["per_window"]["all"]["mean"] == pytest.approx(wanted.mean(), abs=1e-3)
+    assert found["published_windows"] == 6 and found["windows"] == 3 + 1 and found["left_out"] == {}
+    of_songs = np.mean([tables[0][:3].mean(0), tables[1][:1].mean(0)], 0)  # ours: whole windows, then songs
+    assert [found["per_song"][stem]["mean"] for stem in model.stems] == pytest.approx(of_songs.tolist(), abs=1e-3)
+
+
+def test_songs_that_cannot_be_scored_are_named_and_the_others_go_on(slakh, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(separated_songs, "segment_samples", lambda model: 40_000)
+    for name, seconds in (("Track00004", 1.0), ("Track00005", 7.0)):
+        folder = slakh / "test" / name
+        folder.mkdir()
+        lengthened(folder, seconds)
+    real = separated_songs.excerpt
+
+    def excerpt(track, *rest):
+        if track.name == "Track00002":
+            raise InputError("bass.wav cannot be read")
+        return real(track, *rest)
+
+    monkeypatch.setattr(separated_songs, "excerpt", excerpt)
+    out = tmp_path / "whole.json"
+    assert main.main(["evaluate", "--songs", str(slakh), "--model", "tiny", "--whole", "--chunks", "--out",
+                      str(out)]) == 0
+    found, said = json.loads(out.read_text()), capsys.readouterr()
+    assert found["left_out"] == {"Track00002": "bass.wav cannot be read",
+                                 "Track00004": "1.0 s are shorter than a segment of the model, 2.2 s"}
+    assert list(found["songs"]) == ["Track00001", "Track00005"] and found["n"] == 2
+    for name, why in found["left_out"].items():
+        assert f"msdm-lite: {name} is left out: {why}\n" in said.err
+    assert "as published" in said.out and "n = 2 songs, 2 left out" in said.out
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["slakh", "whole.json"]
+    assert records.current(found) == found  # nothing in it has another name today
+
+
+def test_if_no_song_can_be_scored_the_first_reason_is_said(slakh, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(separated_songs, "segment_samples", lambda model: 10**6)
+    out = tmp_path / "none.json"
+    assert main.main(["evaluate", "--songs", str(slakh), "--model", "tiny", "--whole", "--chunks", "--out",
+                      str(out)]) == 2
+    assert "; Track00001: 5.0 s are shorter than a segment" in capsys.readouterr().err
+    assert [path.name for path in tmp_path.iterdir()] == ["slakh"]
+    with pytest.raises(InputError, match="no setting 'heads'"):  # no fault of the songs
+        separation_quality.evaluate_songs(Songs(str(slakh)), "tiny", "dirac", heads=3, progress=False)
+
+
+def test_a_run_that_was_stopped_goes_on_after_the_last_song(slakh, tmp_path, monkeypatch):
+    command = ["evaluate", "--songs", str(slakh), "--model", "tiny", "--whole", "--seed", "3"]
+    assert main.main([*command, "--out", str(tmp_path / "at once.json")]) == 0
+    real, done = separated_songs.separate_song, []
+
+    def separate_song(mixture, *rest, **settings):
+        if len(done) == 1:
+            done.append(None)
+            raise KeyboardInterrupt
+        done.append(mixture)
+        return real(mixture, *rest, **settings)
+
+    monkeypatch.setattr(separated_songs, "separate_song", separate_song)
+    out = tmp_path / "in two.json"
+    assert main.main([*command, "--out", str(out)]) == 130
+    assert not out.exists() and (tmp_path / "in two-parts").is_dir() and len(done) == 2
+    assert main.main([*command, "--out", str(out)]) == 0
+    assert len(done) == 3  # the second song alone
+    once, twice = (json.loads(path.read_text()) for path in (tmp_path / "at once.json", out))
+    for key in ("songs", "per_window", "per_song", "active", "n", "windows"):
+        assert once[key] == twice[key]
+    assert not (tmp_path / "in two-parts").exists()
+
+
+def test_scores_of_other_settings_or_another_song_are_not_taken(slakh, tmp_path):
+    out = tmp_path / "r.json"
+    score = lambda **settings: separation_quality.evaluate_songs(  # noqa: E731
+        Songs(str(slakh), out=out), "tiny", "dirac", steps=2, progress=False, **settings)["songs"]
+    first = score(churn=1.0)
+    assert score(churn=1.0) == first and score(churn=0.5) != first
+    before = score(churn=1.0)
+    lengthened(slakh / "test" / "Track00002", 5.5)
+    after = score(churn=1.0)
+    assert after["Track00001"] == before["Track00001"] and after["Track00002"] != before["Track00002"]
+
+
+def test_segments_go_together_too(slakh, monkeypatch):
+    monkeypatch.setattr(separated_songs, "segment_samples", lambda model: 30_000)
+    one, three = (separation_quality.evaluate_songs(Songs(str(slakh), seconds=None, chunks=True, batch=batch), "tiny",
+                                                    "dirac", steps=2, progress=False) for batch in (1, 3))
+    for name, figures in one["songs"].items():
+        assert three["songs"][name] == pytest.approx(figures, abs=0.01)
 
 
 def test_what_asks_no_model(slakh, capsys):
@@ -143,7 +261,7 @@ def test_what_asks_no_model(slakh, capsys):
     assert nothing["model"] is None and nothing["model_record"] == {} and "--model" not in nothing["command"]
     assert nothing["active"]["all"]["mean"] == pytest.approx(0, abs=1e-4)
     mask = separation_quality.evaluate_songs(Songs(str(slakh)), method="ideal-mask", progress=False)
-    assert mask["active"]["all"]["mean"] > 3 and mask["published"] == mask["active"]  # all four play all the time
+    assert mask["active"]["all"]["mean"] > 3 and mask["per_song"] == mask["active"]  # all four play all the time
     assert main.main(["evaluate", "--songs", str(slakh), "--method", "ideal-mask"]) == 0
     assert "dB" in capsys.readouterr().out
 
@@ -190,17 +308,15 @@ def test_songs_that_go_together_are_scored_as_each_alone(slakh):
         for name, figures in one["songs"].items():  # of dB
             assert both["songs"][name] == pytest.approx(figures, abs=0.01)
         assert one["command"] == both["command"] and one["settings"] == both["settings"]
-    sizes = [len(some) for some, _ in separation_quality.equal_length_batches(dataset.songs_of(str(slakh), "test"), 4.0,
-                                                                              22050, 2)]
-    mixed = [len(some) for some, _ in separation_quality.equal_length_batches(dataset.songs_of(str(slakh), "test"),
-                                                                              12.0, 22050, 2)]
+    sizes, mixed = ([len(some) for some in separated_songs.equal_length_batches(
+        dataset.songs_of(str(slakh), "test"), seconds, 22050, 2)] for seconds in (4.0, 12.0))
     assert sizes == [2] and mixed == [1, 1]
 
 
 def test_batches_that_make_no_sense(slakh, capsys):
     with pytest.raises(InputError, match="one or more"):
         Songs(str(slakh), batch=0)
-    for flags in (["--whole"], ["--chunks"], ["--method", "mixture"]):
+    for flags in (["--whole"], ["--method", "mixture"]):
         assert main.main(["evaluate", "--songs", str(slakh), "--batch", "2", *flags]) == 2
         assert "--batch has no use here" in capsys.readouterr().err
 
@@ -218,7 +334,7 @@ def of_musdb(tiny, tmp_path_factory):
 def test_songs_of_other_stems_are_scored_by_the_models_names(musdb, of_musdb):
     found = separation_quality.evaluate_songs(Songs(str(musdb), seconds=6.0), of_musdb, "mixture-constrained", steps=1,
                                               progress=False)
-    assert list(found["active"]) == list(found["published"]) == [*MUSDB, "all"]
+    assert list(found["active"]) == list(found["per_window"]) == list(found["per_song"]) == [*MUSDB, "all"]
     track, = readers.find(musdb / "test", stems=MUSDB)
     true = torch.from_numpy(track.read((track.samples - 132_300) // 2, 132_300))
     loaded = weights.load(of_musdb)

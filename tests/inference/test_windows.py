@@ -194,3 +194,16 @@ def test_a_segment_of_the_network_is_one_window():
     model.denoiser.forward = lambda wave, *rest: calls.append(wave.shape) or real(wave, *rest)
     separated = msdm_lite.separate(0.1 * torch.randn(4096), model, "dirac", steps=5, corrections=2)
     assert calls == [(1, 4, 4096)] * 10 and separated.shape == (4, 4096)
+
+
+def test_the_papers_separation_of_a_segment_takes_300_calls(monkeypatch):
+    """150 levels, each twice, and one window in each; its network is replaced, and its segment kept."""
+    paper = preset("paper")
+    net = UNet1dConfig(channels=16, patch=4, multipliers=(1, 2), factors=(4,), blocks=(1,), attention=(0,), heads=1,
+                       head_width=8, groups=4, learned_patch=True, segment=4096)
+    model, lengths = WaveModel(WaveConfig("small", net=net)), []
+    model.config = replace(paper, stem_rms=None)
+    model.transform = Blocks(paper.bins)
+    monkeypatch.setattr(model, "denoise", lambda x, *_: lengths.append(x.shape) or torch.zeros_like(x))
+    stems = msdm_lite.separate(0.1 * torch.randn(262_144), model, "dirac")
+    assert lengths == [(1, 4, 8192, 32)] * 300 and stems.shape == (4, 262_144)

@@ -7,12 +7,15 @@ from msdm_lite.errors import InputError
 from msdm_lite.evaluation import records
 from msdm_lite.models import weights
 from msdm_lite.studies import results
+from msdm_lite.studies.recorded_commands import PENDING
 from msdm_lite.utils import files, fingerprint, paths
 from msdm_lite.utils.paths import data_folder
 
 
 def test_every_result_with_a_command_is_on_record_and_of_the_models_that_ship():
-    assert {name: results.state(name) for name in results.COMMANDS} == dict.fromkeys(results.COMMANDS, "up to date")
+    """But for those that are to be made anew."""
+    wanted = dict.fromkeys(results.COMMANDS, "up to date") | dict.fromkeys(PENDING, "stale")
+    assert {name: results.state(name) for name in results.COMMANDS} == wanted
 
 
 def test_a_record_is_made_again_by_its_command_or_is_history():
@@ -101,6 +104,15 @@ def test_other_weights_make_a_result_stale(folder):
     record = json.loads(path.read_text()) | {"model": "lite", "model_record": {"steps": -1}}
     path.write_text(json.dumps(record))
     assert results.state("one") == "stale"
+
+
+def test_other_settings_make_a_result_stale_and_are_not_drawn(folder, monkeypatch):
+    results.make()
+    monkeypatch.setattr(results, "other_settings", lambda name: "churn 20")
+    assert results.state("one") == "stale"
+    with pytest.raises(InputError, match="no result on record took less"):
+        results.check()
+    assert results.check(["one"]) == {"one": []}  # whoever names it may compare it
 
 
 @pytest.mark.parametrize("kept, state", [(None, "stale"), ({"steps": -1}, "stale"), ("as it is", "up to date")])
