@@ -125,7 +125,7 @@ else:
 try:
     import msdm_lite.notebook.player
 except InputError as problem:
-    assert "pip install 'msdm-lite[notebook]'" in str(problem), problem
+    assert str(problem) == "plots need matplotlib: pip install matplotlib", problem
 else:
     raise SystemExit("players need IPython")
 """

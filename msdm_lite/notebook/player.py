@@ -27,7 +27,8 @@ try:
     from matplotlib.figure import Figure
     from PIL import Image
 except ImportError as problem:
-    raise MachineError(f"players need {problem.name}: pip install 'msdm-lite[notebook]'") from None
+    missing = str(problem.name).split(".")[0]
+    raise MachineError(f"players need {missing}: pip install {'pillow' if missing == 'PIL' else missing}") from None
 
 PEAK = 0.95
 

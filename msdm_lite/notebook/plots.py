@@ -16,8 +16,8 @@ try:
     from matplotlib import pyplot as plt
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
-except ImportError as problem:
-    raise MachineError(f"plots need {problem.name}: pip install 'msdm-lite[notebook]'") from None
+except ImportError:
+    raise MachineError("plots need matplotlib: pip install matplotlib") from None
 
 # Okabe and Ito's palette: distinct for colour-blind readers, and visible on white and on near-black.
 COLOURS = {"bass": "#0072B2", "drums": "#D55E00", "guitar": "#009E73", "piano": "#CC79A7", "vocals": "#E69F00",
