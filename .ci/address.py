@@ -1,9 +1,9 @@
 """The address of the repository, written wherever it stands: `make address REPOSITORY=owner/name`, on GitHub.
 
-The one setting is `repository: url:` of _config.yml, which the site reads itself. It is empty until the address is known,
-and then nothing names one: an address that nobody owns may be somebody's tomorrow, and the setup cells would install what
-lies there. `make address REPOSITORY=` takes it out again. The standard library is enough, so that it runs before `make`
-has set up anything.
+The one setting is `repository: url:` of _config.yml, which the site reads itself. Until the address is known it is
+empty, and no page names one: an address that nobody owns may one day be somebody's, and the setup cells would install
+what lies there. `make address REPOSITORY=` takes it out again. Only the standard library is needed: it runs before
+`make` has set up anything.
 """
 
 import json
@@ -15,6 +15,7 @@ GITHUB = "https://github.com/"
 COLAB = "https://colab.research.google.com/github/"
 BRANCH = "main"
 EXTRAS = "[notebook,train,data,measure]"
+WHEEL = "\nand the first code cell installs it. Elsewhere the wheel lies in the folder of the notebook.\n"
 
 # The first code cell of every notebook; only the word after "else" depends on the address.
 SETUP = """\
@@ -59,8 +60,8 @@ def texts(repository: str) -> list[tuple[str, str]]:
             ("data/README.md", "with the address of this repository."),
             ("README.md", "**Hear it**: `make book` builds the book, which plays in the browser; its chapters run in "
                           "Colab, [as told below](#in-colab).\n"),
-            ("README.md", f'In another environment, `pip install ".{EXTRAS}"` in this folder brings the package, its\n'),
-            ("README.md", "\nand the first code cell installs it. Elsewhere the wheel lies in the folder of the notebook.\n"),
+            ("README.md", f'In another environment, `pip install ".{EXTRAS}"` in this folder brings the package'),
+            ("README.md", WHEEL),
             ("book/index.md", "Upload its notebook there,\nand the wheel that `make wheel` makes to Files; the first "
                               "code cell installs it. Change a line; do the exercises.\n"),
             ("book/index.md", "\npip install .     # in the folder of the project: the package, with the models\n"),
@@ -71,15 +72,16 @@ def texts(repository: str) -> list[tuple[str, str]]:
     return [
         ("_config.yml", f"  url: {url}\n"),
         ("_config.yml", "  use_repository_button: true\n"),
-        ("pyproject.toml", f'\n[project.urls]\nRepository = "{url}"\nBook = "{book(repository)}"\n\n[project.scripts]\n'),
+        ("pyproject.toml", f'\n[project.urls]\nRepository = "{url}"\nBook = "{book(repository)}"\n'
+                           "\n[project.scripts]\n"),
         ("CITATION.cff", f"license: MIT\nrepository-code: {url}\n"),
         ("book/how-to-cite.md", f"  year   = {{2026}},\n  url    = {{{url}}}\n}}"),
         ("data/README.md", f"with the address of this repository, <{url}>."),
         ("README.md", f"**Hear it**: [the book]({book(repository)}) plays in the browser, and its\n"
                       f"[first chapter]({first})\nopens in Colab.\n"),
-        ("README.md", f'Without this repository, `pip install "msdm-lite{EXTRAS} @ git+{url}"` brings the package, its\n'),
-        ("README.md", "\nand the first code cell installs it. Elsewhere the wheel lies in the folder of the notebook.\n"
-                      "Without a wheel, as where a chapter's badge opens it, the cell installs what lies at the address.\n"),
+        ("README.md", f'Without this repository, `pip install "msdm-lite{EXTRAS} @ git+{url}"` brings the package'),
+        ("README.md", f"{WHEEL}Without a wheel, as where a chapter's badge opens it, the cell installs what lies at "
+                      "the address.\n"),
         ("book/index.md", "The badge at its top\nopens it. Change a line; do the exercises.\n"),
         ("book/index.md", f"\npip install git+{url}     # the package, with the models\n"),
         ("book/index.md", f'\npip install "msdm-lite{EXTRAS} @ git+{url}"\n'),
@@ -95,7 +97,7 @@ def current(root: Path) -> str:
     found = re.search(rf'^repository:\n  url: (?:""|{re.escape(GITHUB)}(\S+))\n',
                       (root / "_config.yml").read_text(encoding="utf-8"), re.M)
     if not found:
-        raise ValueError('_config.yml has neither `url: ""` nor an address on GitHub as the first line of `repository:`')
+        raise ValueError('_config.yml has neither `url: ""` nor an address on GitHub below `repository:`')
     return found[1] or ""
 
 
@@ -125,7 +127,8 @@ def write(root: Path, repository: str) -> list[Path]:
     for (name, before), (_, after) in zip(texts(current(root)), texts(repository), strict=True):
         text = new.get(root / name) or (root / name).read_text(encoding="utf-8")
         if text.count(before) != 1:
-            raise ValueError(f"{name} has not once, but {text.count(before)} times, the text {before!r} of .ci/address.py")
+            times = text.count(before)
+            raise ValueError(f"{name} has {times} times, and not once, what .ci/address.py replaces: {before!r}")
         new[root / name] = text.replace(before, after)
     new |= {path: notebook(path, repository) for path in sorted((root / "book").glob("*.ipynb"))}
     changed = [path for path, text in new.items() if path.read_text(encoding="utf-8") != text]
