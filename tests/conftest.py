@@ -21,7 +21,8 @@ from msdm_lite.training.recipe import Recipe
 from msdm_lite.utils import paths
 
 LAUNCHING = {"test_address", "test_debian", "test_widgets", "test_player", "test_pages_in_browser",
-             "test_player_in_browser", "test_loop", "test_device", "test_repository", "test_unpickle", "test_windows", "test_state"}
+             "test_player_in_browser", "test_loop", "test_device", "test_repository", "test_unpickle", "test_windows",
+             "test_state"}
 
 
 @pytest.hookimpl(tryfirst=True)
