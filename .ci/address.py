@@ -15,7 +15,7 @@ GITHUB = "https://github.com/"
 COLAB = "https://colab.research.google.com/github/"
 BRANCH = "main"
 EXTRAS = "[notebook,train,data,measure]"
-WHEEL = "\nand the first code cell installs it. Elsewhere the wheel lies in the folder of the notebook.\n"
+WHEEL = "\nand the first code cell installs it. In Jupyter, put the wheel into the folder of the notebook.\n"
 
 # The first code cell of every notebook; only the word after "else" depends on the address.
 SETUP = """\
@@ -53,6 +53,7 @@ def texts(repository: str) -> list[tuple[str, str]]:
     if not repository:
         return [
             ("_config.yml", '  url: ""\n'),
+            ("_config.yml", '  colab_url: ""\n'),  # the site cannot be built with a button that leads nowhere
             ("_config.yml", "  use_repository_button: false\n"),
             ("pyproject.toml", "\n[project.scripts]\n"),
             ("CITATION.cff", "license: MIT\n"),
@@ -71,6 +72,7 @@ def texts(repository: str) -> list[tuple[str, str]]:
     first = f"{COLAB}{repository}/blob/{BRANCH}/book/01-sources-and-context.ipynb"
     return [
         ("_config.yml", f"  url: {url}\n"),
+        ("_config.yml", "  colab_url: https://colab.research.google.com\n"),
         ("_config.yml", "  use_repository_button: true\n"),
         ("pyproject.toml", f'\n[project.urls]\nRepository = "{url}"\nBook = "{book(repository)}"\n'
                            "\n[project.scripts]\n"),

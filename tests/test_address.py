@@ -79,6 +79,7 @@ def test_every_place_has_what_the_setting_says():
     assert config["repository"]["url"] == (url if OURS else "")
     assert config["repository"]["branch"] == address.BRANCH
     assert config["html"]["use_repository_button"] is bool(OURS)  # the build fails with a button that leads nowhere
+    assert bool(config["launch_buttons"]["colab_url"]) is bool(OURS)
     assert yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8")).get("repository-code") == (
         url if OURS else None)
     cited = (ROOT / "book" / "how-to-cite.md").read_text(encoding="utf-8").split("\n}\n")[0]
