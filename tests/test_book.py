@@ -1,4 +1,7 @@
-"""The book as code: what every chapter must have, so that readers find it, and Colab and the build can run it."""
+"""The book as code: what every chapter must have, so that readers find it, and Colab and the build can run it.
+
+Badges and setup cells, which depend on the address, are held by `tests/test_address.py`.
+"""
 
 import ast
 import re
@@ -7,12 +10,9 @@ from pathlib import Path
 
 import nbformat
 import pytest
-import yaml
 
 ROOT = Path(__file__).resolve().parent.parent
 CHAPTERS = sorted((ROOT / "book").glob("*.ipynb"))
-CONFIG = yaml.safe_load((ROOT / "_config.yml").read_text(encoding="utf-8"))
-ADDRESS, BRANCH = CONFIG["repository"]["url"], CONFIG["repository"]["branch"]
 HEADINGS = ["What you will be able to do", "What you need first", "What it costs", "Quick check", "Exercises",
             "Summary", "Where to read on"]
 
@@ -81,19 +81,9 @@ def test_it_is_a_notebook_as_it_ships(chapter):
             assert not {"skip-execution", "raises-exception"} & set(tags(cell)), f"never run: {cell.source[:60]}"
 
 
-def test_it_opens_with_title_and_badge(chapter, path):
+def test_it_opens_with_a_title(chapter):
     first = chapter.cells[0]
     assert first.cell_type == "markdown" and re.match(r"# \S", first.source)
-    repository = ADDRESS.removeprefix("https://github.com/")
-    link = f"https://colab.research.google.com/github/{repository}/blob/{BRANCH}/book/{path.name}"
-    assert f"]({link})" in first.source or f'href="{link}"' in first.source, f"no badge that opens {link}"
-
-
-def test_addresses_are_the_one_of_the_configuration(chapter):
-    name = re.escape(ADDRESS.rsplit("/", 1)[1])
-    for cell in chapter.cells:
-        for found in re.findall(rf"(?:https://github\.com|google\.com/github)/([\w.-]+/{name})\b", cell.source):
-            assert ADDRESS.endswith("/" + found)
 
 
 def test_pages_need_no_network(chapter):
@@ -106,26 +96,6 @@ def test_pages_need_no_network(chapter):
 @pytest.mark.parametrize("heading", HEADINGS)
 def test_it_has_the_section(chapter, heading):
     assert any(text.startswith(heading) for level in (2, 3, 4) for text, _ in sections(chapter, level))
-
-
-def test_setup_is_short_and_leaves_torch_alone(chapter):
-    cells = [cell for cell in chapter.cells if "setup" in tags(cell)]
-    assert len(cells) == 1 and cells[0] == next(cell for cell in chapter.cells if cell.cell_type == "code")
-    source, lines = cells[0].source, python(cells[0])
-    assert len(lines) <= 3 and "import importlib.util" in source and "find_spec" in source
-    ast.parse("\n".join(lines))
-    installs = re.findall(r"^\s+%pip install .*", source, re.M)  # indented: only if something is missing
-    assert len(installs) == source.count("%pip") == 1 and f"git+{ADDRESS}" in installs[0]
-    extras = re.search(r"msdm-lite\[([\w,]+)\] @", installs[0])[1].split(",")
-    code = "\n".join(cell.source for cell in chapter.cells if cell.cell_type == "code")
-    if re.search(r"\b(coherence|band_quality|fad|librosa)\.", code):  # which need librosa or torchaudio
-        assert "measure" in extras
-    if re.search(r"\btrain\(|msdm_lite\.training\b", code):
-        assert "train" in extras or "def train(" in code
-    assert "notebook" in extras or "msdm_lite.notebook" not in code
-    for extra, library in (("measure", "librosa"), ("train", "accelerate")):
-        assert (extra in extras) == (library in source)  # the package without its extra is not enough
-    assert not re.search(r"\b(torch|torchaudio|numpy)\b|%%capture", source)
 
 
 def test_it_lets_the_reader_predict_before_it_shows(chapter):

@@ -18,6 +18,7 @@ import soundfile
 from msdm_lite.audio.io import SAMPLE_RATE
 from msdm_lite.errors import InputError, MachineError
 from msdm_lite.notebook.plots import COLOURS, as_named_tracks, stft_levels
+from msdm_lite.utils.imports import missing
 
 try:
     from IPython.display import HTML
@@ -27,7 +28,7 @@ try:
     from matplotlib.figure import Figure
     from PIL import Image
 except ImportError as problem:
-    raise MachineError(f"players need {problem.name}: pip install 'msdm-lite[notebook]'") from None
+    raise MachineError(f"players need {missing(problem)}: pip install {missing(problem)}") from None
 
 PEAK = 0.95
 

@@ -11,13 +11,14 @@ import numpy as np
 
 from msdm_lite.audio.io import SAMPLE_RATE, STEMS
 from msdm_lite.errors import InputError, MachineError
+from msdm_lite.utils.imports import missing
 
 try:
     from matplotlib import pyplot as plt
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 except ImportError as problem:
-    raise MachineError(f"plots need {problem.name}: pip install 'msdm-lite[notebook]'") from None
+    raise MachineError(f"plots need {missing(problem)}: pip install {missing(problem)}") from None
 
 # Okabe and Ito's palette: distinct for colour-blind readers, and visible on white and on near-black.
 COLOURS = {"bass": "#0072B2", "drums": "#D55E00", "guitar": "#009E73", "piano": "#CC79A7", "vocals": "#E69F00",

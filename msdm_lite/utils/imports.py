@@ -6,6 +6,12 @@ from types import ModuleType
 from msdm_lite.errors import MachineError
 
 
+def missing(problem: ImportError) -> str:
+    """The package that has what could not be imported: its name, but for Pillow, which is imported as PIL."""
+    name = str(problem.name).split(".")[0]
+    return "pillow" if name == "PIL" else name
+
+
 def library(name: str, package: str | None = None) -> ModuleType:
     """Import a library that only some parts of the package need, such as "librosa.onset".
 

@@ -3,6 +3,8 @@
 import base64
 import io
 import re
+import subprocess
+import sys
 from html.parser import HTMLParser
 
 import matplotlib
@@ -222,3 +224,12 @@ def test_slider_shows_the_middle_picture_without_scripts():
 def test_slider_errors(arguments, words):
     with pytest.raises(InputError, match=words):
         slider(*arguments)
+
+
+@pytest.mark.parametrize("module, package", [("IPython", "IPython"), ("PIL", "pillow")])
+def test_a_missing_library_is_named_with_the_package_that_has_it(module, package):
+    """By its own name: an index has no package of ours."""
+    program = (f"import sys; sys.modules[{module!r}] = None\ntry:\n    import msdm_lite.notebook.player\n"
+               "except Exception as problem: print(problem)")
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert re.fullmatch(rf"(players|plots) need {package}: pip install {package}\n", done.stdout), done.stderr

@@ -4,7 +4,7 @@ import os.path
 import pytest
 
 from msdm_lite.errors import MachineError
-from msdm_lite.utils.imports import library
+from msdm_lite.utils.imports import library, missing
 
 
 def test_a_library_that_is_installed_is_the_module_itself():
@@ -31,3 +31,8 @@ def test_a_broken_library_is_not_called_missing(tmp_path, monkeypatch, content, 
     with pytest.raises(MachineError) as caught:
         library("broken_library", "its-package")
     assert str(caught.value) == f"broken_library is installed, and cannot be imported: {says}"
+
+
+@pytest.mark.parametrize("name, package", [("PIL", "pillow"), ("IPython.display", "IPython"), ("jinja2", "jinja2")])
+def test_the_package_that_has_what_is_missing(name, package):
+    assert missing(ImportError(name=name)) == package
