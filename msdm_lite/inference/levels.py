@@ -26,7 +26,7 @@ def prepared(wave: Tensor, sample_rate: int, what: str = "the mixture", effect: 
         effect: what comes of the offset and the clicks, for the warnings.
     """
     if len(wave) and max(map(abs, wave.aminmax())) < 2**-15:  # below one step of 16 bits there is rounding alone
-        sound, mean, found = wave, 0.0, []
+        sound, mean, found = wave, 0.0, list[tuple[int, int]]()
     else:
         sound, mean, found = faults.repaired(wave)
     rms = mixture_rms(sound, sample_rate // 4)
