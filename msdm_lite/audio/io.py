@@ -4,13 +4,10 @@ Audio is float32; a stem is (T,), a band is (4, T) in the order of `STEMS`. The 
 Chapter: `book/12-longer-and-stranger.ipynb`.
 """
 
-import contextlib
 import logging
 import os
 import re
 import stat
-import uuid
-from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -19,16 +16,15 @@ import soxr
 import torch
 from torch import Tensor
 
+from msdm_lite.audio.encode import save as save
+from msdm_lite.audio.encode import save_all as save_all
+from msdm_lite.audio.encode import save_stems as save_stems
+from msdm_lite.audio.stems import MIX as MIX
+from msdm_lite.audio.stems import SAMPLE_RATE as SAMPLE_RATE
+from msdm_lite.audio.stems import STEMS as STEMS
 from msdm_lite.errors import InputError
-from msdm_lite.utils import files
 
 LOG = logging.getLogger("msdm_lite")
-
-
-STEMS = ("bass", "drums", "guitar", "piano")
-MIX = "mix"  # the only "stem" of a model of the mixture
-SAMPLE_RATE = 22050
-SUBTYPES = {".wav": "FLOAT", ".flac": "PCM_24", ".ogg": "VORBIS"}  # of the files that are written
 
 
 def samples(source: str | Path | Tensor, sample_rate: int = SAMPLE_RATE, mono: bool = True) -> Tensor:
@@ -162,80 +158,3 @@ def resample(waveform: Tensor, from_rate: int, to_rate: int) -> Tensor:
     out = torch.from_numpy(np.ascontiguousarray(soxr.resample(flat, from_rate, to_rate).T))
     out = torch.nn.functional.pad(out, (0, max(0, length - out.shape[-1])))[:, :length]
     return out.reshape(*waveform.shape[:-1], length).to(waveform).contiguous()
-
-
-def save(path: str | Path, waveform: Tensor, sample_rate: int = SAMPLE_RATE) -> Path:
-    """Write (T,) or (C, T) as .wav (32-bit float, does not clip), .flac (24 bit) or .ogg; returns the path.
-
-    If it fails, no file is written.
-
-    Raises:
-        InputError: the path cannot be written to, has another ending, or samples are not finite or would clip.
-    """
-    return save_all({Path(path): waveform}, sample_rate)[0]
-
-
-def save_stems(folder: str | Path, stems: Tensor, sample_rate: int = SAMPLE_RATE, names: Sequence[str] = STEMS
-               ) -> list[Path]:
-    """Write (S, T) or (S, 2, T) into a folder, one .wav file per stem, all files or none. Returns their paths.
-
-    Raises:
-        InputError: as `save`, or the names do not fit the stems.
-    """
-    if stems.ndim not in (2, 3) or len(set(names)) != len(names) or len(names) != len(stems):
-        raise InputError(f"the names {', '.join(names)} do not fit stems of shape {tuple(stems.shape)}")
-    folder = files.writable_folder(folder)
-    return save_all({folder / f"{name}.wav": stem for name, stem in zip(names, stems, strict=True)}, sample_rate)
-
-
-def save_all(waves: Mapping[Path, Tensor], sample_rate: int = SAMPLE_RATE) -> list[Path]:
-    """Write several files, all or none: first under scratch names, which are renamed when all are written.
-
-    Raises:
-        InputError: as `save`, for any of the files; then none is written.
-    """
-    for path, wave in waves.items():
-        _can_be_saved(path, wave)
-    scratch = {path: path.with_name(f".{uuid.uuid4().hex}.part{path.suffix}") for path in waves}
-    try:
-        for path, wave in waves.items():
-            _write(scratch[path], wave, sample_rate)
-        for path, part in scratch.items():
-            part.replace(path)
-    except soundfile.LibsndfileError as problem:
-        raise InputError(f"{path} cannot be written ({_reason(problem)})") from None
-    except OSError as problem:
-        raise InputError(f"{path} cannot be written ({problem.strerror})") from None
-    finally:  # also on Ctrl-C
-        for part in scratch.values():
-            with contextlib.suppress(OSError):
-                part.unlink()
-    return list(waves)
-
-
-def _can_be_saved(path: Path, wave: Tensor) -> None:
-    if path.suffix.lower() not in SUBTYPES:
-        raise InputError(f"{path}: sound is written as .wav, .flac or .ogg")
-    if os.path.lexists(path) and not path.is_file():
-        raise InputError(f"{path} is there already and is not a file; choose another name")
-    if wave.ndim not in (1, 2):
-        raise InputError(f"{path}: sound is (time,) or (channels, time), not {tuple(wave.shape)}")
-    if not wave.isfinite().all():
-        raise InputError(f"{path}: samples that are NaN or infinite are not written")
-    if path.suffix.lower() != ".wav" and wave.numel() and wave.abs().max() > 1:
-        raise InputError(f"{path}: samples above 1 would clip; write .wav, or turn it down")
-
-
-def _write(path: Path, wave: Tensor, sample_rate: int) -> None:
-    kind = path.suffix.lower()
-    samples = torch.atleast_2d(wave.detach().cpu().float()).T.numpy()  # (T, C)
-    path.touch()  # the error of the system gives the reason; that of libsndfile does not
-    with soundfile.SoundFile(path, "w", sample_rate, samples.shape[1], SUBTYPES[kind]) as file:
-        for start in range(0, len(samples), 16384):  # libsndfile crashes on long writes of Vorbis
-            file.write(samples[start:start + 16384])
-    if kind == ".wav":  # libsndfile writes the time into the PEAK chunk; the same sound should give the same bytes
-        with path.open("r+b") as file:
-            peak = file.read(128).find(b"PEAK")
-            if peak > 0:
-                file.seek(peak + 12)
-                file.write(bytes(4))
