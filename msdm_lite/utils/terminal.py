@@ -12,7 +12,8 @@ from msdm_lite.errors import InputError
 def guarded(run: Callable[[], object]) -> int:
     """Run a command and return its exit code.
 
-    The code is 0, 2 after one line on bad input, 130 if interrupted, or 141 if the reader of the output has closed it.
+    The code is what `run` returns, 0 if that is no number, 2 after one line on bad input, 130 if interrupted, or 141 if
+    the reader of the output has closed it.
     While the command runs, warnings of the package go to the terminal.
     """
     handler = logging.StreamHandler()
@@ -20,7 +21,7 @@ def guarded(run: Callable[[], object]) -> int:
     log = logging.getLogger("msdm_lite")
     log.addHandler(handler)
     try:
-        run()
+        code = run()
     except (InputError, FloatingPointError) as problem:
         print(f"msdm-lite: {problem}", file=sys.stderr)
         return 2
@@ -42,7 +43,7 @@ def guarded(run: Callable[[], object]) -> int:
         return 130
     finally:
         log.removeHandler(handler)
-    return 0
+    return code if isinstance(code, int) else 0
 
 
 def ignore_interrupts(*_: object) -> None:
