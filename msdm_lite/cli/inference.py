@@ -37,7 +37,7 @@ def separate(files: tyro.conf.Positional[options.Songs], out: options.Folder, mo
         model: a model that ships (see `msdm-lite models`), a .safetensors file, a .ckpt file of the official code, the
             folder of a training run, or a folder of such files, one a stem.
         method: how to separate (see `msdm-lite methods`). mixture-constrained is one network call.
-        guidance: a guidance by name, also one of your own (see `msdm-lite methods`); without --method it is sampled
+        guidance: a guidance by name, also one of your own (see `msdm-lite methods`); without a method it is sampled
             with 50 noise levels and churn 10.
         steps: number of noise levels; more is slower.
         samples: number of separations that are averaged.

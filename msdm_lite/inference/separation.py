@@ -109,11 +109,11 @@ def separate(source: str | Path | Tensor, model: StemModel | str = "lite", metho
             raise InputError(f"stereo means a mixture (2, T), and not one of shape {tuple(wave.shape)}")
         check_samples(wave, model)
         wave = wave.expand(2, -1)  # a mono file gives both sides
-        known = _given_sides(given or {}, model)
+        both = _given_sides(given or {}, model)
         sides = {n: partial(separate, wave[n], model, method, seed=seed, progress=progress, samples=samples,
-                            given=known[n], callback=callback, overlap=overlap, batch=batch, level=level, **settings)
+                            given=both[n], callback=callback, overlap=overlap, batch=batch, level=level, **settings)
                  for n in range(2)}
-        return _both_sides(sides, wave, known, len(model.stems))
+        return _both_sides(sides, wave, both, len(model.stems))
     if wave.ndim != 1:
         raise InputError(f"a mixture is mono, (T,), and not of shape {tuple(wave.shape)}")
     check_samples(wave, model)

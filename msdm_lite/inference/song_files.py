@@ -93,9 +93,9 @@ def separated(sound: Sound, model: StemModel, given: Mapping[str, Sound], wanted
     if stems.ndim == 2:
         stems = stems[:, None]  # (S, 1, T)
     if rate != model.sample_rate:
-        known = {model.stem_index(name): fitted(resample(wave, own, rate), whole.shape[-1]).expand_as(whole)
-                 for name, (wave, own) in stems_given.items()}
-        stems = extended(stems, mix, whole, model.sample_rate, rate, known)
+        kept = {model.stem_index(name): fitted(resample(wave, own, rate), whole.shape[-1]).expand_as(whole)
+                for name, (wave, own) in stems_given.items()}
+        stems = extended(stems, mix, whole, model.sample_rate, rate, kept)
     if wanted.two_stems is not None:
         one = stems[model.stem_index(names[0])]
         return {names[0]: one, names[1]: whole - one}
