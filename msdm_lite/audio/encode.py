@@ -116,7 +116,7 @@ def replace_all(scratch: Mapping[Path, Path]) -> None:
     """Give each scratch file its name, all or none: if one cannot be renamed, those before it are taken back.
 
     Raises:
-        OSError: of the file that could not be renamed.
+        InputError: the one that could not be renamed.
     """
     kept: dict[Path, Path] = {}  # second names of the files that are replaced
     done = []
@@ -127,13 +127,15 @@ def replace_all(scratch: Mapping[Path, Path]) -> None:
                 _second_name(path, kept[path])
             part.replace(path)
             done.append(path)
-    except BaseException:
-        for path in done:
+    except BaseException as problem:
+        for each in done:
             with contextlib.suppress(OSError):
-                if path in kept:
-                    kept[path].replace(path)
+                if each in kept:
+                    kept[each].replace(each)
                 else:
-                    path.unlink()
+                    each.unlink()
+        if isinstance(problem, OSError):
+            raise InputError(f"{path} cannot be written ({problem.strerror})") from None
         raise
     finally:
         _remove(kept.values())

@@ -40,7 +40,7 @@ def test_what_was_made_may_be_written_over_and_nothing_else(tmp_path):
     make(tmp_path, bass="one")
     manifest.require_own(tmp_path, ["bass", "drums"])  # the one is ours, the other is not there
     (tmp_path / "drums").write_text("mine")
-    with pytest.raises(InputError, match="drums is there already, and was not made by msdm-lite: choose .*--overwrite"):
+    with pytest.raises(InputError, match=r"drums is there already, and was not made by msdm-lite: .*--overwrite"):
         manifest.require_own(tmp_path, ["bass", "drums"])
     manifest.require_own(tmp_path, ["bass", "drums"], overwrite=True)
     (tmp_path / "bass").write_text("one, and a note of mine")
