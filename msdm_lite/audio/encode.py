@@ -16,6 +16,7 @@ import soundfile
 import torch
 from torch import Tensor
 
+from msdm_lite.audio.decode import TAGS, reason_of
 from msdm_lite.audio.stems import SAMPLE_RATE, STEMS
 from msdm_lite.errors import InputError
 from msdm_lite.utils import files
@@ -24,7 +25,6 @@ from msdm_lite.utils import files
 ENCODINGS = {".wav": {"float": "FLOAT", "24": "PCM_24", "16": "PCM_16"}, ".flac": {"24": "PCM_24", "16": "PCM_16"},
              ".ogg": {"": "VORBIS"}, ".mp3": {"": "MPEG_LAYER_III"}}
 MP3_RATES = (8000, 11025, 12000, 16000, 22050, 24000, 32000, 44100, 48000)  # of MPEG-1, 2 and 2.5
-TAGS = ("title", "artist", "album", "date", "comment")  # that are carried over
 
 
 def encoding(suffix: str, bits: str | None = None, sample_rate: int = SAMPLE_RATE) -> str:
@@ -104,7 +104,7 @@ def save_all(waves: Mapping[Path, Tensor], sample_rate: int = SAMPLE_RATE, bits:
             ready(scratch)
         replace_all(scratch)
     except soundfile.LibsndfileError as problem:
-        raise InputError(f"{path} cannot be written ({reason(problem)})") from None
+        raise InputError(f"{path} cannot be written ({reason_of(problem)})") from None
     except OSError as problem:
         raise InputError(f"{path} cannot be written ({problem.strerror})") from None
     finally:  # also on Ctrl-C
@@ -158,12 +158,6 @@ def _remove(paths: Iterable[Path]) -> None:
 def remove_scraps(folder: Path) -> None:
     """Remove the scratch files that a killed process left in a folder; call it only while the folder is locked."""
     _remove([file for file in folder.iterdir() if re.fullmatch(r"\.[0-9a-f]{32}\.part(\.\w+)?", file.name)])
-
-
-def reason(problem: soundfile.LibsndfileError) -> str:
-    """What libsndfile says, in one line."""
-    text = " ".join(problem.error_string.split()).removeprefix("Error : ").rstrip(".")
-    return "is the disk full?" if text == "System error" else text
 
 
 def _can_be_saved(path: Path, wave: Tensor, sample_rate: int, bits: str | None) -> None:

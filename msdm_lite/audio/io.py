@@ -6,16 +6,16 @@ Chapter: `book/12-longer-and-stranger.ipynb`.
 
 import logging
 import os
-import re
-import stat
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-import soundfile
 import soxr
 import torch
 from torch import Tensor
 
+from msdm_lite.audio import faults
+from msdm_lite.audio.decode import Sound, decode
 from msdm_lite.audio.encode import save as save
 from msdm_lite.audio.encode import save_all as save_all
 from msdm_lite.audio.encode import save_stems as save_stems
@@ -23,121 +23,104 @@ from msdm_lite.audio.stems import MIX as MIX
 from msdm_lite.audio.stems import SAMPLE_RATE as SAMPLE_RATE
 from msdm_lite.audio.stems import STEMS as STEMS
 from msdm_lite.errors import InputError
+from msdm_lite.utils.paths import expanded
 
 LOG = logging.getLogger("msdm_lite")
 
 
-def samples(source: str | Path | Tensor, sample_rate: int = SAMPLE_RATE, mono: bool = True) -> Tensor:
-    """Sound on the CPU: a tensor unchanged, or the samples of a file. Arguments and errors are those of `load`."""
-    return source.detach().cpu() if isinstance(source, Tensor) else load(source, sample_rate, mono)
+def samples(source: str | Path | Tensor | np.ndarray | Sequence, sample_rate: int = SAMPLE_RATE, mono: bool = True
+            ) -> Tensor:
+    """Sound as a tensor on the CPU: the samples of a file, or a tensor, array or list of samples at `sample_rate`.
+
+    Floating-point tensors stay as they are, and floating-point arrays and lists become float32. Integers are divided by
+    the full scale of their type: int16, int32 and uint8 as in WAV files; int64 and lists of integers as int16. An array
+    (T, 2), as `soundfile.read` returns, becomes (2, T).
+
+    Raises:
+        InputError: as `load`, or the array holds no numbers.
+    """
+    if isinstance(source, str | os.PathLike):
+        return load(source, sample_rate, mono)
+    try:
+        wave = source.detach().cpu() if isinstance(source, Tensor) else torch.from_numpy(_numbers(np.asarray(source)))
+    except (TypeError, ValueError, RuntimeError, OverflowError):
+        raise InputError("sound is a file, or numbers: a tensor, an array or a list of samples") from None
+    if wave.is_complex() or wave.dtype == torch.bool:
+        raise InputError(f"samples are real numbers, not {str(wave.dtype).removeprefix('torch.')}")
+    if not wave.is_floating_point():
+        wave = _full_scale(wave)
+    if not isinstance(source, Tensor) and wave.ndim == 2 and wave.shape[1] <= 2 < wave.shape[0]:
+        wave = wave.T.contiguous()
+    return wave
+
+
+def _numbers(array: np.ndarray) -> np.ndarray:
+    """An array in native byte order, of a type that torch has, and not shared with the caller's."""
+    kinds = {"f": np.dtype(np.float32), "u": np.dtype(np.uint8) if array.dtype == np.uint8 else np.dtype(np.int64),
+             "i": array.dtype.newbyteorder("=")}
+    return array.astype(kinds.get(array.dtype.kind, array.dtype))
+
+
+def _full_scale(wave: Tensor) -> Tensor:
+    """Integer samples as float32 of full scale 1."""
+    if wave.dtype == torch.uint8:
+        return (wave.float() - 128) / 128
+    bits = {torch.int8: 7, torch.int32: 31}.get(wave.dtype, 15)
+    return (wave.double() / 2**bits).float()
 
 
 def load(path: str | Path, sample_rate: int = SAMPLE_RATE, mono: bool = True) -> Tensor:
     """Read a sound file as float32 samples: (T,), or (C, T) with its channels if not `mono`.
 
-    Reads wav, flac, ogg, mp3 and all other formats of libsndfile, at any rate; T is round(frames * sample_rate / rate
-    of the file). Channels are mixed down by their mean. The logger "msdm_lite" warns of more than two channels and of
-    silence.
+    Reads what `decode.decode` does, at any rate, to the end of what decodes; T is round(frames * sample_rate / rate of
+    the file), and "~" in the path is the home folder. Channels are mixed down by their mean. The logger "msdm_lite"
+    warns of a header that is wrong, of more than two channels, of sides that cancel, of clipping and of silence.
 
     Raises:
-        InputError: the file is missing, a folder, empty, no sound file, cut short, without samples, not allowed to be
-            read, or has NaN or infinite samples.
+        InputError: the file is missing, a folder, empty, no sound file, without samples, not allowed to be read, or has
+            NaN or infinite samples.
+        MachineError: it needs ffmpeg, which is not installed.
     """
-    path = Path(path)
-    require_readable(path)
-    try:
-        file = soundfile.SoundFile(path)
-    except (soundfile.LibsndfileError, TypeError) as problem:  # TypeError: .raw, which has no header
-        reason = "it has no header" if isinstance(problem, TypeError) else _reason(problem)
-        raise InputError(f"{path} cannot be read as a sound file ({reason}); convert it to wav or flac") from None
-    with file:
-        promised, rate, kind = file.frames, file.samplerate, file.format
-        cut = ogg_cut_short(path) if kind == "OGG" else _data_cut_short(file.extra_info)
-        try:
-            samples = torch.from_numpy(file.read(dtype="float32", always_2d=True))  # (T, C)
-        except soundfile.LibsndfileError as problem:
-            raise InputError(f"{path} is damaged or cut short ({_reason(problem)})") from None
-        except (MemoryError, ValueError):  # a streamed flac does not state its length, and 2**63 - 1 is reported
-            raise InputError(f"{path} does not say a length that fits in memory; convert it to wav first") from None
-    missing = (promised - len(samples)) / rate  # seconds
-    if kind == "MP3" and not _mp3_tells_length(path):  # then the length is an estimate of the decoder
-        if missing > 0.1:
-            LOG.warning("%s ends %.1f s before its estimated length", path, missing)
-    elif cut or missing > (0.1 if kind == "MP3" else 0):  # mp3 encoders differ in the padding of the last frames
-        raise InputError(f"{path} is cut short: it holds less sound than it says")
-    if len(samples) == 0:
-        raise InputError(f"{path} holds no samples")
-    low, high = samples.aminmax()  # needs no second copy of a long file, unlike isfinite()
-    if not (low.isfinite() and high.isfinite()):
-        raise InputError(f"{path} has samples that are NaN or infinite")
-    if mono and samples.shape[1] > 2:
-        LOG.warning("%s: %d channels are mixed down to one", path, samples.shape[1])
-    if low == high == 0:
-        LOG.warning("%s is silent", path)
-    samples = samples.mean(1) if mono else samples.T.contiguous()  # (T,) or (C, T)
-    samples = resample(samples, rate, sample_rate)
+    sound = read(path)
+    samples = sound.samples
+    if (share := faults.clipped(samples)) and sound.sample_rate != sample_rate:  # resampled, it no longer shows
+        LOG.warning("%s: %s", path, faults.about_clipping(share))
+    samples = mixed_down(samples, str(path)) if mono else samples.contiguous()
+    samples = resample(samples, sound.sample_rate, sample_rate)
     if samples.shape[-1] == 0:
         raise InputError(f"{path} holds no samples at {sample_rate} Hz: it is shorter than half of one")
     return samples
 
 
-def require_readable(path: Path) -> None:
-    """Check that a path is a file that can be read; libsndfile itself only reports a "System error".
+def read(path: str | Path) -> Sound:
+    """The sound of a file at its own rate, (C, T), with its tags. The logger warns of a wrong header and of silence.
 
     Raises:
-        InputError: the path is missing, a folder, no regular file, empty, or not allowed to be read.
+        InputError: as `load`.
+        MachineError: it needs ffmpeg, which is not installed.
     """
-    try:
-        mode = path.stat().st_mode
-        empty = True
-        if stat.S_ISREG(mode):  # opening a pipe would block
-            with path.open("rb") as file:
-                empty = not file.read(1)
-    except (FileNotFoundError, NotADirectoryError, ValueError):
-        raise InputError(f"{path}: no such file") from None
-    except OSError as problem:
-        raise InputError(f"{path} cannot be read ({problem.strerror})") from None
-    if stat.S_ISDIR(mode):
-        raise InputError(f"{path} is a folder; name a sound file in it")
-    if not stat.S_ISREG(mode):
-        raise InputError(f"{path} is not a file; save the sound to one first")
-    if empty:
-        raise InputError(f"{path} is empty")
+    path = expanded(path)
+    sound = decode(path)
+    for note in sound.notes:
+        LOG.warning("%s: %s", path, note)
+    if sound.samples.shape[1] == 0:
+        raise InputError(f"{path} holds no samples")
+    low, high = sound.samples.aminmax()  # needs no second copy of a long file, unlike isfinite()
+    if not (low.isfinite() and high.isfinite()):
+        raise InputError(f"{path} has samples that are NaN or infinite")
+    if low == high == 0:
+        LOG.warning("%s is silent", path)
+    return sound
 
 
-def _reason(problem: soundfile.LibsndfileError) -> str:
-    text = " ".join(problem.error_string.split()).removeprefix("Error : ").rstrip(".")
-    return "is the disk full?" if text == "System error" else text
-
-
-def _data_cut_short(log: str) -> bool:
-    """Whether the sizes in a wav, aiff, au, caf, w64 or rf64 header are larger than the file.
-
-    libsndfile reads such files and reports the sizes only in its log: "data : 705600 (should be 352800)".
-    """
-    sizes = re.findall(r"^ *(?:data|SSND|Data Size|Riff size|riff) *: (\d+) \(should be (\d+)\)", log, re.MULTILINE)
-    return any(int(held) < int(said) < 0x7FFFF000 for said, held in sizes)  # streams write this or more: size unknown
-
-
-def ogg_cut_short(path: Path) -> bool:
-    """Whether an ogg file lacks its last page, which has a flag. libsndfile reads such files without an error."""
-    ended, size = False, path.stat().st_size
-    with path.open("rb") as file:
-        while len(head := file.read(27)) == 27 and head[:4] == b"OggS":
-            body = sum(file.read(head[26]))
-            ended = bool(head[5] & 4) and file.tell() + body <= size
-            file.seek(body, os.SEEK_CUR)
-    return not ended
-
-
-def _mp3_tells_length(path: Path) -> bool:
-    """Whether the first frame, behind any ID3 tag, states the number of frames."""
-    with path.open("rb") as file:
-        tag = file.read(10)
-        size = sum(byte << shift for byte, shift in zip(tag[6:], (21, 14, 7, 0), strict=False))
-        file.seek(10 + size if tag[:3] == b"ID3" else 0)
-        first = file.read(256)
-    return b"Xing" in first or b"Info" in first
+def mixed_down(samples: Tensor, name: str) -> Tensor:
+    """The mean (T,) of channels (C, T); the logger warns of more than two, and of sides that cancel."""
+    if len(samples) > 2:
+        LOG.warning("%s: %d channels are mixed down to one", name, len(samples))
+    mixed = samples.T.mean(1)
+    if lost := faults.cancelled(samples, mixed):
+        LOG.warning("%s: %s", name, faults.about_sides(lost))
+    return mixed
 
 
 def resample(waveform: Tensor, from_rate: int, to_rate: int) -> Tensor:

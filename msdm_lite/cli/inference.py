@@ -59,11 +59,11 @@ def separate(files: tyro.conf.Positional[options.Songs], out: options.Folder, mo
         overwrite: write over files in the folder that msdm-lite did not make. Inputs are never written over.
         stereo: as without it: a stereo mix gives stereo stems.
     """
-    from msdm_lite.audio.decode import decode
+    from msdm_lite.audio import io as audio_io
     from msdm_lite.inference import defaults, outputs, song_files, sources
     from msdm_lite.models import weights
     from msdm_lite.utils import files as utils_files
-    from msdm_lite.utils import manifest
+    from msdm_lite.utils import manifest, paths
 
     if mono and stereo:
         raise InputError("--mono and --stereo exclude each other")
@@ -78,20 +78,20 @@ def separate(files: tyro.conf.Positional[options.Songs], out: options.Folder, mo
     defaults.separation_method(loaded, method, bool(stems_given), steps=steps, **settings)
     defaults.require_seed(seed)
     known_files = sources.named_files(stems_given, loaded.stems)
-    songs, out = sources.sound_files(words), sources.expanded(out)
-    several = len(words) > 1 or sources.expanded(words[0]).is_dir()
+    songs, out = sources.sound_files(words), paths.expanded(out)
+    several = len(words) > 1 or paths.expanded(words[0]).is_dir()
     if several and known_files:
         raise InputError(f"stems are given of one mix, and there are {len(songs)} files")
     places = [out / name for name in sources.folder_names(songs)] if several else [out]
     inputs = [*songs, *known_files.values()]
     for place in places:
         manifest.require_own(place, [f"{name}{form.ending}" for name in wanted.names(loaded)], inputs, overwrite)
-    known = {name: decode(path) for name, path in known_files.items()}
+    known = {name: audio_io.read(path) for name, path in known_files.items()}
 
     def one(song: Path, place: Path) -> None:
         """Separate one song into one folder."""
         with sources.at_hand(song) as path:
-            sound = decode(path)
+            sound = audio_io.read(path)
         form.check(wanted.sample_rate(sound, loaded))
         with utils_files.claimed(place) as folder:
             waves = song_files.separated(sound, loaded, known, wanted, method=method, steps=steps, seed=seed,
@@ -151,13 +151,13 @@ def generate(out: options.Folder, model: options.Model = "lite", sketch: options
     from msdm_lite.inference import accompaniment, cascade, generation, outputs, sources
     from msdm_lite.models import weights
     from msdm_lite.utils import files as utils_files
-    from msdm_lite.utils import manifest
+    from msdm_lite.utils import manifest, paths
 
     settings: dict[str, Any] = {"churn": churn, "sigma_max": sigma_max, "sigma_min": sigma_min, "sampler": sampler}
     loaded = weights.load(model, device)
     sketcher = cascade.load_sketcher(sketch, loaded)
     generation.require_possible(seconds, n, seed)
-    out = sources.expanded(out)
+    out = paths.expanded(out)
     for number in range(1, n + 1):
         manifest.require_own(out / f"{number:02d}", accompaniment.file_names(loaded), overwrite=overwrite)
     with utils_files.claimed(out) as folder:
@@ -203,7 +203,7 @@ def accompany(files: tyro.conf.Positional[options.Inputs], out: options.Folder, 
     from msdm_lite.inference import accompaniment, cascade, defaults, outputs, sources
     from msdm_lite.models import weights
     from msdm_lite.utils import files as utils_files
-    from msdm_lite.utils import manifest
+    from msdm_lite.utils import manifest, paths
 
     settings: dict[str, Any] = {"churn": churn, "corrections": corrections, "sigma_max": sigma_max,
                                 "sigma_min": sigma_min, "weight": weight, "sampler": sampler}
@@ -211,7 +211,7 @@ def accompany(files: tyro.conf.Positional[options.Inputs], out: options.Folder, 
     defaults.imputation_method(loaded, method, steps=steps, **settings)
     sketcher = cascade.load_sketcher(sketch, loaded)
     defaults.require_seed(seed)
-    named, out = sources.named_files(files, loaded.stems), sources.expanded(out)
+    named, out = sources.named_files(files, loaded.stems), paths.expanded(out)
     manifest.require_own(out, accompaniment.file_names(loaded), named.values(), overwrite)
     waves = accompaniment.load_stems(named, loaded)
     with utils_files.claimed(out) as folder:

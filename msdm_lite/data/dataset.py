@@ -7,7 +7,6 @@ A track has the protocol `msdm_lite.data.tracks.Track`: `data.corpus.Song` or `d
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import soxr
@@ -19,6 +18,7 @@ from msdm_lite.audio.io import MIX, SAMPLE_RATE, STEMS
 from msdm_lite.data import corpus, readers
 from msdm_lite.data.tracks import Track, require_rendered
 from msdm_lite.errors import InputError
+from msdm_lite.utils.paths import expanded
 
 LOG = logging.getLogger("msdm_lite")
 
@@ -165,7 +165,7 @@ def songs_of(data: str, split: str, variations: int = 0, balance: str = "rms", s
         return corpus.songs(split, None if data == "all" else data, variations, balance, **switches)
     if variations or balance != "rms" or not all(switches.values()):
         raise InputError("variations and balance are of the corpus: a folder of stems is taken as it is")
-    if not Path(data).exists():
+    if not expanded(data).exists():
         raise InputError(f"data is band, composed, all or a folder of stems, not {data!r}")
     # A model of some stems of the corpus is trained on its crops
     wanted = STEMS if stems is None or set(stems) <= {*STEMS, MIX} else stems

@@ -2,7 +2,7 @@
 
 All return tracks that are read in pieces at 22 050 Hz; the files may have any rate, channels and lengths:
 
-- `folder`: `song/bass.wav`, or `song_bass.wav` side by side; wav, flac, aiff, ogg or mp3;
+- `folder`: `song/bass.wav`, or `song_bass.wav` side by side; wav, flac, aiff, ogg, mp3 or m4a;
 - `slakh`: Slakh2100 as published: `TrackXXXXX/metadata.yaml` and `stems/S00.flac`, by `inst_class`;
 - `slakh_msdm`: Slakh2100 as the code of MSDM (arXiv 2302.02257) expects it: `train/TrackXXXXX/bass.wav`.
 
@@ -23,10 +23,12 @@ from msdm_lite.audio.io import SAMPLE_RATE, STEMS
 from msdm_lite.data.tracks import FileTrack
 from msdm_lite.errors import InputError
 from msdm_lite.utils.imports import library
+from msdm_lite.utils.paths import expanded
 
 LOG = logging.getLogger("msdm_lite")
 
-ENDINGS = (".wav", ".flac", ".aiff", ".aif", ".ogg", ".mp3")  # if a stem has several files, the first of these is taken
+# If a stem has several files, the first of these is taken
+ENDINGS = (".wav", ".flac", ".aiff", ".aif", ".ogg", ".mp3", ".m4a")
 SPLITS = {"train": "train", "val": "val", "valid": "val", "validation": "val", "test": "test", "omitted": None}
 MIXTURES = ("mix", "mixture")  # names of files that are no stem
 UNEQUAL = 0.1  # seconds by which the lengths of the stems may differ without a warning
@@ -95,6 +97,7 @@ def find(path: str | Path, layout: str = "auto", stems: Sequence[str] = STEMS) -
 
 
 def _root(path: str | Path) -> Path:
+    path = expanded(path)
     if not os.path.isdir(path):
         is_file = os.path.exists(path)
         raise InputError(f"{path} is a file; a folder of stems is wanted" if is_file else f"{path}: no such folder")
@@ -189,7 +192,10 @@ def _other_stems(root: Path) -> list[str]:
 def _tracks(root: Path, source: str,
             found: Sequence[tuple[str, str | None, dict[str, list[Path]] | Path]],
             stems: Sequence[str]) -> list[FileTrack]:
-    """Tracks of the songs found, sorted by name. Only headers are read; songs with an unusable file are left out."""
+    """Tracks of the songs found, sorted by name, with the lengths of what decodes.
+
+    Songs with an unusable file are left out.
+    """
     tracks = []
     quiet = None if len(found) >= 50 else True  # None: show the bar only on a terminal
     for name, split, files in tqdm(found, desc="looking at stems", unit="song", disable=quiet):

@@ -15,7 +15,9 @@ from typing import Protocol
 import numpy as np
 import soundfile
 import soxr
+import torch
 
+from msdm_lite.audio import decode, faults
 from msdm_lite.audio import io as audio_io
 from msdm_lite.audio.io import SAMPLE_RATE, STEMS
 from msdm_lite.errors import InputError
@@ -25,40 +27,39 @@ LOG = logging.getLogger("msdm_lite")
 MARGIN = 0.05  # seconds read on both sides of a piece, for the resampler's filter
 
 
-def _open(path: Path) -> soundfile.SoundFile:
-    audio_io.require_readable(path)  # its messages are clearer than those of libsndfile
-    try:
-        file = soundfile.SoundFile(path)
-    except (soundfile.SoundFileError, ValueError) as problem:  # ValueError: the name is not valid text
-        raise InputError(f"{path} cannot be read as a sound file ({problem})") from None
-    if audio_io._data_cut_short(file.extra_info):
-        file.close()
-        raise InputError(f"{path} is cut short: it holds less sound than it says")
-    return file
-
-
 def _length(path: Path) -> int:
-    """Length in samples at 22 050 Hz, from the header."""
-    with _open(path) as file:
-        frames, rate, kind = file.frames, file.samplerate, file.format
-    if kind == "OGG" and audio_io.ogg_cut_short(path):
-        raise InputError(f"{path} is cut short: it holds less sound than it says")
-    if frames > 1 << 40:  # a streamed flac does not state its length, and 2**63 - 1 is reported
-        raise InputError(f"{path} does not say its length; convert it to wav first")
-    if round(frames * SAMPLE_RATE / rate) == 0:
+    """Length in samples at 22 050 Hz, of what decodes."""
+    found = decode.extent(path)
+    if round(found.frames * SAMPLE_RATE / found.sample_rate) == 0:
         raise InputError(f"{path} holds no samples")
-    return round(frames * SAMPLE_RATE / rate)
+    return round(found.frames * SAMPLE_RATE / found.sample_rate)
 
 
 @lru_cache(maxsize=2 * len(STEMS))
 def _decoded(path: Path, changed: int) -> np.ndarray:
-    """A whole ogg or mp3 file, (T,), since seeking in these is not exact in libsndfile (its issue 885)."""
-    return audio_io.load(path).numpy()
+    """A whole file of which no piece can be read alone, (T,): ogg, mp3, and files whose header is wrong."""
+    sound = decode.decode(path)  # `decode.extent` has said what is wrong with its header
+    if sound.samples.shape[1] != decode.extent(path).frames:
+        _say(path, "is damaged: less of it decodes than it says, and what follows the gap is early")
+    return audio_io.resample(torch.from_numpy(_mixed(path, sound.samples.T.numpy())), sound.sample_rate,
+                             SAMPLE_RATE).numpy()
 
 
 @cache  # so that each file is named once
-def _say_no_numbers(path: Path) -> None:
-    LOG.warning("%s has samples that are NaN or infinite; they are read as zero", path)
+def _say(path: Path, what: str) -> None:
+    LOG.warning("%s %s", path, what)
+
+
+def _mixed(path: Path, raw: np.ndarray) -> np.ndarray:
+    """Channels (T, C) mixed by their mean, (T,); samples that are no numbers become zero."""
+    if not np.isfinite(raw).all():
+        _say(path, "has samples that are NaN or infinite; they are read as zero")
+        raw = np.nan_to_num(raw, nan=0, posinf=0, neginf=0)
+    mono = raw.mean(1)
+    long = raw.shape[1] > 1 and len(raw) >= SAMPLE_RATE  # in a shorter piece the sides of any music may cancel
+    if long and faults.cancelled(torch.from_numpy(raw).T, torch.from_numpy(mono)):
+        _say(path, f"has sides that cancel in mono: their mean is more than {faults.CANCELLED:.0f} dB softer")
+    return mono
 
 
 def _piece(path: Path, start: int, count: int) -> np.ndarray:
@@ -67,29 +68,27 @@ def _piece(path: Path, start: int, count: int) -> np.ndarray:
     The input is read between two points at which the sample grids of both rates coincide, with a margin for the
     resampler on both sides. So a piece equals that piece of the whole resampled file.
     """
-    with _open(path) as file:  # opened in each call, since an open file cannot be shared with forked workers
-        frames, rate = file.frames, file.samplerate
-        if file.format in ("OGG", "MP3"):
-            return _decoded(path, path.stat().st_mtime_ns)[start : start + count]
-        count = min(count, round(frames * SAMPLE_RATE / rate) - start)
-        if count <= 0:
-            return np.zeros(0, np.float32)
-        blocks = math.gcd(rate, SAMPLE_RATE)  # per second; a block is `into` samples of input and `out` of output
-        into, out = rate // blocks, SAMPLE_RATE // blocks
-        margin = 0 if rate == SAMPLE_RATE else math.ceil(MARGIN * blocks)
-        first = max(0, start // out - margin)
-        last = min(frames, (-(-(start + count) // out) + margin) * into)  # of the input
-        try:
+    found = decode.extent(path)
+    frames, rate = found.frames, found.sample_rate
+    if not found.direct:
+        return _decoded(path, path.stat().st_mtime_ns)[start : start + count]
+    count = min(count, round(frames * SAMPLE_RATE / rate) - start)
+    if count <= 0:
+        return np.zeros(0, np.float32)
+    blocks = math.gcd(rate, SAMPLE_RATE)  # per second; a block is `into` samples of input and `out` of output
+    into, out = rate // blocks, SAMPLE_RATE // blocks
+    margin = 0 if rate == SAMPLE_RATE else math.ceil(MARGIN * blocks)
+    first = max(0, start // out - margin)
+    last = min(frames, (-(-(start + count) // out) + margin) * into)  # of the input
+    try:  # opened in each call, since an open file cannot be shared with forked workers
+        with decode.opened(path) as file:
             file.seek(first * into)
             raw = file.read(last - first * into, dtype="float32", always_2d=True)  # (T, C)
-        except soundfile.SoundFileError as problem:
-            raise InputError(f"{path} is damaged or cut short ({problem})") from None
+    except soundfile.SoundFileError as problem:
+        raise InputError(f"{path} is damaged ({problem})") from None
     if len(raw) < last - first * into:
-        raise InputError(f"{path} is cut short: it holds less sound than it says")
-    if not np.isfinite(raw).all():
-        _say_no_numbers(path)
-        raw = np.nan_to_num(raw, nan=0, posinf=0, neginf=0)
-    mono = raw.mean(1)
+        raise InputError(f"{path} is damaged: less of it decodes than its last sample lets expect")
+    mono = _mixed(path, raw)
     return (mono if rate == SAMPLE_RATE else soxr.resample(mono, rate, SAMPLE_RATE))[start - first * out :][:count]
 
 
@@ -118,10 +117,11 @@ class FileTrack:
         `count` None reads to the end of the song. Stems without a file, and places after the end of a file, are zero; a
         `start` after the end is allowed. `read(a, n)` equals `read()[:, a : a + n]` to 1e-4. The caller may change the
         array. Channels are mixed by their mean. NaN and infinite samples are read as zero, with a warning. For a piece
-        of an ogg or mp3 file the whole file is decoded: for training, convert to flac.
+        of an ogg or mp3 file, or of one whose header is wrong, the whole file is decoded: for training, convert to
+        flac.
 
         Raises:
-            InputError: a file is missing, damaged or cut short, or `start` or `count` is below zero.
+            InputError: a file is missing or damaged, or `start` or `count` is below zero.
         """
         if start < 0 or (count is not None and count < 0):
             raise InputError(f"start and count must not be below zero, not {start} and {count}")

@@ -13,13 +13,13 @@ from torch import Tensor
 from tqdm import tqdm
 
 from msdm_lite.audio import io as audio_io
-from msdm_lite.audio.levels import mixture_rms
 from msdm_lite.diffusion import methods, sampling
 from msdm_lite.diffusion.conditioning import Task
 from msdm_lite.diffusion.guidances import AnyGuidance
 from msdm_lite.diffusion.samplers import Step
 from msdm_lite.diffusion.sampling import Callback
 from msdm_lite.errors import InputError
+from msdm_lite.inference import levels
 from msdm_lite.inference.cascade import load_sketcher, sample_sketch, sketch_evaluations
 from msdm_lite.inference.defaults import imputation_method, require_seed
 from msdm_lite.inference.encoding import check_samples, decode, encode_stems, gain_for, require_level
@@ -102,13 +102,15 @@ def accompany(given: Mapping[str, str | Path | Tensor], model: StemModel | str =
     waves = load_stems(given, model)
     T = len(next(iter(waves.values())))
     numbers = [model.stems.index(name) for name in waves]
-    sounding = [rms for wave in waves.values() if (rms := mixture_rms(wave, model.sample_rate // 4)) > 1e-12]
+    sounds = {name: levels.prepared(wave, model.sample_rate, name, "not for the model; the stem stays as it is")
+              for name, wave in waves.items()}
+    sounding = [rms for _, rms in sounds.values() if rms > 1e-12]
     if not sounding:
         LOG.warning("the given stems are silent: the new ones do not depend on them")
     # One gain for all, so that their balance stays: on average they have the RMS level of the training stems
     whole = (sum(rms**2 for rms in sounding) / len(sounding)) ** 0.5 if sounding else 0.0
     gain = gain_for(whole, model.stem_rms, level) if sounding else 1.0
-    clean = encode_stems(dict(zip(numbers, waves.values(), strict=True)), model, T, gain)
+    clean = encode_stems({n: sound for n, (sound, _) in zip(numbers, sounds.values(), strict=True)}, model, T, gain)
     denoise = Windowed(model, overlap, batch)
     sketching = Windowed(sketcher, overlap, batch) if sketcher else None
     total = chosen.nfe * denoise.batch_count(1, clean.shape[-1])

@@ -11,7 +11,6 @@ from torch import Tensor
 from tqdm import tqdm
 
 from msdm_lite.audio import io as audio_io
-from msdm_lite.audio.levels import mixture_rms
 from msdm_lite.diffusion import methods, sampling
 from msdm_lite.diffusion.conditioning import Denoise, Task
 from msdm_lite.diffusion.guidances import AnyGuidance
@@ -19,6 +18,7 @@ from msdm_lite.diffusion.methods import METHODS
 from msdm_lite.diffusion.samplers import Step
 from msdm_lite.diffusion.sampling import Callback, State
 from msdm_lite.errors import InputError
+from msdm_lite.inference import levels
 from msdm_lite.inference.defaults import require_seed, separation_method
 from msdm_lite.inference.encoding import (
     check_samples,
@@ -124,7 +124,9 @@ def separate(source: str | Path | Tensor, model: StemModel | str = "lite", metho
     if known and len(known) == S - 1:  # the last one is the mixture minus the others, whatever the method
         missing = wave - sum(known.values())
         return torch.stack([known.get(n, missing) for n in range(S)])
-    rms = mixture_rms(wave, model.sample_rate // 4)
+    effect = {"effect": "left in, since stems are given: the others suffer"} if known else {}
+    sound, rms = levels.prepared(wave, model.sample_rate, **effect)
+    wave = wave if known else sound
     if rms < 1e-12:
         LOG.warning("the mixture is silent, and so are its stems")
         return torch.zeros(S, len(wave))
@@ -200,14 +202,14 @@ def separate_batch(mixtures: Tensor, model: StemModel, method: str | None = None
     mixtures = mixtures.detach().cpu()
     check_samples(mixtures, model)
     B, T = mixtures.shape
-    levels = [mixture_rms(wave, model.sample_rate // 4) for wave in mixtures]
-    audible = [i for i in range(B) if levels[i] >= 1e-12]  # a silent mixture has silent stems
+    sounds, loud = zip(*(levels.prepared(wave, model.sample_rate) for wave in mixtures), strict=True)
+    audible = [i for i in range(B) if loud[i] >= 1e-12]  # a silent mixture has silent stems
     stems = torch.zeros(B, len(model.stems), T)
     if not audible:
         return stems
     denoise, shape = Windowed(model), (len(audible), len(model.stems), *encoded_shape(model, T))
-    gains = {i: gain_for(levels[i], model.mixture_rms) for i in audible}
-    y = torch.stack([encode(mixtures[i], model, gains[i]) for i in audible])
+    gains = {i: gain_for(loud[i], model.mixture_rms) for i in audible}
+    y = torch.stack([encode(sounds[i], model, gains[i]) for i in audible])
 
     def start(generator: torch.Generator) -> Generator[State, None, Tensor]:
         return methods.sample(Task(shape, y, variance=model.variance), denoise, chosen, [generator] * len(audible))

@@ -10,8 +10,9 @@ from typing import Any
 
 from torch import Tensor
 
+from msdm_lite.audio import faults
 from msdm_lite.audio.decode import Sound
-from msdm_lite.audio.io import resample
+from msdm_lite.audio.io import mixed_down, resample
 from msdm_lite.errors import InputError
 from msdm_lite.inference import separation
 from msdm_lite.inference.band_above import extended, fitted
@@ -62,9 +63,7 @@ class Wanted:
 def sides_of(sound: Sound, mono: bool, name: str = "the mixture") -> Tensor:
     """The samples (1, T) or (2, T) of a sound: one side if `mono`; more than two channels are mixed down to one."""
     samples = sound.samples
-    if len(samples) > 2:
-        LOG.warning("%s: %d channels are mixed down to one", name, len(samples))
-    return samples if len(samples) == 1 or (len(samples) == 2 and not mono) else samples.mean(0, keepdim=True)
+    return samples if len(samples) == 1 or (len(samples) == 2 and not mono) else mixed_down(samples, name)[None]
 
 
 def separated(sound: Sound, model: StemModel, given: Mapping[str, Sound], wanted: Wanted, **settings: Any
@@ -83,6 +82,8 @@ def separated(sound: Sound, model: StemModel, given: Mapping[str, Sound], wanted
     names, rate = wanted.names(model), wanted.sample_rate(sound, model)
     samples = sides_of(sound, wanted.mono)
     stereo = len(samples) == 2
+    if sound.sample_rate != model.sample_rate and (share := faults.clipped(samples)):  # resampled, it does not show
+        LOG.warning("the mixture: %s", faults.about_clipping(share))
     mix = resample(samples, sound.sample_rate, model.sample_rate)
     stems_given = {name: (sides_of(one, not stereo, name), one.sample_rate) for name, one in given.items()}
     known = {}

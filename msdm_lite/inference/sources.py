@@ -13,19 +13,12 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from msdm_lite.errors import InputError
+from msdm_lite.utils.paths import expanded
 
 STDIN = "-"
 # Endings by which a sound file in a folder is known; a file that is named itself may have any
 ENDINGS = frozenset([".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aif", ".aiff", ".aifc", ".au", ".caf", ".w64",
                      ".rf64", ".m4a", ".mp4", ".aac", ".wma", ".webm", ".mkv", ".mov"])
-
-
-def expanded(word: str | Path) -> Path:
-    """A path with ~ in place of the home folder written out."""
-    try:
-        return Path(word).expanduser()
-    except RuntimeError:  # no such user
-        return Path(word)
 
 
 def shown(path: str | Path) -> str:

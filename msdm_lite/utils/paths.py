@@ -5,12 +5,22 @@ beside it in a checkout. Large files (rendered audio, unpacked packages) are cre
 cache.
 """
 
+import contextlib
 import os
 from pathlib import Path
 
 from msdm_lite.errors import InputError
 
 PACKAGE = Path(__file__).resolve().parent.parent
+
+
+def expanded(path: str | Path) -> Path:
+    """A path that a user gave, with `~` for the home folder, as shells do; a file that is called so is taken first."""
+    path = Path(path)
+    if str(path).startswith("~") and not os.path.lexists(path):
+        with contextlib.suppress(RuntimeError):  # no such user
+            return path.expanduser()
+    return path
 
 
 def data_folder() -> Path:

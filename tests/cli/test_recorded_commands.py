@@ -342,7 +342,7 @@ def run(monkeypatch, tmp_path, tiny):
     # What a command does before the work: models and sounds are read
     replace("models.weights.load", seen.loaded.update, lambda *_: tiny)
     for path, answer in (("audio.io.load", lambda *_, **__: torch.zeros(5000)),
-                         ("audio.decode.decode", lambda _: Sound(torch.zeros(1, 5000), 22050)),
+                         ("audio.io.read", lambda _: Sound(torch.zeros(1, 5000), 22050)),
                          ("inference.accompaniment.load_stems", lambda files, _: files),
                          ("inference.cascade.load_sketcher", lambda sketch, _: sketch)):
         replace(path, lambda _: None, answer)
