@@ -73,6 +73,23 @@ def require_own(folder: str | Path, names: Iterable[str], inputs: Iterable[str |
             raise InputError(f"{path} {says}: choose another folder with --out, or write over it with --overwrite")
 
 
+def require_record(path: Path, overwrite: bool = False) -> None:
+    """Check before long work that a record can be written to a path without a loss: an older record may be replaced.
+
+    Raises:
+        InputError: what is there is no record of this package.
+    """
+    if overwrite or not path.is_file():
+        return
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        found = None
+    if not isinstance(found, dict) or "wall_seconds" not in found:
+        raise InputError(f"{path} is there already, and is no record of msdm-lite: choose another file with --out, or "
+                         "write over it with --overwrite")
+
+
 def _same(one: Path, other: str | Path) -> bool:
     try:
         return os.path.samefile(one, other)

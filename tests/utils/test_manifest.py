@@ -94,3 +94,16 @@ def test_a_run_that_fails_leaves_the_manifest_as_it_was(tmp_path):
         entry.undo()
         assert (tmp_path / manifest.NAME).exists() == bool(before)
         assert not before or (tmp_path / manifest.NAME).read_text() == text
+
+
+@pytest.mark.parametrize("text, ours", [("my notes", False), ("[1]", False), ('{"a": 1}', False),
+                                        ('{"wall_seconds": 3.0, "mean": 1}', True)])
+def test_a_record_may_replace_a_record(tmp_path, text, ours):
+    manifest.require_record(tmp_path / "gone.json")
+    (tmp_path / "a.json").write_text(text)
+    manifest.require_record(tmp_path / "a.json", overwrite=True)
+    if ours:
+        manifest.require_record(tmp_path / "a.json")
+    else:
+        with pytest.raises(InputError, match="is no record of msdm-lite"):
+            manifest.require_record(tmp_path / "a.json")
