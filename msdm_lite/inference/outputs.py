@@ -71,6 +71,8 @@ def write(folder: str | Path, waves: Mapping[str, Tensor], sample_rate: int, fac
     form = form or Format()
     folder = files.writable_folder(folder)
     encode.remove_scraps(folder)
+    for scrap in files.scratch_files(folder / manifest.NAME):
+        scrap.unlink(missing_ok=True)
     entry = manifest.Entry(folder, facts)
     named = {folder / f"{name}{form.ending}": wave for name, wave in turned_down(waves, form).items()}
     try:

@@ -54,3 +54,10 @@ def test_what_cannot_be_written_changes_nothing(tmp_path):
     with pytest.raises(InputError, match="NaN"):
         outputs.write(tmp_path, {"bass": torch.full((5,), math.nan)}, 22050, FACTS)
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+
+
+def test_scraps_of_a_killed_run_are_removed(tmp_path):
+    for name in (f".{'0a' * 16}.part.wav", f"{manifest.NAME}.12-34.part"):
+        (tmp_path / name).touch()
+    outputs.write(tmp_path, {"bass": torch.zeros(5)}, 22050, FACTS)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["bass.wav", manifest.NAME]
