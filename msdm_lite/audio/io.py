@@ -4,33 +4,28 @@ Audio is float32; a stem is (T,), a band is (4, T) in the order of `STEMS`. The 
 Chapter: `book/12-longer-and-stranger.ipynb`.
 """
 
-import contextlib
 import logging
 import os
-import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-import soundfile
 import soxr
 import torch
 from torch import Tensor
 
 from msdm_lite.audio import faults
-from msdm_lite.audio.decode import decode
-from msdm_lite.audio.decode import reason_of as _reason
+from msdm_lite.audio.decode import Sound, decode
+from msdm_lite.audio.encode import save as save
+from msdm_lite.audio.encode import save_all as save_all
+from msdm_lite.audio.encode import save_stems as save_stems
+from msdm_lite.audio.stems import MIX as MIX
+from msdm_lite.audio.stems import SAMPLE_RATE as SAMPLE_RATE
+from msdm_lite.audio.stems import STEMS as STEMS
 from msdm_lite.errors import InputError
-from msdm_lite.utils import files
 from msdm_lite.utils.paths import expanded
 
 LOG = logging.getLogger("msdm_lite")
-
-
-STEMS = ("bass", "drums", "guitar", "piano")
-MIX = "mix"  # the only "stem" of a model of the mixture
-SAMPLE_RATE = 22050
-SUBTYPES = {".wav": "FLOAT", ".flac": "PCM_24", ".ogg": "VORBIS"}  # of the files that are written
 
 
 def samples(source: str | Path | Tensor | np.ndarray | Sequence, sample_rate: int = SAMPLE_RATE, mono: bool = True
@@ -86,31 +81,46 @@ def load(path: str | Path, sample_rate: int = SAMPLE_RATE, mono: bool = True) ->
             NaN or infinite samples.
         MachineError: it needs ffmpeg, which is not installed.
     """
+    sound = read(path)
+    samples = sound.samples
+    if (share := faults.clipped(samples)) and sound.sample_rate != sample_rate:  # resampled, it no longer shows
+        LOG.warning("%s: %s", path, faults.about_clipping(share))
+    samples = mixed_down(samples, str(path)) if mono else samples.contiguous()
+    samples = resample(samples, sound.sample_rate, sample_rate)
+    if samples.shape[-1] == 0:
+        raise InputError(f"{path} holds no samples at {sample_rate} Hz: it is shorter than half of one")
+    return samples
+
+
+def read(path: str | Path) -> Sound:
+    """The sound of a file at its own rate, (C, T), with its tags. The logger warns of a wrong header and of silence.
+
+    Raises:
+        InputError: as `load`.
+        MachineError: it needs ffmpeg, which is not installed.
+    """
     path = expanded(path)
     sound = decode(path)
     for note in sound.notes:
         LOG.warning("%s: %s", path, note)
-    samples, rate = sound.samples, sound.sample_rate
-    if samples.shape[1] == 0:
+    if sound.samples.shape[1] == 0:
         raise InputError(f"{path} holds no samples")
-    low, high = samples.aminmax()  # needs no second copy of a long file, unlike isfinite()
+    low, high = sound.samples.aminmax()  # needs no second copy of a long file, unlike isfinite()
     if not (low.isfinite() and high.isfinite()):
         raise InputError(f"{path} has samples that are NaN or infinite")
-    if mono and len(samples) > 2:
-        LOG.warning("%s: %d channels are mixed down to one", path, len(samples))
     if low == high == 0:
         LOG.warning("%s is silent", path)
-    elif (share := faults.clipped(samples)) and rate != sample_rate:  # resampled, it no longer shows
-        LOG.warning("%s: %s", path, faults.about_clipping(share))
-    if mono:
-        mixed = samples.T.mean(1)
-        if lost := faults.cancelled(samples, mixed):
-            LOG.warning("%s: %s", path, faults.about_sides(lost))
-        samples = mixed
-    samples = resample(samples if mono else samples.contiguous(), rate, sample_rate)
-    if samples.shape[-1] == 0:
-        raise InputError(f"{path} holds no samples at {sample_rate} Hz: it is shorter than half of one")
-    return samples
+    return sound
+
+
+def mixed_down(samples: Tensor, name: str) -> Tensor:
+    """The mean (T,) of channels (C, T); the logger warns of more than two, and of sides that cancel."""
+    if len(samples) > 2:
+        LOG.warning("%s: %d channels are mixed down to one", name, len(samples))
+    mixed = samples.T.mean(1)
+    if lost := faults.cancelled(samples, mixed):
+        LOG.warning("%s: %s", name, faults.about_sides(lost))
+    return mixed
 
 
 def resample(waveform: Tensor, from_rate: int, to_rate: int) -> Tensor:
@@ -131,80 +141,3 @@ def resample(waveform: Tensor, from_rate: int, to_rate: int) -> Tensor:
     out = torch.from_numpy(np.ascontiguousarray(soxr.resample(flat, from_rate, to_rate).T))
     out = torch.nn.functional.pad(out, (0, max(0, length - out.shape[-1])))[:, :length]
     return out.reshape(*waveform.shape[:-1], length).to(waveform).contiguous()
-
-
-def save(path: str | Path, waveform: Tensor, sample_rate: int = SAMPLE_RATE) -> Path:
-    """Write (T,) or (C, T) as .wav (32-bit float, does not clip), .flac (24 bit) or .ogg; returns the path.
-
-    If it fails, no file is written.
-
-    Raises:
-        InputError: the path cannot be written to, has another ending, or samples are not finite or would clip.
-    """
-    return save_all({Path(path): waveform}, sample_rate)[0]
-
-
-def save_stems(folder: str | Path, stems: Tensor, sample_rate: int = SAMPLE_RATE, names: Sequence[str] = STEMS
-               ) -> list[Path]:
-    """Write (S, T) or (S, 2, T) into a folder, one .wav file per stem, all files or none. Returns their paths.
-
-    Raises:
-        InputError: as `save`, or the names do not fit the stems.
-    """
-    if stems.ndim not in (2, 3) or len(set(names)) != len(names) or len(names) != len(stems):
-        raise InputError(f"the names {', '.join(names)} do not fit stems of shape {tuple(stems.shape)}")
-    folder = files.writable_folder(folder)
-    return save_all({folder / f"{name}.wav": stem for name, stem in zip(names, stems, strict=True)}, sample_rate)
-
-
-def save_all(waves: Mapping[Path, Tensor], sample_rate: int = SAMPLE_RATE) -> list[Path]:
-    """Write several files, all or none: first under scratch names, which are renamed when all are written.
-
-    Raises:
-        InputError: as `save`, for any of the files; then none is written.
-    """
-    for path, wave in waves.items():
-        _can_be_saved(path, wave)
-    scratch = {path: path.with_name(f".{uuid.uuid4().hex}.part{path.suffix}") for path in waves}
-    try:
-        for path, wave in waves.items():
-            _write(scratch[path], wave, sample_rate)
-        for path, part in scratch.items():
-            part.replace(path)
-    except soundfile.LibsndfileError as problem:
-        raise InputError(f"{path} cannot be written ({_reason(problem)})") from None
-    except OSError as problem:
-        raise InputError(f"{path} cannot be written ({problem.strerror})") from None
-    finally:  # also on Ctrl-C
-        for part in scratch.values():
-            with contextlib.suppress(OSError):
-                part.unlink()
-    return list(waves)
-
-
-def _can_be_saved(path: Path, wave: Tensor) -> None:
-    if path.suffix.lower() not in SUBTYPES:
-        raise InputError(f"{path}: sound is written as .wav, .flac or .ogg")
-    if os.path.lexists(path) and not path.is_file():
-        raise InputError(f"{path} is there already and is not a file; choose another name")
-    if wave.ndim not in (1, 2):
-        raise InputError(f"{path}: sound is (time,) or (channels, time), not {tuple(wave.shape)}")
-    if not wave.isfinite().all():
-        raise InputError(f"{path}: samples that are NaN or infinite are not written")
-    if path.suffix.lower() != ".wav" and wave.numel() and wave.abs().max() > 1:
-        raise InputError(f"{path}: samples above 1 would clip; write .wav, or turn it down")
-
-
-def _write(path: Path, wave: Tensor, sample_rate: int) -> None:
-    kind = path.suffix.lower()
-    samples = torch.atleast_2d(wave.detach().cpu().float()).T.numpy()  # (T, C)
-    path.touch()  # the error of the system gives the reason; that of libsndfile does not
-    with soundfile.SoundFile(path, "w", sample_rate, samples.shape[1], SUBTYPES[kind]) as file:
-        for start in range(0, len(samples), 16384):  # libsndfile crashes on long writes of Vorbis
-            file.write(samples[start:start + 16384])
-    if kind == ".wav":  # libsndfile writes the time into the PEAK chunk; the same sound should give the same bytes
-        with path.open("r+b") as file:
-            peak = file.read(128).find(b"PEAK")
-            if peak > 0:
-                file.seek(peak + 12)
-                file.write(bytes(4))

@@ -28,7 +28,8 @@ def evaluate(task: Literal["separate", "generate", "accompany"] = "separate",
              chunks: bool = False,
              batch: Annotated[int | None, options.optional("N", "1 on a CPU, 62 on a GPU; of segments 1")] = None,
              seed: options.Seed = 0, device: options.Device = "auto",
-             out: Annotated[Path | None, options.optional("FILE", "print the summary only")] = None) -> None:
+             out: Annotated[Path | None, options.optional("FILE", "print the summary only")] = None,
+             overwrite: bool = False) -> None:
     """Score a method on clips, on songs or on generated bands, and write the result as JSON.
 
     Args:
@@ -62,10 +63,12 @@ def evaluate(task: Literal["separate", "generate", "accompany"] = "separate",
         device: where to compute.
         out: the JSON file to write. Of songs, the scores of each are kept in a folder beside it until it is there, so
             that the same command goes on where it was stopped.
+        overwrite: write over a file that is no record.
     """
     from msdm_lite.evaluation import band_quality, records, separation_quality
     from msdm_lite.evaluation.separation_quality import BASELINES
     from msdm_lite.utils import files as utils_files
+    from msdm_lite.utils import manifest
 
     chosen: dict[str, Any] = {"steps": steps, "churn": churn, "corrections": corrections, "sigma_max": sigma_max,
                               "c": c, "constrained_stem": constrained_stem, "weight": weight, "samples": samples}
@@ -87,7 +90,7 @@ def evaluate(task: Literal["separate", "generate", "accompany"] = "separate",
         raise InputError(f"{useless[0]} has no use here: {task} of {'songs' if songs is not None else 'clips'}"
                          f"{', whole' if whole else ''}")
     if out is not None:
-        utils_files.writable_file(out)
+        manifest.require_record(utils_files.writable_file(out), overwrite)
     if songs is not None:
         from msdm_lite.evaluation.separation_quality import Songs, evaluate_songs
 

@@ -1,5 +1,6 @@
 """The commands `msdm-lite separate`, `generate` and `accompany`. Chapter: `book/12-longer-and-stranger.ipynb`."""
 
+import shlex
 import sys
 from pathlib import Path
 from typing import Annotated, Any
@@ -7,35 +8,46 @@ from typing import Annotated, Any
 import tyro
 
 from msdm_lite.cli import options
-from msdm_lite.errors import InputError
+from msdm_lite.errors import InputError, MachineError
 
 
-def separate(file: tyro.conf.Positional[options.Input], out: options.Folder, model: options.Model = "lite",
+def separate(files: tyro.conf.Positional[options.Songs], out: options.Folder, model: options.Model = "lite",
              method: Annotated[str | None, options.one_of(
                  "mixture-constrained", "dirac", "gaussian", "wiener", "pigdm", "projdiff", "guided",
                  otherwise="what the model was trained for")] = None,
-             steps: options.Steps = None, samples: options.Count = 1, given: options.Given = (), stereo: bool = False,
+             steps: options.Steps = None, samples: options.Count = 1, given: options.Given = (), mono: bool = False,
+             rate: Annotated[str, tyro.conf.arg(metavar="input|model|HZ")] = "input", format: options.Format = "wav",
+             bits: Annotated[str | None, options.one_of("16", "24", "float", otherwise="float; of flac 24")] = None,
+             two_stems: Annotated[str | None, options.optional("STEM", "all stems")] = None,
              guidance: Annotated[str | None, options.optional("NAME", "the method's own")] = None,
              churn: options.Setting = None, corrections: options.Corrections = None, sigma_max: options.Setting = None,
              sigma_min: options.Setting = None, sampler: options.Sampler = None, level: options.Level = "training",
-             seed: options.Seed = 0, device: options.Device = "auto") -> None:
-    """Separate a mix into bass, drums, guitar and piano.
+             seed: options.Seed = 0, device: options.Device = "auto", overwrite: bool = False, stereo: bool = False
+             ) -> int:
+    """Separate mixes into bass, drums, guitar and piano.
 
-    Writes one WAV file a stem, mono at 22 050 Hz. The stems sum to the mix; with gaussian, pigdm and guided
-    only approximately. Voices and other instruments go to the most similar stem.
+    Writes one file a stem, in stereo if the mix is. The stems sum to the mix; with gaussian, pigdm and guided only
+    approximately. Voices and other instruments go to the stem that they are most like. What the mix has above the
+    model's band (11 kHz) is shared out in proportion to each stem's power just below.
 
     Args:
-        file: the mix: wav, flac, ogg or mp3, any sample rate, any number of channels, 0.1 s or longer.
+        files: the mixes: wav, flac, ogg, mp3 and others, any sample rate, 0.1 s or longer; a folder stands for the
+            sound files in it, - for standard input. Several get a folder each.
         out: folder for the stems; it is created where it does not exist.
-        model: a model that ships (see `msdm-lite models`), a .safetensors file, a .ckpt file of the official code, or
-            a folder of such files, one a stem.
+        model: a model that ships (see `msdm-lite models`), a .safetensors file, a .ckpt file of the official code, the
+            folder of a training run, or a folder of such files, one a stem.
         method: how to separate (see `msdm-lite methods`). mixture-constrained is one network call.
-        guidance: a guidance by name, also one of your own (see `msdm-lite methods`); without --method it is sampled
+        guidance: a guidance by name, also one of your own (see `msdm-lite methods`); without a method it is sampled
             with 50 noise levels and churn 10.
         steps: number of noise levels; more is slower.
         samples: number of separations that are averaged.
-        given: given stems of this mix: drums=kick.wav, or a file called drums.wav.
-        stereo: separate left and right, and write stereo stems.
+        given: given stems of this mix: drums=kick.wav, or a file with drums in its name. A mono stem stands on both
+            sides of a stereo mix.
+        mono: separate the mean of both sides, which takes half the time.
+        rate: sample rate of the stems: that of the mix, that of the model, or a number.
+        format: of the stems.
+        bits: of a sample. Where 16 or 24 would clip, all stems are turned down by one gain, which is said.
+        two_stems: write this stem and rest, the mix without it, in place of all stems.
         churn: S_churn of EDM, the noise added while sampling; 0 is an ODE.
         corrections: R, how often each noise level is sampled.
         sigma_max: the first noise level.
@@ -44,25 +56,65 @@ def separate(file: tyro.conf.Positional[options.Input], out: options.Folder, mod
         level: training: the network gets the mix as loud as what it was trained on; keep: as it is.
         seed: seed of the noise; the same seed gives the same stems.
         device: where to compute.
+        overwrite: write over files in the folder that msdm-lite did not make. Inputs are never written over.
+        stereo: as without it: a stereo mix gives stereo stems.
     """
     from msdm_lite.audio import io as audio_io
-    from msdm_lite.inference.defaults import separation_method
-    from msdm_lite.inference.separation import separate as run
+    from msdm_lite.inference import defaults, outputs, song_files, sources
     from msdm_lite.models import weights
     from msdm_lite.utils import files as utils_files
+    from msdm_lite.utils import manifest, paths
 
+    if mono and stereo:
+        raise InputError("--mono and --stereo exclude each other")
     settings: dict[str, Any] = {"churn": churn, "corrections": corrections, "sigma_max": sigma_max,
                                 "sigma_min": sigma_min, "sampler": sampler, "guidance": guidance}
+    wanted, form = song_files.Wanted(mono, rate, two_stems), outputs.Format(format, bits)
+    if rate.isdigit():
+        form.check(int(rate))
     loaded = weights.load(model, device)
+    words, stems_given = sources.mixes_and_given(files, given, loaded.stems)
     # Errors are found before the separation
-    separation_method(loaded, method, bool(given), steps=steps, **settings)
-    mix = audio_io.load(file, loaded.sample_rate, mono=not stereo)
-    known = {name: audio_io.load(path, loaded.sample_rate) for name, path in named_files(given).items()}
-    with utils_files.claimed(out) as folder:
-        stems = run(mix, loaded, method, steps=steps, seed=seed, progress=sys.stderr.isatty(), samples=samples,
-                    given=known, keep_stereo=stereo, level=level, **settings)
-        for path in audio_io.save_stems(folder, stems, loaded.sample_rate, loaded.stems):
-            print(path)
+    defaults.separation_method(loaded, method, bool(stems_given), steps=steps, **settings)
+    defaults.require_seed(seed)
+    known_files = sources.named_files(stems_given, loaded.stems)
+    songs, out = sources.sound_files(words), paths.expanded(out)
+    several = len(words) > 1 or paths.expanded(words[0]).is_dir()
+    if several and known_files:
+        raise InputError(f"stems are given of one mix, and there are {len(songs)} files")
+    places = [out / name for name in sources.folder_names(songs)] if several else [out]
+    inputs = [*songs, *known_files.values()]
+    for place in places:
+        manifest.require_own(place, [f"{name}{form.ending}" for name in wanted.names(loaded)], inputs, overwrite)
+    known = {name: audio_io.read(path) for name, path in known_files.items()}
+
+    def one(song: Path, place: Path) -> None:
+        """Separate one song into one folder."""
+        with sources.at_hand(song) as path:
+            sound = audio_io.read(path)
+        form.check(wanted.sample_rate(sound, loaded))
+        with utils_files.claimed(place) as folder:
+            waves = song_files.separated(sound, loaded, known, wanted, method=method, steps=steps, seed=seed,
+                                         progress=sys.stderr.isatty(), samples=samples, level=level, **settings)
+            written = outputs.write(folder, waves, wanted.sample_rate(sound, loaded),
+                                    _facts([song, *known_files.values()], seed, model), form, sound.tags)
+        print("\n".join(map(sources.shown, written)))
+
+    if not several:
+        one(songs[0], out)
+        return 0
+    left_out = 0
+    with utils_files.claimed(out):
+        for song, place in zip(songs, places, strict=True):
+            try:
+                one(song, place)
+            except MachineError:  # of the next song it would be the same
+                raise
+            except (InputError, FloatingPointError) as problem:
+                left_out += 1
+                says, name = sources.shown(str(problem)), sources.shown(song)
+                print(f"msdm-lite: {says if name in says else f'{name}: {says}'}", file=sys.stderr)
+    return 1 if left_out else 0
 
 
 def generate(out: options.Folder, model: options.Model = "lite", sketch: options.Sketcher = None,
@@ -73,7 +125,7 @@ def generate(out: options.Folder, model: options.Model = "lite", sketch: options
              churn: options.Setting = None, sigma_max: options.Setting = None, sigma_min: options.Setting = None,
              sampler: options.Sampler = None,
              batch: Annotated[int | None, options.optional("N", "1 on a CPU, 16 on a GPU")] = None,
-             seed: options.Seed = 0, device: options.Device = "auto") -> None:
+             seed: options.Seed = 0, device: options.Device = "auto", overwrite: bool = False) -> None:
     """Generate bands from noise: for each its stems and their mix.
 
     Args:
@@ -94,22 +146,28 @@ def generate(out: options.Folder, model: options.Model = "lite", sketch: options
         batch: bands that go through the model together; it changes nothing but time and memory.
         seed: seed of the noise; the same seed gives the same bands.
         device: where to compute.
+        overwrite: write over files in the folders that msdm-lite did not make.
     """
-    from msdm_lite.inference import accompaniment, cascade, generation
+    from msdm_lite.inference import accompaniment, cascade, generation, outputs, sources
     from msdm_lite.models import weights
     from msdm_lite.utils import files as utils_files
+    from msdm_lite.utils import manifest, paths
 
     settings: dict[str, Any] = {"churn": churn, "sigma_max": sigma_max, "sigma_min": sigma_min, "sampler": sampler}
     loaded = weights.load(model, device)
     sketcher = cascade.load_sketcher(sketch, loaded)
+    generation.require_possible(seconds, n, seed)
+    out = paths.expanded(out)
+    for number in range(1, n + 1):
+        manifest.require_own(out / f"{number:02d}", accompaniment.file_names(loaded), overwrite=overwrite)
     with utils_files.claimed(out) as folder:
         bands = generation.generate_each(loaded, seconds, n, seed, method=method, steps=steps,
                                          progress=sys.stderr.isatty(), sketcher=sketcher, tempo=tempo, metre=metre,
                                          batch=batch, **settings)
         for number, band in enumerate(bands, 1):  # each band is written before the next is generated
             place = folder / f"{number:02d}"
-            accompaniment.save_band(place, band, loaded)
-            print(place)
+            outputs.write(place, accompaniment.with_mix(band, loaded), loaded.sample_rate, _facts([], seed, model))
+            print(sources.shown(place))
 
 
 def accompany(files: tyro.conf.Positional[options.Inputs], out: options.Folder, model: options.Model = "lite",
@@ -119,12 +177,12 @@ def accompany(files: tyro.conf.Positional[options.Inputs], out: options.Folder, 
               steps: options.Steps = None, churn: options.Setting = None, corrections: options.Corrections = None,
               sigma_max: options.Setting = None, sigma_min: options.Setting = None, weight: options.Setting = None,
               sampler: options.Sampler = None, level: options.Level = "training", seed: options.Seed = 0,
-              device: options.Device = "auto") -> None:
+              device: options.Device = "auto", overwrite: bool = False) -> None:
     """Generate the missing stems of a band, given the others.
 
     Args:
-        files: the given stems: drums=kick.wav, or files called bass.wav, drums.flac, ... Any sample rate; shorter ones
-            are padded with silence.
+        files: the given stems: drums=kick.wav, or files with a stem in their name, as Bass.wav or song_drums.flac. Any
+            sample rate; shorter ones are padded with silence.
         out: folder for all stems and their mix; it is created where it does not exist.
         model: a model that ships (see `msdm-lite models`), a .safetensors file, a .ckpt file of the official code, or
             a folder of such files, one a stem.
@@ -140,36 +198,33 @@ def accompany(files: tyro.conf.Positional[options.Inputs], out: options.Folder, 
         level: training: the network gets the stems as loud as what it was trained on; keep: as they are.
         seed: seed of the noise; the same seed gives the same stems.
         device: where to compute.
+        overwrite: write over files in the folder that msdm-lite did not make. Inputs are never written over.
     """
-    from msdm_lite.inference import accompaniment, cascade, defaults
+    from msdm_lite.inference import accompaniment, cascade, defaults, outputs, sources
     from msdm_lite.models import weights
     from msdm_lite.utils import files as utils_files
+    from msdm_lite.utils import manifest, paths
 
     settings: dict[str, Any] = {"churn": churn, "corrections": corrections, "sigma_max": sigma_max,
                                 "sigma_min": sigma_min, "weight": weight, "sampler": sampler}
     loaded = weights.load(model, device)
     defaults.imputation_method(loaded, method, steps=steps, **settings)
     sketcher = cascade.load_sketcher(sketch, loaded)
-    waves = accompaniment.load_stems(named_files(files), loaded)
+    defaults.require_seed(seed)
+    named, out = sources.named_files(files, loaded.stems), paths.expanded(out)
+    manifest.require_own(out, accompaniment.file_names(loaded), named.values(), overwrite)
+    waves = accompaniment.load_stems(named, loaded)
     with utils_files.claimed(out) as folder:
         band = accompaniment.accompany(waves, loaded, seed=seed, method=method, steps=steps,
                                        progress=sys.stderr.isatty(), sketcher=sketcher, level=level, **settings)
-        for path in accompaniment.save_band(folder, band, loaded):
-            print(path)
+        written = outputs.write(folder, accompaniment.with_mix(band, loaded), loaded.sample_rate,
+                                _facts(list(named.values()), seed, model))
+    print("\n".join(map(sources.shown, written)))
 
 
-def named_files(words: tuple[str, ...]) -> dict[str, Path]:
-    """Files by stem: "drums=kick.wav" and "drums.wav" both name the drums.
+def _facts(inputs: list[Path], seed: int, model: str) -> dict[str, Any]:
+    """What a manifest says of a run."""
+    import msdm_lite
 
-    Raises:
-        InputError: a stem is given twice.
-    """
-    found: dict[str, Path] = {}
-    for word in words:
-        name, equals, path = word.partition("=")
-        if not equals or Path(word).exists():
-            name, path = Path(word).stem, word
-        if name in found:
-            raise InputError(f"{name} is given twice: {found[name]} and {path}")
-        found[name] = Path(path)
-    return found
+    return {"command": shlex.join(["msdm-lite", *options.LINE.get()]), "inputs": [str(path) for path in inputs],
+            "seed": seed, "model": model, "version": msdm_lite.__version__}

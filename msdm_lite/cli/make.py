@@ -20,7 +20,8 @@ def data(action: Annotated[Literal["build", "compose", "clips", "card"], tyro.co
          variations: options.Count = 0, programs: bool = True, transpose: bool = True, soundfonts: bool = True,
          balance: Literal["rms", "loudness"] = "rms", skip: bool = False, songs: options.Count = 500,
          seed: options.Seed = 0, workers: Annotated[int | None, options.optional("N", "one for each core")] = None,
-         out: Annotated[Path | None, options.optional("FOLDER", "the data folder of the checkout")] = None) -> None:
+         out: Annotated[Path | None, options.optional("FOLDER", "the data folder of the checkout")] = None,
+         overwrite: bool = False) -> None:
     """Build the corpus, write the band songs' MIDI, cut the test clips, or measure for the data card.
 
     Args:
@@ -38,10 +39,14 @@ def data(action: Annotated[Literal["build", "compose", "clips", "card"], tyro.co
         seed: compose, clips: seed of the songs, or of the places of the clips.
         workers: build: number of processes.
         out: compose, clips, card: where the files go.
+        overwrite: compose, clips, card: write over such files in the folder of --out.
     """
     from msdm_lite.data import corpus
-    from msdm_lite.utils import paths
+    from msdm_lite.utils import manifest, paths
 
+    if out is not None:
+        written = {"compose": ["band.tsv", "band"], "clips": ["clips.json"], "card": ["results/corpus.json"]}
+        manifest.require_own(out, written.get(action, ()), overwrite=overwrite)
     if action == "build":
         wanted = corpus.songs(None, None if source == "all" else source, variations, balance,
                               programs=programs, transpose=transpose, soundfonts=soundfonts)
@@ -63,17 +68,21 @@ def data(action: Annotated[Literal["build", "compose", "clips", "card"], tyro.co
 
 
 def models(card: bool = False,
-           out: Annotated[Path | None, options.optional("FOLDER", "the data folder of the checkout")] = None) -> None:
+           out: Annotated[Path | None, options.optional("FOLDER", "the data folder of the checkout")] = None,
+           overwrite: bool = False) -> None:
     """List the models that ship: name, parameters, size of the file, training, purpose.
 
     Args:
         card: write the model card and its figures instead.
         out: with --card: where they go.
+        overwrite: with --card: write over a card in the folder of --out.
     """
     from msdm_lite.studies import model_card
-    from msdm_lite.utils import paths
+    from msdm_lite.utils import manifest, paths
 
     if card:
+        if out is not None:
+            manifest.require_own(out, ["weights/README.md"], overwrite=overwrite)
         print(model_card.write(out or paths.sources()))
         return
     rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in model_card.overview()

@@ -3,6 +3,7 @@
 Chapter: `book/13-scaling-up.ipynb`.
 """
 
+from contextvars import ContextVar
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -11,7 +12,9 @@ import tyro
 arg = tyro.conf.arg
 METHODS_OWN = "(default: the method's own)"
 
-Input = Annotated[Path, arg(metavar="FILE")]
+LINE: ContextVar[tuple[str, ...]] = ContextVar("LINE", default=())  # the words of the command line that is run
+
+Songs = Annotated[tuple[str, ...], arg(metavar="FILE|FOLDER|- ...", help_behavior_hint="(one or more)")]
 Inputs = Annotated[tuple[str, ...], arg(metavar="[STEM=]FILE ...", help_behavior_hint="(one or more)")]
 Given = Annotated[tuple[str, ...], arg(metavar="[STEM=]FILE", help_behavior_hint="(default: none)")]
 Folder = Annotated[Path, arg(metavar="FOLDER")]
@@ -25,6 +28,7 @@ Setting = Annotated[float | None, arg(metavar="X", help_behavior_hint=METHODS_OW
 Corrections = Annotated[int | None, arg(metavar="R", help_behavior_hint=METHODS_OWN)]
 Sampler = Annotated[str | None, arg(metavar="{euler,heun,dpm-solver}", help_behavior_hint=METHODS_OWN)]
 Level = Literal["training", "keep"]
+Format = Literal["wav", "flac", "mp3"]
 Device = Annotated[str, arg(metavar="{auto,cpu,cuda}")]
 
 

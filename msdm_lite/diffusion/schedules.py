@@ -53,9 +53,12 @@ def linear(steps: int, sigma_min: float, sigma_max: float) -> list[float]:
     return [*(sigma_max + _ramp(steps, sigma_min, sigma_max) * (sigma_min - sigma_max)).tolist(), 0.0]
 
 
+MOST = 100_000  # noise levels; the paper has 150
+
+
 def _ramp(steps: int, sigma_min: float, sigma_max: float) -> Tensor:
     """0 to 1 in that many steps, (steps,), after a check of the schedule. Raises InputError as `karras`."""
-    if steps < 1 or not 0 < sigma_min <= sigma_max < float("inf") or (steps > 1 and sigma_min == sigma_max):
+    if not (1 <= steps <= MOST and 0 < sigma_min <= sigma_max < float("inf")) or (steps > 1 and sigma_min == sigma_max):
         raise InputError(f"{steps} noise levels from {sigma_max} down to {sigma_min} make no schedule")
     return torch.linspace(0, 1, steps, dtype=torch.float64) if steps > 1 else torch.zeros(1, dtype=torch.float64)
 

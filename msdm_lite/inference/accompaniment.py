@@ -21,7 +21,7 @@ from msdm_lite.diffusion.sampling import Callback
 from msdm_lite.errors import InputError
 from msdm_lite.inference import levels
 from msdm_lite.inference.cascade import load_sketcher, sample_sketch, sketch_evaluations
-from msdm_lite.inference.defaults import imputation_method
+from msdm_lite.inference.defaults import imputation_method, require_seed
 from msdm_lite.inference.encoding import check_samples, decode, encode_stems, gain_for, require_level
 from msdm_lite.inference.windows import Windowed
 from msdm_lite.models import weights
@@ -96,6 +96,7 @@ def accompany(given: Mapping[str, str | Path | Tensor], model: StemModel | str =
     if isinstance(model, str | Path):
         model = weights.load(model)
     require_level(level)
+    require_seed(seed)
     chosen = imputation_method(model, method, steps=steps, guidance=guidance, sampler=sampler, **settings)
     sketcher = load_sketcher(sketcher, model)
     waves = load_stems(given, model)
@@ -134,6 +135,16 @@ def accompany(given: Mapping[str, str | Path | Tensor], model: StemModel | str =
     return band
 
 
+def with_mix(band: Tensor, model: StemModel) -> dict[str, Tensor]:
+    """The stems (S, T) of a band by name, and their mix."""
+    return dict(zip(model.stems, band, strict=True)) | {"mix": band.sum(0)}
+
+
+def file_names(model: StemModel) -> list[str]:
+    """The names of the files of a band."""
+    return [f"{name}.wav" for name in (*model.stems, "mix")]
+
+
 def save_band(folder: str | Path, band: Tensor, model: StemModel) -> list[Path]:
     """Write the stems (S, T) and their mix to a folder, all or none. Returns the paths of the files.
 
@@ -141,5 +152,5 @@ def save_band(folder: str | Path, band: Tensor, model: StemModel) -> list[Path]:
         InputError: they cannot be written there.
     """
     folder = files.writable_folder(folder)
-    waves = {folder / f"{name}.wav": stem for name, stem in zip(model.stems, band, strict=True)}
-    return audio_io.save_all(waves | {folder / "mix.wav": band.sum(0)}, model.sample_rate)
+    return audio_io.save_all({folder / f"{name}.wav": wave for name, wave in with_mix(band, model).items()},
+                             model.sample_rate)

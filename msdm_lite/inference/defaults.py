@@ -61,3 +61,9 @@ def imputation_method(model: StemModel, name: str | None = None, **settings: Any
         raise InputError(f"this model was not trained with stems that are known: {name} is not for it; use replacement")
     method.check()  # before anything long is computed
     return method
+
+
+def require_seed(seed: int) -> None:
+    """Raises InputError for a seed that is not a whole number from 0 to 2^64 - 1, which torch takes."""
+    if isinstance(seed, bool) or not isinstance(seed, int) or not 0 <= seed < 2**64:
+        raise InputError(f"a seed is a whole number from 0 to 2^64 - 1, not {seed}")

@@ -21,6 +21,7 @@ from msdm_lite.diffusion.samplers import Step
 from msdm_lite.diffusion.sampling import Callback
 from msdm_lite.errors import InputError
 from msdm_lite.inference.cascade import beat_conditioning, load_sketcher, sample_sketch, sketch_evaluations
+from msdm_lite.inference.defaults import require_seed
 from msdm_lite.inference.encoding import decode, encoded_shape
 from msdm_lite.inference.windows import Windowed
 from msdm_lite.models import weights
@@ -28,6 +29,17 @@ from msdm_lite.models.base import StemModel
 from msdm_lite.utils.device import large_blocks_returned
 
 LOG = logging.getLogger("msdm_lite")
+
+
+LONGEST = 3600.0  # seconds of a band: the states of more do not fit in the memory of usual machines
+MOST = 100_000  # bands
+
+
+def require_possible(seconds: float, n: int, seed: int) -> None:
+    """Raises InputError for a length or a number of bands out of reason, or a seed that torch does not take."""
+    if not 1 <= n <= MOST or not 0.1 <= seconds <= LONGEST:
+        raise InputError(f"{n} bands of {seconds:g} s cannot be made: 1 to {MOST}, of 0.1 to {LONGEST:g} seconds")
+    require_seed(seed)
 
 
 @torch.no_grad()
@@ -84,9 +96,7 @@ def generate_each(model: StemModel | str = "lite", seconds: float = 6.0, n: int 
     """The bands of `generate` one by one, as soon as each is finished: (S, T) each. Arguments and errors as there."""
     if batch is not None and batch < 1:
         raise InputError(f"{batch} bands cannot go through a model together: one or more")
-    if n < 1 or seed < 0 or not 0.1 <= seconds < float("inf"):
-        raise InputError(f"{n} bands of {seconds} s with seed {seed} cannot be made: at least one, of a tenth of a "
-                         "second or longer, and a seed of 0 or more")
+    require_possible(seconds, n, seed)
     if isinstance(model, str | Path):
         model = weights.load(model)
     model.require_sound()

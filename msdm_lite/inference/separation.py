@@ -1,7 +1,8 @@
 """Separation of a mixture of any length: what `msdm-lite separate` calls. Chapter: `book/07-separation.ipynb`."""
 
 import logging
-from collections.abc import Callable, Generator, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from msdm_lite.diffusion.samplers import Step
 from msdm_lite.diffusion.sampling import Callback, State
 from msdm_lite.errors import InputError
 from msdm_lite.inference import levels
-from msdm_lite.inference.defaults import separation_method
+from msdm_lite.inference.defaults import require_seed, separation_method
 from msdm_lite.inference.encoding import (
     check_samples,
     decode,
@@ -28,6 +29,7 @@ from msdm_lite.inference.encoding import (
     gain_for,
     require_level,
 )
+from msdm_lite.inference.given import warn_of_misfit
 from msdm_lite.inference.windows import Windowed
 from msdm_lite.models import weights
 from msdm_lite.models.base import StemModel
@@ -69,10 +71,11 @@ def separate(source: str | Path | Tensor, model: StemModel | str = "lite", metho
         steps: noise levels; the method's own number if None.
         seed: the same seed gives the same stems on the same device.
         samples: number of separations that are averaged. Their mean has a smaller error than each, and a duller sound.
-        given: stems of the mixture that are known, by name: files or samples (T,). If only one is missing, it is the
-            mixture minus the others, and the model is not evaluated.
-        keep_stereo: return (S, 2, T), with the panning of the mixture: left and right are separated as a mixture each.
-            Of four ways this scored best (`benchmarks/stereo.py`).
+        given: stems of the mixture that are known, by name: files or samples (T,), with `keep_stereo` also (2, T). If
+            only one is missing, it is the mixture minus the others, and the model is not evaluated.
+        keep_stereo: return (S, 2, T), with the panning of the mixture: left and right are separated as a mixture each,
+            equal sides once. A mono stem that is given stands on both sides. Of four ways this scored best
+            (`benchmarks/stereo.py`).
         guidance: a name in `msdm_lite.diffusion.guidances.GUIDANCES`, or an object, `guidance(x, sigma, denoise) -> d`.
             Without a method it comes with the noise levels and the churn of `msdm_lite.diffusion.methods.OWN_GUIDANCE`.
         sampler: a name in `msdm_lite.diffusion.samplers.SAMPLERS`, or a step.
@@ -95,23 +98,29 @@ def separate(source: str | Path | Tensor, model: StemModel | str = "lite", metho
     if isinstance(model, str | Path):
         model = weights.load(model)
     require_level(level)
+    require_seed(seed)
     settings |= {"steps": steps, "guidance": guidance, "sampler": sampler}
     chosen = separation_method(model, method, bool(given), **settings)
     if samples < 1:
         raise InputError(f"the mean of {samples} samples cannot be taken: 1 or more")
     wave = audio_io.samples(source, model.sample_rate, mono=not keep_stereo)
     if keep_stereo:
-        if wave.ndim != 2 or wave.shape[0] > 2 or given:
-            raise InputError("stereo means a mixture (2, T), of which no stem is given"
-                             f"{'' if given else f', and not one of shape {tuple(wave.shape)}'}")
-        sides = [separate(side, model, method, seed=seed, progress=progress, samples=samples, callback=callback,
-                          overlap=overlap, batch=batch, level=level, **settings) for side in wave]
-        return torch.stack([sides[0], sides[-1]], 1)  # a mono file gives both sides
+        if wave.ndim != 2 or wave.shape[0] not in (1, 2):
+            raise InputError(f"stereo means a mixture (2, T), and not one of shape {tuple(wave.shape)}")
+        check_samples(wave, model)
+        wave = wave.expand(2, -1)  # a mono file gives both sides
+        both = _given_sides(given or {}, model)
+        sides = {n: partial(separate, wave[n], model, method, seed=seed, progress=progress, samples=samples,
+                            given=both[n], callback=callback, overlap=overlap, batch=batch, level=level, **settings)
+                 for n in range(2)}
+        return _both_sides(sides, wave, both, len(model.stems))
     if wave.ndim != 1:
         raise InputError(f"a mixture is mono, (T,), and not of shape {tuple(wave.shape)}")
     check_samples(wave, model)
     S = len(model.stems)
     known = _given(given or {}, model, len(wave))
+    for n, one in known.items():
+        warn_of_misfit(model.stems[n], one, wave, model.sample_rate)
     if known and len(known) == S - 1:  # the last one is the mixture minus the others, whatever the method
         missing = wave - sum(known.values())
         return torch.stack([known.get(n, missing) for n in range(S)])
@@ -139,6 +148,33 @@ def separate(source: str | Path | Tensor, model: StemModel | str = "lite", metho
     for n, one in known.items():  # to the last bit
         stems[n] = one
     return stems
+
+
+def _both_sides(sides: Mapping[int, Callable[[], Tensor]], wave: Tensor, given: Sequence[Mapping[str, Tensor]],
+                stems: int) -> Tensor:
+    """Stems (S, 2, T) from the separation of each side of a mixture (2, T).
+
+    A side that is silent, beside one that sounds, has silent stems, and sides that are equal are separated once.
+    """
+    alike = torch.equal(wave[0], wave[1]) and all(torch.equal(given[0][name], given[1][name]) for name in given[0])
+    if alike:
+        both = sides[0]()
+        return torch.stack([both, both], 1)
+    sounding = [bool(side.abs().max() > 1e-12) for side in wave]
+    silent = torch.zeros(stems, wave.shape[-1])
+    return torch.stack([sides[n]() if sounding[n] or not any(sounding) else silent for n in range(2)], 1)
+
+
+def _given_sides(given: Mapping[str, str | Path | Tensor], model: StemModel) -> list[dict[str, Tensor]]:
+    """Given stems of the left and of the right side, (T,) each; a mono stem stands on both."""
+    waves = {name: audio_io.samples(source, model.sample_rate, mono=False) for name, source in given.items()}
+    for name, wave in waves.items():
+        if wave.ndim == 2 and len(wave) > 2:
+            waves[name] = wave.mean(0)
+        elif wave.ndim not in (1, 2):
+            raise InputError(f"{name} is (T,) or (2, T), and not of shape {tuple(wave.shape)}")
+    return [{name: wave if wave.ndim == 1 else wave[min(side, len(wave) - 1)] for name, wave in waves.items()}
+            for side in range(2)]
 
 
 def _summed(start: Callable[[torch.Generator], Generator[State, None, Tensor]], samples: int, seed: int,

@@ -5,6 +5,7 @@ Chapter: `book/05-training.ipynb`.
 
 import errno
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, cast
@@ -128,8 +129,8 @@ def load_official_model(path: Path) -> WaveModel:
 def load(name: str | Path = "lite", device: str = "auto") -> StemModel:
     """A model by the name of a shipped one or one in `MODELS`, or by its file's path, on the GPU if there is one.
 
-    A file is a .safetensors of `save`, or a .ckpt of the official code. A folder of such files, one for each stem,
-    gives independent models.
+    A file is a .safetensors of `save`, or a .ckpt of the official code. A folder with one such file, as a training run
+    leaves it, gives its model; a folder of such files, one for each stem, gives independent models.
 
     Raises:
         InputError: no such model or file, not a model file, or weights that do not fit their configuration.
@@ -139,11 +140,18 @@ def load(name: str | Path = "lite", device: str = "auto") -> StemModel:
     folder = paths.data_folder() / "weights"
     path = folder / f"{name}.safetensors"
     if not path.is_file():
-        path = folder / name if str(name) in shipped() else Path(name)
-    if path.is_dir() and (files := sorted(file for file in path.iterdir() if file.suffix in (".safetensors", ".ckpt"))):
-        models = [load(file, device) for file in files]
-        order = {name: n for n, name in enumerate(STEMS)}
-        return IndependentModels(sorted(models, key=lambda model: order.get(model.stems[0], len(order)))).eval()
+        path = folder / name if str(name) in shipped() else Path(os.path.expanduser(name))
+    if path.is_dir():
+        files = sorted(file for file in path.iterdir() if file.suffix in (".safetensors", ".ckpt"))
+        if len(files) == 1:  # the folder of a training run
+            return load(files[0], device)
+        if not files and (path / "checkpoint.pt").exists():
+            raise InputError(f"{path} holds a training run that has not written its model yet: go on with msdm-lite "
+                             f"train --out {path} --resume")
+        if files:
+            models = [load(file, device) for file in files]
+            order = {name: n for n, name in enumerate(STEMS)}
+            return IndependentModels(sorted(models, key=lambda model: order.get(model.stems[0], len(order)))).eval()
     if path.is_file() and path.suffix == ".ckpt":
         return load_official_model(path).eval().requires_grad_(False).to_device(pick(device))
     if not path.is_file() or path.suffix != ".safetensors":

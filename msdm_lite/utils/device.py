@@ -78,7 +78,7 @@ def pick(name: str = "auto") -> "torch.device":
         name = "cuda" if torch.cuda.is_available() else "cpu"
     try:
         device = torch.device(name)
-        torch.empty(0, device=device)
+        torch.zeros(1, device=device).item()  # "meta" has no values
         return device
     except (RuntimeError, AssertionError):
         raise InputError(f"there is no device {name!r} here; there is always cpu") from None

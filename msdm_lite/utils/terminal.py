@@ -20,7 +20,8 @@ class _Printable(logging.Formatter):
 def guarded(run: Callable[[], object]) -> int:
     """Run a command and return its exit code.
 
-    The code is 0, 2 after one line on bad input, 130 if interrupted, or 141 if the reader of the output has closed it.
+    The code is what `run` returns, 0 if that is no number, 2 after one line on bad input, 130 if interrupted, or 141 if
+    the reader of the output has closed it.
     While the command runs, warnings of the package go to the terminal.
     """
     handler = logging.StreamHandler()
@@ -30,7 +31,7 @@ def guarded(run: Callable[[], object]) -> int:
     log = logging.getLogger("msdm_lite")
     log.addHandler(handler)
     try:
-        run()
+        code = run()
     except (InputError, FloatingPointError) as problem:
         print(f"msdm-lite: {problem}", file=sys.stderr)
         return 2
@@ -52,7 +53,7 @@ def guarded(run: Callable[[], object]) -> int:
         return 130
     finally:
         log.removeHandler(handler)
-    return 0
+    return code if isinstance(code, int) else 0
 
 
 def ignore_interrupts(*_: object) -> None:

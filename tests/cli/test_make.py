@@ -42,3 +42,19 @@ def test_long_cells_go_on_below_themselves():
     assert lines[0].startswith("a   bb    word0 ") and lines[-1] == "c   d"
     assert all(line.startswith(" " * 10 + "word") for line in lines[1:-1])
     assert " ".join(line[10:] for line in lines[:-1]) == words
+
+
+@pytest.mark.parametrize("words, name, work", [
+    (("data", "compose"), "band.tsv", "msdm_lite.data.band_songs.write"),
+    (("data", "clips"), "clips.json", "msdm_lite.data.example_clips.write"),
+    (("data", "card"), "results/corpus.json", "msdm_lite.studies.data_card.write"),
+    (("models", "--card"), "weights/README.md", "msdm_lite.studies.model_card.write")])
+def test_files_of_the_user_are_not_written_over(tmp_path, monkeypatch, capsys, words, name, work):
+    called = []
+    monkeypatch.setattr(work, lambda out, *_, **__: called.append(out) or out)
+    (tmp_path / name).parent.mkdir(exist_ok=True)
+    (tmp_path / name).write_text("mine")
+    assert main.main([*words, "--out", str(tmp_path)]) == 2
+    assert f"{name} is there already" in capsys.readouterr().err and not called
+    assert main.main([*words, "--out", str(tmp_path), "--overwrite"]) == 0 and called == [tmp_path]
+    assert main.main([*words, "--out", str(tmp_path / "new")]) == 0

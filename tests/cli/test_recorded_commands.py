@@ -22,6 +22,7 @@ import pytest
 import torch
 import tyro
 
+from msdm_lite.audio.decode import Sound
 from msdm_lite.cli import main as cli
 from msdm_lite.studies import __main__ as studies
 from msdm_lite.studies import results, runner
@@ -54,11 +55,12 @@ WORK = {
     "results --table": "studies.results_table.results_table",
 }
 # An option's other name as an argument of what does the work
-OTHER_NAMES = {"songs": "data", "clips": "kind", "stereo": "keep_stereo", "sketch": "sketcher", "files": "given"}
+OTHER_NAMES = {"songs": "data", "clips": "kind", "sketch": "sketcher", "files": "given"}
 # What the command itself does with an option: it is not handed on, or not as it is
 HANDLED = {"out", "task", "action", "file", "files", "whole", "card", "check", "table", "device", "model", "source",
-           "variations", "programs", "transpose", "soundfonts", "balance"}
-FIRST = {"separate": "file", "accompany": "files", "data": "action", "results": "names"}  # what stands before options
+           "variations", "programs", "transpose", "soundfonts", "balance", "mono", "stereo", "rate", "format", "bits",
+           "two_stems", "overwrite"}
+FIRST = {"separate": "files", "accompany": "files", "data": "action", "results": "names"}  # what stands before options
 
 
 class Reached(Exception):
@@ -340,6 +342,7 @@ def run(monkeypatch, tmp_path, tiny):
     # What a command does before the work: models and sounds are read
     replace("models.weights.load", seen.loaded.update, lambda *_: tiny)
     for path, answer in (("audio.io.load", lambda *_, **__: torch.zeros(5000)),
+                         ("audio.io.read", lambda _: Sound(torch.zeros(1, 5000), 22050)),
                          ("inference.accompaniment.load_stems", lambda files, _: files),
                          ("inference.cascade.load_sketcher", lambda sketch, _: sketch)):
         replace(path, lambda _: None, answer)
@@ -467,7 +470,7 @@ def test_a_mention_is_written_out():
 
     assert written_out(["--songs"], evaluate.evaluate, None, True) == ["--songs", "value"]
     assert written_out(["--n"], evaluate.evaluate, None, True) == ["--n", "1"]
-    assert written_out([], inference.separate, "file", True) == ["value", "--out", "value"]
+    assert written_out([], inference.separate, "files", True) == ["value", "--out", "value"]
     assert written_out(["--preset", "NAME", "--minutes", "MINUTES"], train.train, None, False) == [
         "--preset", "NAME", "--minutes", "1"]
 

@@ -51,3 +51,8 @@ def test_levels_that_do_not_decrease_are_refused(levels):
 def test_levels_may_end_above_zero():
     check_levels([1.0, 0.5])
     check_levels([1.0, 0.5, 0.0])
+
+
+def test_a_schedule_has_a_number_of_levels_that_a_machine_can_hold():
+    with pytest.raises(InputError, match=r"1000000000 noise levels .* make no schedule"):
+        karras(10**9, 0.01, 1.0)

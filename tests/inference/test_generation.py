@@ -19,7 +19,7 @@ def test_a_band_depends_on_its_seed_and_number_alone(tiny):
 
 
 @pytest.mark.parametrize("settings, says", [({"n": 0}, "cannot be made"), ({"seconds": 0.0}, "cannot be made"),
-                                            ({"seconds": float("nan")}, "cannot be made"), ({"seed": -1}, "0 or more"),
+                                            ({"seconds": float("nan")}, "cannot be made"), ({"seed": -1}, "a seed is"),
                                             ({"method": "magic"}, "no method"), ({"steps": 0}, "no schedule"),
                                             ({"sampler": "magic"}, "no sampler"), ({"sigma_max": -1.0}, "no schedule")])
 def test_bands_that_cannot_be_made(tiny, settings, says):

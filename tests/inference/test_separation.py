@@ -57,10 +57,50 @@ def test_stereo_stems_stay_where_they_were(tiny):
     both = msdm_lite.separate(torch.stack([left, torch.zeros(9000)]), tiny, keep_stereo=True)
     assert both.shape == (4, 2, 9000) and not both[:, 1].any()
     assert torch.equal(both[:, 0], msdm_lite.separate(left, tiny))
-    for wrong, given in ((torch.zeros(9000), None), (torch.zeros(3, 9000), None),
-                         (torch.zeros(2, 9000), {"bass": left})):
+    for wrong in (torch.zeros(9000), torch.zeros(3, 9000)):
         with pytest.raises(InputError, match="stereo means"):
-            msdm_lite.separate(wrong, tiny, keep_stereo=True, given=given)
+            msdm_lite.separate(wrong, tiny, keep_stereo=True)
+
+
+def test_a_silent_side_is_not_called_a_silent_mixture(tiny, said):
+    wave = torch.stack([torch.zeros(9000), 0.1 * torch.randn(9000)])
+    both = msdm_lite.separate(wave, tiny, keep_stereo=True)
+    assert not both[:, 0].any() and both[:, 1].abs().amax(-1).min() > 0 and said() == []
+    assert not msdm_lite.separate(torch.zeros(2, 9000), tiny, keep_stereo=True).any()
+    assert said() == ["the mixture is silent, and so are its stems"]
+
+
+def test_equal_sides_are_separated_once(tiny, monkeypatch):
+    left, calls, real = 0.1 * torch.randn(9000), [], type(tiny).denoise
+    monkeypatch.setattr(type(tiny), "denoise", lambda *args: calls.append(1) or real(*args))
+    both = msdm_lite.separate(left.expand(2, -1), tiny, keep_stereo=True)
+    assert len(calls) == 1 and torch.equal(both[:, 0], both[:, 1])
+    assert torch.equal(both, msdm_lite.separate(left[None], tiny, keep_stereo=True))
+
+
+def test_given_stems_of_a_stereo_mixture(tiny):
+    """One of (2, T) keeps its sides; a mono one stands on both. Each side sums to its side."""
+    mix, drums, bass = 0.1 * torch.randn(2, 9000), 0.1 * torch.randn(2, 9000), 0.1 * torch.randn(9000)
+    stems = msdm_lite.separate(mix, tiny, keep_stereo=True, given={"drums": drums, "bass": bass})
+    assert torch.equal(stems[1], drums) and torch.equal(stems[0], bass.expand(2, -1))
+    assert error_db(stems, mix) < -60
+    alone = msdm_lite.separate(mix[1], tiny, given={"drums": drums[1], "bass": bass})
+    assert torch.equal(stems[:, 1], alone)
+    with pytest.raises(InputError, match="bass is"):
+        msdm_lite.separate(mix, tiny, keep_stereo=True, given={"bass": torch.zeros(1, 2, 9000)})
+
+
+@pytest.mark.parametrize("seed", [-1, 2**64, 0.5, True])
+def test_seeds_that_torch_does_not_take(tiny, seed):
+    for run in (lambda: msdm_lite.separate(torch.zeros(9000), tiny, seed=seed),
+                lambda: msdm_lite.accompany({"bass": torch.zeros(9000)}, tiny, seed=seed),
+                lambda: msdm_lite.generate(tiny, seed=seed)):
+        with pytest.raises(InputError, match="a seed is a whole number from 0"):
+            run()
+
+
+def test_the_largest_seed(tiny):
+    assert msdm_lite.separate(0.1 * torch.randn(4000), tiny, steps=2, seed=2**64 - 1).isfinite().all()
 
 
 def test_given_stems_come_back_and_the_rest_sums_to_the_rest(tiny):

@@ -281,3 +281,17 @@ def test_a_file_that_asks_for_a_hundred_million_layers_is_refused_at_once(tmp_pa
                                 {"config": json.dumps(config)})
     with pytest.raises(InputError, match=r"does not say which model it holds .*layers or stems"):
         msdm_lite.load(tmp_path / "huge.safetensors")
+
+
+def test_the_folder_of_a_training_run_is_its_model(tiny, tmp_path):
+    """Of several stems too; a run that has written no model yet is told from a folder without models."""
+    weights.save(tiny, tmp_path / "run" / "tiny.safetensors", {"steps": 3})
+    (tmp_path / "run" / "checkpoint.pt").touch()
+    loaded = weights.load(tmp_path / "run", "cpu")
+    assert loaded.stems == tiny.stems and loaded.record == {"steps": 3}
+    (tmp_path / "run" / "tiny.safetensors").unlink()
+    with pytest.raises(InputError, match="has not written its model yet: go on with msdm-lite train --out"):
+        weights.load(tmp_path / "run", "cpu")
+    (tmp_path / "run" / "checkpoint.pt").unlink()
+    with pytest.raises(InputError, match="there is no model"):
+        weights.load(tmp_path / "run", "cpu")

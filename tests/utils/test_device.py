@@ -96,3 +96,10 @@ def test_cpu_and_gpu_agree(name):
     stems = example_clips.clip("band_00")
     here, there = (TASKS[name](msdm_lite.load("lite", device), stems) for device in ("cpu", "cuda"))
     assert (here - there).norm() / here.norm() < 0.01
+
+
+def test_a_device_without_values_is_none():
+    for name in ("meta", "cuda:99", "abacus", ""):
+        with pytest.raises(InputError, match="there is no device"):
+            device.pick(name)
+    assert device.pick("cpu") == torch.device("cpu")
