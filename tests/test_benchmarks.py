@@ -35,7 +35,8 @@ def test_they_fit_the_package_of_today(name):
 def test_there_are_benchmarks_and_a_wrong_name_is_found(tmp_path):
     assert len(NAMES) >= 6
     file = tmp_path / "wrong.py"
-    file.write_text("from msdm_lite.evaluation import metrics\nmetrics.si_sdr, metrics.si_srd\n")
+    file.write_text("from msdm_lite.evaluation import metrics\n"
+                    "def main(x):\n    return metrics.si_sdr, metrics.si_srd\n")
     spec = importlib.util.spec_from_file_location("wrong", file)
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
