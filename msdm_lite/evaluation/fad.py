@@ -22,7 +22,16 @@ EMBEDDINGS = {"musicnn": musicnn.embed, "vggish": vggish.embed}
 
 
 def embed_mixtures(bands: Tensor, embedding: str = "musicnn") -> Tensor:
-    """Embeddings of the mixtures of bands (n, S, T): (n, W, d), W windows of three seconds, or of one (VGGish)."""
+    """Embeddings of the mixtures of bands (n, S, T): (n, W, d), W windows of three seconds, or of one (VGGish).
+
+    Raises:
+        InputError: there is no such embedding; a band is not finite, or shorter than a window.
+    """
+    if embedding not in EMBEDDINGS:
+        raise InputError(f"there is no embedding {embedding!r}; there are {', '.join(EMBEDDINGS)}")
+    if broken := (~bands.flatten(1).isfinite().all(1)).nonzero().flatten().tolist():
+        raise InputError(f"{len(broken)} of {len(bands)} bands have samples that are NaN or infinite; the first is "
+                         f"number {broken[0]}")
     return torch.cat([EMBEDDINGS[embedding](some.sum(1)) for some in bands.split(16)])
 
 
@@ -30,12 +39,19 @@ def frechet(a: Tensor, b: Tensor) -> float:
     """Frechet distance of the Gaussians fitted to two sets of embeddings, (n, d) and (m, d).
 
     Raises:
-        InputError: a set has fewer than two points, or the dimensions differ.
+        InputError: a set has fewer than two points, the dimensions differ, or a number is NaN, infinite or so large
+            that the distance is.
     """
     if a.ndim != 2 or b.ndim != 2 or a.shape[1] != b.shape[1] or min(len(a), len(b)) < 2:
         raise InputError(f"two clouds of two points or more are compared, (n, d) and (m, d), not {tuple(a.shape)} and "
                          f"{tuple(b.shape)}")
     a, b = a.double(), b.double()
+    for name, points in (("first", a), ("second", b)):  # LAPACK ends the interpreter where a number is not finite
+        if broken := int((~points.isfinite().all(1)).sum()):
+            raise InputError(f"{broken} of the {len(points)} points of the {name} set are NaN or infinite")
+        if not points.T.cov().isfinite().all():
+            raise InputError(f"the points of the {name} set are too large: their covariance is infinite (the largest "
+                             f"number is {points.abs().max().item():.3g})")
     functional = library("torchaudio.functional")
     return functional.frechet_distance(a.mean(0), a.T.cov(), b.mean(0), b.T.cov()).item()
 
@@ -111,10 +127,16 @@ def frechet_error(a: Tensor, b: Tensor, draws: int = 20, seed: int = 0, songs: S
 
 
 def nearest_distances(a: Tensor, b: Tensor) -> Tensor:
-    """Euclidean distance of each point of a (n, d) to the nearest of b (m, d): (n,)."""
+    """Euclidean distance of each point of a (n, d) to the nearest of b (m, d): (n,); NaN where a point is."""
     return torch.cdist(a.double(), b.double()).amin(1)
 
 
 def diversity(a: Tensor) -> float:
-    """Mean Euclidean distance between two different points of a (n, d)."""
+    """Mean Euclidean distance between two different points of a (n, d).
+
+    Raises:
+        InputError: there is one point, or none.
+    """
+    if len(a) < 2:
+        raise InputError(f"two points or more have a distance, not {len(a)}")
     return (torch.cdist(a.double(), a.double()).sum() / (len(a) * (len(a) - 1))).item()

@@ -22,13 +22,38 @@ def si_sdr(estimate: Tensor, target: Tensor, eps: float = 1e-8) -> Tensor:
     """Scale-invariant signal-to-distortion ratio in dB over the last axis: (..., T), (..., T) -> (...).
 
     The signal is the projection of the estimate on the target; the rest of the estimate is distortion. No mean is
-    removed, as in the paper's code. Source: Le Roux et al., ICASSP 2019.
+    removed, as in the paper's code. `eps` keeps the ratio finite. Signals whose energy is below 1 are amplified first,
+    each by a power of two, so that `eps` is small beside them. Source: Le Roux et al., ICASSP 2019.
 
     Raises:
         InputError: the shapes differ.
     """
     if estimate.shape != target.shape:
         raise InputError(f"estimate and target differ in shape: {tuple(estimate.shape)}, {tuple(target.shape)}")
+    amplified = _amplified(target)
+    # A silent target has no scale: the estimate stays as loud as it is
+    return _ratio(torch.where(target.any(-1, keepdim=True), _amplified(estimate), estimate), amplified, eps)
+
+
+def _energy(signal: Tensor) -> Tensor:
+    """Sum of squares over the last axis: (..., T) -> (..., 1)."""
+    return signal.square().sum(-1, keepdim=True)
+
+
+def _amplified(signal: Tensor) -> Tensor:
+    """A signal of energy between 0 and 1, times the power of two that makes it 1 to 4; others as they are.
+
+    A power of two changes no digit. The peak comes first, so that squares do not underflow.
+    """
+    peak = signal.abs().amax(-1, keepdim=True)
+    soft = (peak > 0) & (_energy(signal) < 1)
+    first = torch.where(soft, signal * torch.exp2(-torch.floor(torch.log2(peak)).clamp(min=-126)), signal)
+    energy = _energy(first)
+    return torch.where(soft, first * torch.exp2(-torch.floor(torch.log2(energy) / 2).clamp(min=-126)), first)
+
+
+def _ratio(estimate: Tensor, target: Tensor, eps: float) -> Tensor:
+    """SI-SDR in dB as the paper's code computes it: of signals with energies near `eps` it is too low."""
     scale = ((estimate * target).sum(-1, keepdim=True) + eps) / (target.square().sum(-1, keepdim=True) + eps)
     signal = (scale * target).square().sum(-1)
     distortion = (estimate - scale * target).square().sum(-1)
@@ -49,11 +74,16 @@ def si_sdr_improvement(estimates: Tensor, targets: Tensor, silent_db: float = -6
 def bootstrap(values, confidence: float = 0.95, draws: int = 10000, seed: int = 0) -> tuple[float, float, float]:
     """Mean of values (one per song, NaN is skipped) and its percentile bootstrap interval: (mean, low, high).
 
+    For few values the interval is too narrow: of normal values, intervals of 95 % from 8 of them contain the true mean
+    in 88 % of all cases, from 30 of them in 94 % (measured by the tests of this module).
+
     Raises:
-        InputError: there are fewer than 8 values, too few for a reliable interval.
+        InputError: there are fewer than 8 values, too few for a reliable interval; or one is infinite.
     """
     values = np.asarray(values, dtype=float)
     values = values[~np.isnan(values)]
+    if infinite := int(np.isinf(values).sum()):
+        raise InputError(f"{infinite} of {len(values)} values are infinite: they have no mean")
     if len(values) < 8:
         raise InputError(f"an interval needs at least 8 values, not {len(values)}")
     rng = np.random.default_rng(seed)
@@ -63,15 +93,20 @@ def bootstrap(values, confidence: float = 0.95, draws: int = 10000, seed: int = 
 
 
 def interval(values) -> dict:
-    """Mean, interval (low, high) and number n of finite values; the interval is None for fewer than eight values."""
+    """Mean, interval (low, high) and number n of values, NaN left out; the interval is None for fewer than eight.
+
+    Infinite values, which have no mean, are left out too; then the result says how many as `infinite`.
+    """
     values = np.asarray(values, dtype=float)
+    infinite = int(np.isinf(values).sum())
     values = values[np.isfinite(values)]
     mean, low, high = bootstrap(values) if len(values) >= 8 else (
         float(values.mean()) if len(values) else None, None, None)
-    return {"mean": mean, "low": low, "high": high, "n": len(values)}
+    return {"mean": mean, "low": low, "high": high, "n": len(values), **({"infinite": infinite} if infinite else {})}
 
 
 SCORING_WINDOW, SCORING_HOP = 4.0, 2.0  # seconds
+PUBLISHED_EPS = 1e-8  # of the published score, in which it decides what a stem that hardly sounds counts
 SILENT = 1.5e-5  # threshold of the norm over the number of samples: the published test, which depends on the length
 
 
@@ -125,7 +160,7 @@ def published_improvements(estimates: Tensor, targets: Tensor, sample_rate: int 
     for start in range(0, length - (size - hop), hop):
         found, true = (stems[:, start : start + size] for stems in (estimates, targets))
         if active_stems(true).sum() > 1:
-            kept.append(si_sdr(found, true) - si_sdr(true.sum(0).expand_as(true), true))
+            kept.append(_ratio(found, true, PUBLISHED_EPS) - _ratio(true.sum(0).expand_as(true), true, PUBLISHED_EPS))
     return torch.stack(kept) if kept else torch.empty(0, len(targets))
 
 
@@ -142,7 +177,8 @@ def require_shape(estimates: Tensor, targets: Tensor) -> None:
 def windowed_improvements(estimates: Tensor, targets: Tensor, sample_rate: int = SAMPLE_RATE) -> tuple[Tensor, Tensor]:
     """SI-SDR improvement (dB) in windows with two or more active stems: of all stems, (W, S), and of active ones only.
 
-    The second result is the first with NaN where the target is silent.
+    The second result is that of `si_sdr`, with NaN where the target is silent. The two differ for soft signals, whose
+    published score depends on their level.
 
     Raises:
         InputError: the shapes (S, T) differ.
@@ -153,5 +189,5 @@ def windowed_improvements(estimates: Tensor, targets: Tensor, sample_rate: int =
     kept = playing.sum(-1) > 1
     found, true, playing = found[kept], true[kept], playing[kept]
     mixture = true.sum(1, keepdim=True).expand_as(true)
-    gains = si_sdr(found, true) - si_sdr(mixture, true)
-    return gains, gains.masked_fill(~playing, torch.nan)
+    every = _ratio(found, true, PUBLISHED_EPS) - _ratio(mixture, true, PUBLISHED_EPS)
+    return every, (si_sdr(found, true) - si_sdr(mixture, true)).masked_fill(~playing, torch.nan)

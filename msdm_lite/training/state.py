@@ -3,6 +3,7 @@
 import logging
 import pickle
 import shutil
+import struct
 import time
 from dataclasses import asdict
 from pathlib import Path
@@ -20,6 +21,9 @@ from msdm_lite.utils.checkpoints import load_tensors
 from msdm_lite.utils.files import scratch_files, written_whole
 
 LOG = logging.getLogger("msdm_lite")
+# What torch raises for bytes that are no checkpoint, or parts that do not fit
+DAMAGED = (ArithmeticError, AttributeError, EOFError, LookupError, RuntimeError, TypeError, ValueError,
+           pickle.UnpicklingError, struct.error)
 MEASURED = ("stem_rms", "mixture_rms", "tempi")  # what a configuration has from the training data
 
 
@@ -64,8 +68,10 @@ class TrainingState:
         self._written = self.saved.stat().st_mtime_ns
         try:
             state = load_tensors(self.saved)
-            said, self.step, self.seconds = state["recipe"], state["step"], state["seconds"]
-        except (RuntimeError, pickle.UnpicklingError, EOFError, KeyError, TypeError) as problem:
+            if not isinstance(state, dict):
+                raise TypeError("no dictionary")
+            said, self.step, self.seconds = dict(state["recipe"]), int(state["step"]), float(state["seconds"])
+        except DAMAGED as problem:
             raise InputError(f"{self.saved} is damaged or no checkpoint ({type(problem).__name__}): without --resume "
                              "the run begins anew, in another folder") from None
         now = asdict(self.recipe)
@@ -78,10 +84,16 @@ class TrainingState:
         if other := [f"{name} {value}" for name, value in was.items() if value != _said(now[name])]:
             LOG.warning("%s is of a run with %s; from here on it is otherwise", self.saved, ", ".join(other))
         own = {name: value.shape for name, value in self.model.state_dict().items()}
-        if {name: value.shape for name, value in state["model"].items()} != own:
-            raise InputError(f"{self.saved} holds a {self.recipe.preset} of other sizes than this version's")
-        for mine, name in ((self.model, "model"), (self.average, "average"), (self.optimizer, "optimizer")):
-            mine.load_state_dict(state[name])
+        try:
+            if {name: value.shape for name, value in state["model"].items()} != own:
+                raise InputError(f"{self.saved} holds a {self.recipe.preset} of other sizes than this version's")
+            for mine, name in ((self.model, "model"), (self.average, "average"), (self.optimizer, "optimizer")):
+                mine.load_state_dict(state[name])
+        except InputError:
+            raise
+        except DAMAGED as problem:
+            raise InputError(f"{self.saved} lacks parts of a checkpoint, or they do not fit together "
+                             f"({type(problem).__name__})") from None
         if "config" in state:  # checkpoints of earlier versions have none
             measured = type(self.model.config).from_dict(state["config"])
             for model in (self.model, cast(StemModel, self.average.module)):

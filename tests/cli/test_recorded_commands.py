@@ -387,6 +387,28 @@ def test_a_line_is_accepted_and_its_options_arrive(line, run, tmp_path):
             accepted(line, run)
 
 
+# Options that no line of a record or a text has; those of `train` have a test of their own
+RARE = [Line("msdm-lite", tuple(shlex.split(words))) for words in (
+    "generate --out o --sketch lite-sketch --tempo 100 --metre 3 --batch 2 --seconds 2.5 --n 4 --seed 7",
+    "generate --out o --method paper --steps 9 --churn 1.5 --sigma-max 5 --sigma-min 0.02 --sampler euler --device cpu",
+    "accompany bass.wav drums=kick.wav --out o --weight 2.5 --level keep --method stems-given --device cpu",
+    "accompany bass.wav --out o --method replacement --corrections 3 --churn 2 --sigma-max 5 --sigma-min 0.02",
+    "evaluate --method guided --weight 1.5 --samples 3",
+    "evaluate --method gaussian --c 0.5 --churn 2 --corrections 2 --sigma-max 5",
+    "evaluate --method dirac --constrained-stem 2 --clips composed",
+    "evaluate --songs band --n 5 --seconds 7.5 --batch 3",
+    "evaluate --task accompany --given bass --sketch lite-sketch --n 9",
+    "data build --source band --workers 2 --variations 1 --no-programs --no-transpose --no-soundfonts --skip",
+    "data build --balance loudness", "data compose --seed 4 --out songs", "data clips --seed 3 --out clips",
+    "data card --out card", "models --card --out card", "results one two --everything",
+    "results --check --count 3 --seconds 100 --seed 2")]
+
+
+@pytest.mark.parametrize("line", RARE, ids=str)
+def test_options_on_no_recorded_line_arrive_too(line, run):
+    accepted(line, run)
+
+
 def accepted(line: Line, run: Callable[[Line, list[str]], "Run"]) -> None:
     """Run a line up to its work, and compare the options that arrive with those on the line."""
     module, name, words = function_of(line)

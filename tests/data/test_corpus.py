@@ -1,5 +1,7 @@
 import hashlib
+import multiprocessing
 import random
+import zlib
 
 import numpy as np
 import pytest
@@ -122,3 +124,60 @@ def test_building_without_room_or_soundfont_says_so_first(tmp_path, monkeypatch)
     monkeypatch.setattr(corpus.shutil, "disk_usage", lambda place: type("Usage", (), {"free": 1000}))
     with pytest.raises(InputError, match=r"the songs need .* GB in .*\$MSDM_LITE_CACHE names another place"):
         corpus.build(songs, 1, progress=False)
+
+
+def _from_notes(path, variation):
+    """Sound that depends on the notes alone, in place of a synthesizer."""
+    return np.random.default_rng(zlib.crc32(path.read_bytes())).uniform(-0.5, 0.5, (4, 3000)).astype(np.float32)
+
+
+def _contents(root):
+    return {path.name: path.read_bytes() for path in root.rglob("*") if path.is_file()}
+
+
+@pytest.mark.skipif("fork" not in multiprocessing.get_all_start_methods(), reason="the stand-ins are inherited")
+def test_several_workers_and_several_builders_make_what_one_makes(tmp_path, monkeypatch):
+    """One worker, three workers, and two builds at once on one cache: the same files, and none half-written."""
+    context = multiprocessing.get_context("fork")
+    pool = corpus.ProcessPoolExecutor
+    monkeypatch.setattr(corpus, "ProcessPoolExecutor", lambda *args, **settings: pool(*args, mp_context=context,
+                                                                                      **settings))
+    monkeypatch.setattr(render, "render", _from_notes)
+    monkeypatch.setattr(render, "soundfont", lambda name: None)
+    songs = corpus.songs("val", "band")[:7]
+    made = {}
+    for name, workers in (("one", 1), ("three", 3)):
+        monkeypatch.setenv("MSDM_LITE_CACHE", str(tmp_path / name))
+        assert corpus.build(songs, workers, progress=False) == 7 and all(song.ready for song in songs)
+        made[name] = _contents(tmp_path / name)
+    monkeypatch.setenv("MSDM_LITE_CACHE", str(tmp_path / "both"))
+    builders = [context.Process(target=corpus.build, args=(songs, 2), kwargs={"progress": False}) for _ in range(2)]
+    for builder in builders:
+        builder.start()
+    for builder in builders:
+        builder.join(120)
+    assert [builder.exitcode for builder in builders] == [0, 0]
+    assert len(made["one"]) == 14 and made["one"] == made["three"] == _contents(tmp_path / "both")  # sound and notes
+    assert np.array_equal(songs[2].read(), np.round(_from_notes(songs[2].midi(), None) * 32767).astype(np.float32)
+                          / 32767)
+    corpus._stems.cache_clear()
+
+
+@pytest.mark.skipif("fork" not in multiprocessing.get_all_start_methods(), reason="the stand-ins are inherited")
+def test_a_song_that_fails_is_named_and_the_others_are_made(tmp_path, monkeypatch):
+    songs = corpus.songs("val", "band")[:4]
+
+    def failing(path, variation):
+        if path.stem == songs[1].name:
+            raise InputError("no notes")
+        return _from_notes(path, variation)
+
+    context, pool = multiprocessing.get_context("fork"), corpus.ProcessPoolExecutor
+    monkeypatch.setattr(corpus, "ProcessPoolExecutor", lambda *args, **settings: pool(*args, mp_context=context,
+                                                                                      **settings))
+    monkeypatch.setattr(render, "render", failing)
+    monkeypatch.setattr(render, "soundfont", lambda name: None)
+    monkeypatch.setenv("MSDM_LITE_CACHE", str(tmp_path))
+    with pytest.raises(InputError, match=rf"1 of 4 songs could not be .* example {songs[1].name} \(no notes"):
+        corpus.build(songs, 2, progress=False)
+    assert [song.ready for song in songs] == [True, False, True, True]

@@ -4,7 +4,17 @@ import scipy.linalg
 import torch
 
 from msdm_lite.errors import InputError
-from msdm_lite.evaluation.fad import fad_infinity, frechet, frechet_error, half_samples, standard_error
+from msdm_lite.evaluation.fad import (
+    EMBEDDINGS,
+    diversity,
+    embed_mixtures,
+    fad_infinity,
+    frechet,
+    frechet_error,
+    half_samples,
+    nearest_distances,
+    standard_error,
+)
 
 
 def cloud(n: int, d: int, seed: int, shift: float = 0.0, scale: float = 1.0) -> torch.Tensor:
@@ -75,3 +85,38 @@ def test_the_error_of_a_mean_is_the_usual_one():
     values = torch.randn(2, 60, generator=torch.Generator().manual_seed(0))
     found = standard_error(lambda some: values[:, some].mean(1).numpy(), range(60), draws=400)
     assert found == pytest.approx(values.std(1).numpy() / 60**0.5, rel=0.15)  # of 400 draws: four standard errors
+
+
+@pytest.mark.parametrize("value, says", [(np.nan, "1 of the 20 points of the {} set are NaN"),
+                                         (-np.inf, "1 of the 20 points of the {} set are NaN or infinite"),
+                                         (1e200, "{} set are too large: .*1e\\+200")])
+def test_numbers_that_are_not_finite_are_refused_and_do_not_end_the_process(value, says):
+    a, b = cloud(20, 3, 0), cloud(20, 3, 1)
+    broken = a.clone()
+    broken[4, 1] = value
+    for first, second, name in ((broken, b, "first"), (b, broken, "second")):
+        with pytest.raises(InputError, match=says.format(name)):
+            frechet(first, second)
+        with pytest.raises(InputError, match=says.format(name).replace("20", "(?:10|20)")):
+            fad_infinity(first, second, [10, 20], draws=40)
+    assert frechet(a, b) < 2
+
+
+def test_bands_that_are_not_finite_are_named(monkeypatch):
+    monkeypatch.setitem(EMBEDDINGS, "sum", lambda waves: waves.sum(-1)[:, None, None])
+    bands = torch.ones(18, 2, 5)
+    assert embed_mixtures(bands, "sum").tolist() == [[[10.0]]] * 18
+    bands[17, 1, 3] = torch.nan
+    with pytest.raises(InputError, match=r"1 of 18 bands .* NaN or infinite; the first is number 17"):
+        embed_mixtures(bands, "sum")
+    with pytest.raises(InputError, match="no embedding 'openl3'; there are musicnn, vggish"):
+        embed_mixtures(bands, "openl3")
+
+
+def test_distances_between_points():
+    """A square of side 3: four sides and two diagonals. Its corners to a point on one side."""
+    corners = torch.tensor([[0.0, 0.0], [3.0, 0.0], [0.0, 3.0], [3.0, 3.0]])
+    assert diversity(corners) == pytest.approx((4 * 3 + 2 * 18**0.5) / 6)
+    assert nearest_distances(torch.tensor([[1.0, 0.0], [3.0, 7.0]]), corners).tolist() == [1.0, 4.0]
+    with pytest.raises(InputError, match="two points or more have a distance, not 1"):
+        diversity(corners[:1])

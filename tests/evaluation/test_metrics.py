@@ -152,3 +152,52 @@ def test_the_interval_of_windows_is_drawn_by_songs():
     assert (found["mean"], found["low"], found["high"]) == pytest.approx(wanted)
     again = metrics.pooled(np.repeat(songs, 10, 1))
     assert again["high"] - again["low"] == pytest.approx(found["high"] - found["low"])
+
+
+@pytest.mark.parametrize("full_scale", [1.0, 1e-3, 1e-5, 1e-8, 1e-12, 1e-20])
+@pytest.mark.parametrize("estimate_scale", [1.0, 1e-5])
+def test_soft_signals_have_the_value_of_loud_ones(full_scale, estimate_scale, generator):
+    """20 dB by construction, whatever the level of either: scale-invariant means that too."""
+    target, noise = torch.randn(2, 20_000, generator=generator)
+    noise = noise - (noise @ target) / (target @ target) * target
+    estimate = target + noise / noise.norm() * target.norm() / 10
+    found = si_sdr(estimate_scale * full_scale * estimate, full_scale * target)
+    assert found.item() == pytest.approx(20, abs=1e-3)
+    stems = torch.stack([target, noise])
+    guesses = torch.stack([estimate, noise])
+    assert si_sdr_improvement(full_scale * guesses, full_scale * stems)[0].item() == pytest.approx(
+        si_sdr_improvement(guesses, stems)[0].item(), abs=1e-3)
+
+
+def test_the_score_of_active_stems_is_right_for_a_soft_estimate_and_the_published_one_is_as_it_was():
+    """An estimate 100 dB too soft: as good as a loud one; with the eps of the published code it is worth nothing."""
+    true = stems()
+    found = true + 0.3 * stems(seed=1)
+    loud, soft = (metrics.windowed_improvements(scale * found, true, RATE) for scale in (1.0, 1e-7))
+    assert torch.allclose(soft[1], loud[1], atol=1e-3)
+    energy = (1e-7 * true[0, : 4 * RATE]).square().sum()
+    mixture = si_sdr(true.sum(0)[: 4 * RATE], true[0, : 4 * RATE])
+    assert energy < 0.01 * metrics.PUBLISHED_EPS
+    assert soft[0][0, 0].item() == pytest.approx(-mixture.item(), abs=0.1)  # 10 log10(eps / eps)
+
+
+def test_a_nan_stays_a_nan():
+    assert si_sdr(torch.tensor([1.0, torch.nan, 0.0]), torch.tensor([1.0, 0.5, 0.0])).isnan()
+
+
+@pytest.mark.parametrize("n, covered", [(8, 0.88), (30, 0.94)])
+def test_how_often_intervals_contain_the_mean(n, covered):
+    """Of 2000 sets of normal values; the standard error of the share is 0.007. The docstring names both numbers."""
+    draws = np.random.default_rng(n).normal(3, 2, (2000, n))
+    found = [bootstrap(values, draws=1000) for values in draws]
+    share = np.mean([low <= 3 <= high for _, low, high in found])
+    assert share == pytest.approx(covered, abs=0.02)
+    assert f"{100 * covered:.0f} %" in bootstrap.__doc__
+
+
+def test_infinite_values_are_counted_and_not_dropped_in_silence():
+    values = [1.0, 2.0, 3.0, np.inf, np.nan]
+    assert metrics.interval(values) == {"mean": 2.0, "low": None, "high": None, "n": 3, "infinite": 1}
+    assert "infinite" not in metrics.interval([1.0, np.nan])
+    with pytest.raises(InputError, match="1 of 9 values are infinite"):
+        bootstrap([*range(8), -np.inf])

@@ -105,6 +105,48 @@ def test_windows_agree_with_the_whole_where_they_can(tiny):
     assert len(ticks) == windowed.batch_count(2, 161)
 
 
+def test_samples_over_several_windows_follow_the_joint_posterior():
+    """Gaussian stems, independent from frame to frame: mean and covariance at every frame, near a seam and not.
+
+    Of 3000 samples a mean is off by 0.018 deviations, a variance by 0.026 of itself, a correlation of two frames by
+    0.018; the largest of 40 frames are about three times that.
+    """
+    variances = torch.tensor([1.0, 0.25, 0.5])
+    share = variances / variances.sum()
+    exact = torch.diag(variances) - torch.outer(variances, variances) / variances.sum()
+    zero_sum = torch.eye(3) - 1 / 3
+
+    class Frames:
+        """The exact denoiser given the mixture: of N(share y, exact) with zero-sum noise."""
+
+        config = SimpleNamespace(frames=16)
+
+        @staticmethod
+        def denoise(x, sigma, conditioning):
+            assert conditioning.mixture.all()
+            middle = share[:, None, None] * x.sum(1, keepdim=True)
+            filtered = exact @ torch.linalg.pinv(exact + sigma[0] ** 2 * zero_sum, hermitian=True)
+            return middle + torch.einsum("st,ntfl->nsfl", filtered, x - middle)
+
+    windowed, frames, count = Windowed(Frames, 0.5), 40, 3000  # samples are rows
+    assert len(windowed.starts(frames)) >= 4
+    generator = torch.Generator().manual_seed(0)
+    y = torch.randn(1, 1, frames, generator=generator)
+    method = methods.by_name("mixture-constrained", steps=120)
+    task = Task((1, 3, count, frames), y.expand(-1, count, -1))
+    x = sampling.final_state(methods.sample(task, windowed, method, generator)).x[0].movedim(1, 0)  # (n, 3, L)
+    assert torch.allclose(x.sum(1), y[:, 0].expand(count, -1), atol=5e-3)
+    deviation = exact.diagonal().sqrt()
+    mean = x.mean(0)
+    assert ((mean - share[:, None] * y[0]) / deviation[:, None]).abs().max() < 0.09
+    off = x - mean
+    covariance = torch.einsum("nsl,ntl->lst", off, off) / (count - 1)
+    assert (covariance - exact).abs().max() < 0.13 * exact.diagonal().max()
+    of_one = off[:, 0] / off[:, 0].std(0)
+    between = of_one.T @ of_one / count - torch.eye(frames)
+    assert between.abs().max() < 0.09  # frames do not depend on each other, also across a seam
+
+
 @pytest.mark.parametrize("frames", [1, 47, 48, 49, 100, 1000])
 def test_windows_cover_every_frame(tiny, frames):
     windowed = Windowed(tiny)

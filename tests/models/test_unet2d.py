@@ -62,3 +62,78 @@ def test_it_trains_under_autocast():
     with torch.autocast("cpu", torch.bfloat16):
         layer(torch.randn(1, 3, 5, 5)).float().sum().backward()
     assert layer.weight.grad.isfinite().all()
+
+
+@pytest.fixture(params=[1, 4], ids=["a frame a column", "four frames a column"])
+def net(request) -> UNet2d:
+    """A small network of all parts, whose layers that begin at zero are random."""
+    torch.manual_seed(0)
+    net = UNet2d([(4, 1), (8, 2)], 2, 3, [16, 24], [1, 2], 8, frames_per_column=request.param)
+    with torch.no_grad():
+        for value in net.parameters():
+            if not value.any():
+                value.normal_(std=0.2)
+    return net
+
+
+def test_items_of_a_batch_do_not_mix(net):
+    """What one item is, another does not notice; and a batch is its items one by one."""
+    x, embedding = torch.randn(3, 2, 12, 9), torch.randn(3, 8)
+    whole = net(x, embedding)
+    assert whole.shape == (3, 3, 12, 9)
+    alone = torch.cat([net(x[i : i + 1], embedding[i : i + 1]) for i in range(3)])
+    torch.testing.assert_close(whole, alone, rtol=1e-4, atol=1e-5)
+    x[1], embedding[1] = 100 * torch.randn(2, 12, 9), torch.randn(8)
+    other = net(x, embedding)
+    torch.testing.assert_close(other[[0, 2]], whole[[0, 2]], rtol=1e-4, atol=1e-5)
+    assert (other[1] - whole[1]).abs().max() > 0.1
+
+
+def test_every_parameter_has_a_gradient(net):
+    net(torch.randn(2, 2, 12, 9), torch.randn(2, 8)).square().mean().backward()
+    unused = [name for name, value in net.named_parameters() if value.grad is None or not value.grad.any()]
+    assert unused == []
+
+
+def test_the_level_has_an_effect_everywhere(net):
+    """Through every residual block: with the other blocks' conditioning off, each one's alone changes the output."""
+    x, embedding = torch.randn(1, 2, 12, 9), torch.randn(2, 1, 8)
+    assert (net(x, embedding[0]) - net(x, embedding[1])).abs().max() > 0.05
+    films = {name: module for name, module in net.named_modules() if name.endswith("film")}
+    assert len(films) == 6
+    with torch.no_grad():
+        for film in films.values():
+            film.weight.zero_()
+        assert torch.equal(net(x, embedding[0]), net(x, embedding[1]))
+        for name, film in films.items():
+            film.weight.normal_(std=0.5)
+            assert (net(x, embedding[0]) - net(x, embedding[1])).abs().max() > 1e-3, name
+            film.weight.zero_()
+
+
+def test_notes_reach_each_other_over_the_whole_width(net):
+    """Attention at the bottom: a change in the first frame changes the last one; without attention it cannot."""
+    x, embedding = torch.randn(1, 2, 12, 400), torch.randn(1, 8)
+    later = x.clone()
+    later[..., 0] += 3
+    assert (net(x, embedding) - net(later, embedding))[..., -1].abs().max() > 1e-6
+    torch.nn.init.zeros_(net.attention.out.weight)
+    assert torch.equal(net(x, embedding)[..., -1], net(later, embedding)[..., -1])
+
+
+def test_it_computes_in_the_type_of_its_weights(net):
+    """Double precision stays double and agrees with single; under autocast half precision is near."""
+    x, embedding = torch.randn(2, 2, 12, 9), torch.randn(2, 8)
+    single = net(x, embedding)
+    with torch.autocast("cpu", torch.bfloat16):
+        half = net(x, embedding)
+    double = net.double()(x.double(), embedding.double())
+    assert single.dtype == torch.float32 and double.dtype == torch.float64
+    torch.testing.assert_close(single.double(), double, rtol=1e-3, atol=1e-4)
+    assert 0 < (half.double() - double).norm() / double.norm() < 0.05  # eight bits
+
+
+def test_an_untrained_network_gives_zero_at_any_level():
+    torch.manual_seed(0)
+    net = UNet2d([(8, 2)], 2, 2, [16, 16], [1, 1], 8)
+    assert not net(torch.randn(1, 2, 8, 5), torch.randn(1, 8)).any()

@@ -1,7 +1,9 @@
 """What every method converges to on sources whose posterior is known: exact, or biased by how much."""
 
 import json
+from itertools import pairwise
 
+import numpy as np
 import pytest
 import torch
 
@@ -49,14 +51,69 @@ def test_order_of_convergence(sampler, order, conditioning):
     assert 0.8 * 2**order < coarse / fine < 1.3 * 2**order
 
 
+INSIDE = np.array([[-1.0, -1], [1, 0], [0, 1]])  # three stems, of which the first is the mixture minus the others
+
+
+def slope(kind: str, C: np.ndarray, sigma: float) -> tuple[np.ndarray, np.ndarray]:
+    """A and b of a method's ODE dx / d sigma = A x + b on Gaussians of covariance C; of Dirac for stems 1 and 2.
+
+    It is written out anew, and uses nothing of the package but the mixture.
+    """
+    y, variance, ones = float(oracle_convergence.POINT.sum()), np.diag(C), np.ones(3)
+    prior = (np.eye(3) - C @ np.linalg.inv(C + sigma**2 * np.eye(3))) / sigma
+    if kind == "Gaussian":  # minus sigma times the gradient of -(y - sum)^2 / (2 c^2 sigma^2), c^2 = 9 / 8
+        return prior + np.outer(ones, ones) / (1.125 * sigma), -ones * y / (1.125 * sigma)
+    if kind == "Wiener shares":
+        left = variance * sigma**2 / (variance + sigma**2)
+        share = left / left.sum()
+        fixed = np.eye(3) - np.outer(share, ones)
+        return np.eye(3) / sigma - fixed @ (np.eye(3) / sigma - prior), -share * y / sigma
+    less = prior[1:] - prior[0]
+    return less @ INSIDE, less @ np.array([y, 0, 0])
+
+
+def limit(kind: str, C: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Mean and covariance that a method ends with on Gaussians of covariance C as steps grow, from noise of level 10.
+
+    The ODE is linear: its mean and its matrix are integrated by Runge and Kutta.
+    """
+    size = 2 if kind == "Dirac" else 3
+    x = np.concatenate([np.zeros((size, 1)), np.eye(size)], 1)  # the mean, and the matrix beside it
+    for high, low in pairwise(np.geomspace(10, 1e-3, 600)):
+        h, slopes = low - high, []
+        for share in (0, 0.5, 0.5, 1):
+            A, b = slope(kind, C, high + share * h)
+            rise = A @ (x + share * h * slopes[-1] if slopes else x)
+            rise[:, 0] += b
+            slopes.append(rise)
+        x = x + h / 6 * (slopes[0] + 2 * slopes[1] + 2 * slopes[2] + slopes[3])
+    mean, covariance = x[:, 0], 100 * x[:, 1:] @ x[:, 1:].T
+    if kind == "Dirac":
+        y = float(oracle_convergence.POINT.sum())
+        return np.array([y, 0, 0]) + INSIDE @ mean, INSIDE @ covariance @ INSIDE.T
+    return mean, covariance
+
+
+@pytest.mark.parametrize("kind", ["Dirac", "Gaussian", "Wiener shares"])
+@pytest.mark.parametrize("source", ["independent Gaussians", "correlated Gaussians"])
+def test_the_bias_on_gaussians_is_that_of_the_method_s_ode(kind, source):
+    """Moments of 10 000 samples: a mean is off by 0.01 deviations, a variance by 0.014; four of those are allowed."""
+    oracle, arm = SOURCES[source](), ARMS[f"mixture: {kind}"]
+    x = sample(oracle, arm, 320, 10_000)
+    mean, covariance = limit(kind, oracle.covariances[0].numpy())
+    assert np.linalg.norm(x.numpy().mean(0) - mean) < 0.04 * np.sqrt(np.trace(covariance))
+    assert np.linalg.norm(np.cov(x.numpy().T) - covariance) < 0.06 * np.linalg.norm(covariance)
+    exact = target(oracle, arm)
+    apart, C = mean - exact.means[0].numpy(), exact.covariances[0].numpy()
+    found = distances(x, exact)  # of the same samples to the posterior: the bias, in the units of the record
+    assert found["mean"] == pytest.approx(np.linalg.norm(apart) / np.sqrt(np.trace(C)), abs=0.04)
+    assert found["covariance"] == pytest.approx(np.linalg.norm(covariance - C) / np.linalg.norm(C), abs=0.06)
+
+
 @pytest.mark.parametrize("name, source, measure, bias", [
+    # Two modes and a method that optimizes: no closed form, so these are what this code found, to notice a change.
     # The constrained source carries the noise of all others, yet the denoiser is given sigma
-    ("mixture: Dirac", "independent Gaussians", "covariance", 0.84),
     ("mixture: Dirac", "two tunes", "sliced_wasserstein", 0.42),
-    # gamma = c sigma is no likelihood of the clean sources: the pull starts too weak
-    ("mixture: Gaussian", "independent Gaussians", "mean", 0.26),
-    # Wiener shares know variances, and no context
-    ("mixture: Wiener shares", "correlated Gaussians", "mean", 0.18),
     # PiGDM takes what is uncertain for one Gaussian
     ("mixture: PiGDM", "two tunes", "sliced_wasserstein", 0.25),
     # It optimizes: its samples hardly vary
