@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.optim.swa_utils import AveragedModel
 
-from msdm_lite.errors import InputError
+from msdm_lite.errors import InputError, MachineError
 from msdm_lite.models.base import StemModel
 from msdm_lite.training import optimizer
 from msdm_lite.training.recipe import Recipe
@@ -71,6 +71,8 @@ class TrainingState:
             if not isinstance(state, dict):
                 raise TypeError("no dictionary")
             said, self.step, self.seconds = dict(state["recipe"]), int(state["step"]), float(state["seconds"])
+        except MachineError:
+            raise
         except DAMAGED as problem:
             raise InputError(f"{self.saved} is damaged or no checkpoint ({type(problem).__name__}): without --resume "
                              "the run begins anew, in another folder") from None
