@@ -141,7 +141,8 @@ def watched(states: Generator[State, None, Tensor], sigma: float, known: Sequenc
 def rms(x: Tensor) -> Tensor:
     """Root mean square of each item of x (B, ...): (B,)."""
     values = x.shape[1:].numel()  # 1 of a point's mixture, (B,)
-    return torch.linalg.vector_norm(x.reshape(len(x), values), dim=1) / values**0.5
+    norms: Tensor = torch.linalg.vector_norm(x.reshape(len(x), values), dim=1)
+    return norms / values**0.5
 
 
 def _states(x: Tensor, sigmas: list[float], guidance: Guidance, denoise: Denoise, sampler: Sampler,

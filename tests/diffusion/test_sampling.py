@@ -350,12 +350,12 @@ def test_a_state_beyond_its_noise_stops_with_a_remedy(sampler):
     """4, 16, 64, 256 times the first state with Euler: the limit of 100 is exceeded after the fourth step."""
     x, levels = torch.ones(2, 3).double(), [2.0**-n for n in range(8)]
     seen = []
-    with pytest.raises(DivergenceError, match="more than 8 steps, churn below 0.3, fewer corrections than 2, another"):
+    with pytest.raises(DivergenceError, match=r"than 8 steps, churn below 0\.3, fewer corrections than 2, another"):
         for state in run(sampler, x, levels, growing, halved, 0.3, 2, generator=torch.Generator().manual_seed(0)):
             seen.append(state)
     assert all(state.x.square().mean(1).sqrt().max() <= 100 for state in seen)
     seen.clear()
-    with pytest.raises(DivergenceError, match=r"sigma = 0\.0625 its state is 256 times as large.*: more than 8 steps, an"):
+    with pytest.raises(DivergenceError, match=r"sigma = 0\.0625 its state is 256 times as .*: more than 8 steps, an"):
         for state in run(euler, x, levels, growing, halved):
             seen.append(state.x[0, 0].item())
     assert seen == [4, 16, 64]
