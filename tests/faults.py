@@ -34,8 +34,8 @@ import pyloudnorm  # noqa: F401
 import pytorch_optimizer  # noqa: F401
 import soundfile
 import torch
-import torch._dynamo  # noqa: F401 (the optimizer imports it)
-import torch.utils.tensorboard  # noqa: F401
+import torch._dynamo  # the optimizer imports it
+import torch.utils.tensorboard
 from safetensors import safe_open
 
 from msdm_lite.audio import io as audio_io

@@ -6,6 +6,7 @@ generator of states, so that a caller can plot them, count them or stop, and ret
 `book/03-noise-and-sampling.ipynb`.
 """
 
+import math
 from collections import deque
 from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass
@@ -142,7 +143,7 @@ def rms(x: Tensor) -> Tensor:
     """Root mean square of each item of x (B, ...): (B,)."""
     values = x.shape[1:].numel()  # 1 of a point's mixture, (B,)
     norms: Tensor = torch.linalg.vector_norm(x.reshape(len(x), values), dim=1)
-    return norms / values**0.5
+    return norms / math.sqrt(values)
 
 
 def _states(x: Tensor, sigmas: list[float], guidance: Guidance, denoise: Denoise, sampler: Sampler,
