@@ -205,10 +205,12 @@ def _render(song: Song) -> None:
     if not song.rendered:
         song._gains_file().unlink(missing_ok=True)
         stems = np.round(render.render(song.midi(), variation=song.changes) * 32767).astype(np.int16)
+        song.audio().unlink(missing_ok=True)  # of other notes
+        if song.source == "band":  # before the sound: if killed in between, no sound is taken for that of these notes
+            with written_whole(song._mark()) as scratch:
+                scratch.write_text(_notes(song.midi()))
         with written_whole(song.audio()) as scratch, open(scratch, "wb") as file:
             np.save(file, stems)
-        if song.source == "band":
-            song._mark().write_text(_notes(song.midi()))
     if song.balance == "loudness" and not song.ready:
         gains = levels.loudness_gains(replace(song, balance="rms").read())
         with written_whole(song._gains_file()) as scratch:

@@ -48,8 +48,8 @@ def read(path: str | Path) -> mido.MidiFile:
     frames is returned as beats of a second, at a fixed tempo.
 
     Raises:
-        InputError: the file is missing, it is no MIDI file, is cut short or larger than 8 MB; it has several independent
-            songs (format 2), a tempo of 0, or no ticks in a beat.
+        InputError: the file is missing, it is no MIDI file, is cut short or larger than 8 MB; it has several
+            independent songs (format 2), a tempo of 0, or no ticks in a beat.
     """
     try:
         if Path(path).stat().st_size > MOST:
