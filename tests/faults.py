@@ -325,7 +325,7 @@ def faults(kills: int, seed: int, seconds: float, only: str | None = None) -> in
             print("  ".join(f"{cell:<22}" for cell in row), flush=True)
             if row[3] != "-":
                 row, wrongs = full(name, command, work, seed)
-                    found += wrongs
+                found += wrongs
                 print("  ".join(f"{cell:<22}" for cell in row), flush=True)
     print("\n".join([f"{len(found)} faults in {time.perf_counter() - begun:.0f} s", *found]))
     return int(bool(found))
