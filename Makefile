@@ -4,7 +4,7 @@ SHELL := bash
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
 .DEFAULT_GOAL := help
-.PHONY: help environment book test pages colab oldest lint mutants links songs data results check-results bench clean
+.PHONY: help environment book test pages colab oldest lint mutants faults links songs data results check-results bench clean
 
 VENV := .venv
 READY := $(VENV)/.ready
@@ -78,6 +78,9 @@ mutants: $(READY)  ## change the mathematics in hundreds of places, one at a tim
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check mutmut==$(MUTMUT)
 	OMP_NUM_THREADS=1 $(BIN)/mutmut run
 	$(BIN)/mutmut results
+
+faults: $(READY)  ## kill -9 at random moments of four commands, and full disks: is everything whole that has its final name?
+	OMP_NUM_THREADS=1 $(BIN)/python tests/faults.py
 
 links: $(PAGE)  ## ask every address that the pages name whether it is still there; needs the network
 	$(BIN)/jupyter-book build --builder linkcheck -n --path-output build build/site

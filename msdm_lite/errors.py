@@ -16,5 +16,9 @@ class InputError(ValueError):
         return shown(super().__str__())
 
 
+class DivergenceError(FloatingPointError):
+    """A sampler has left what its noise and what is known allow: the result would be wrong. It names remedies."""
+
+
 class MachineError(InputError):
     """What is wanted cannot be done on this machine as it is: a program is missing, or the disk is full."""

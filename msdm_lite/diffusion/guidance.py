@@ -33,10 +33,12 @@ class Ending:
     Args:
         derivative: the guidance.
         end: `end(x, sigma, denoise)`, the clean stems, like x, after the last level sigma above 0.
+        remedies: what may help where the sampler diverges.
     """
 
     derivative: Guidance
     end: Guidance
+    remedies: Sequence[str] = ()
 
     def __call__(self, x: Tensor, sigma: Tensor, denoise: Denoise) -> Tensor:
         return self.derivative(x, sigma, denoise)
@@ -78,7 +80,7 @@ def gaussian(y: Tensor, c: float = 0.75 * 2**0.5, among: Sequence[int] | None = 
         d = torch.addcmul(d, selector(x, among), s * residual / (c * s) ** 2, value=-1)
         return d
 
-    return Ending(derivative, lambda x, sigma, denoise: denoise(x, sigma))
+    return Ending(derivative, lambda x, sigma, denoise: denoise(x, sigma), [f"c above {c:.3g}"])
 
 
 def dirac(y: Tensor, k: int | Sequence[int] = 0, among: Sequence[int] | None = None) -> Guidance:

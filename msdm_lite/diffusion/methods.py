@@ -43,7 +43,7 @@ class Method:
         guidance: settings of `msdm_lite.diffusion.guidances`, or any `guidance(x, sigma, denoise) -> d`.
         steps: noise levels of the schedule, without the final 0.
         sigma_max, sigma_min: the first noise level, and the last above 0.
-        churn, corrections, sampler: see `Sampler`; the sampler by name or as a step.
+        churn, corrections, limit, sampler: see `Sampler`; the sampler by name or as a step.
         schedule: by name.
     """
 
@@ -56,6 +56,7 @@ class Method:
     corrections: int = 1
     sampler: str | Step = "euler"
     schedule: str = "karras"
+    limit: float = sampling.LIMIT
 
     @property
     def sigmas(self) -> list[float]:
@@ -82,7 +83,7 @@ class Method:
             InputError: noise levels that are not a schedule, or a setting that its sampler or guidance does not use.
         """
         check_levels(self.sigmas)
-        Sampler(self.sampler, self.churn, self.corrections)
+        Sampler(self.sampler, self.churn, self.corrections, self.limit)
         if hasattr(self.guidance, "states"):
             for name in ("churn", "corrections", "sampler"):
                 if getattr(self, name) != getattr(Method, name):
@@ -172,13 +173,15 @@ def sample(task: Task, denoise: Denoise, method: Method, generator: Noise = None
 
     Raises:
         InputError: settings that do not fit together, or a method that does not support the task.
+        FloatingPointError: the denoiser returned values that are not finite, or the state grows beyond `limit`.
     """
     method.check()
+    known = [values for values in (task.mixture, task.given) if values is not None]
     x = white(task.like(device).expand(tuple(task.shape)), generator)
     if hasattr(method.guidance, "states"):  # an algorithm of its own
         states: Generator[State, None, Tensor] = method.guidance.states(
             task, method.sigmas, with_conditions(denoise, task), generator)
-        return states
+        return sampling.watched(states, method.sigma_max, known or [x], method.limit)
     x.mul_(method.sigma_max)  # in place: the state of a long song is large
     constraint: Conditioning | Replacement | None = None
     if method.needs_conditioning:
@@ -189,7 +192,8 @@ def sample(task: Task, denoise: Denoise, method: Method, generator: Noise = None
     if hasattr(guidance, "for_task"):
         guidance = guidance.for_task(task, x, generator)
     return sampling.sample(x, method.sigmas, guidance, with_conditions(denoise, task),
-                           Sampler(method.sampler, method.churn, method.corrections), constraint, generator)
+                           Sampler(method.sampler, method.churn, method.corrections, method.limit), constraint,
+                           generator, known)
 
 
 def with_conditions(denoise: Denoise, task: Task) -> Denoise:

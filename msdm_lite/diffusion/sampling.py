@@ -6,8 +6,9 @@ generator of states, so that a caller can plot them, count them or stop, and ret
 `book/03-noise-and-sampling.ipynb`.
 """
 
+import math
 from collections import deque
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -20,7 +21,11 @@ from msdm_lite.diffusion.imputation import Replacement
 from msdm_lite.diffusion.noise import Noise, project, white
 from msdm_lite.diffusion.samplers import SAMPLERS, Memory, Step, euler
 from msdm_lite.diffusion.schedules import check_levels
-from msdm_lite.errors import InputError
+from msdm_lite.errors import DivergenceError, InputError
+
+#: How many times as large (RMS) as its first noise and what is known a state may become. With the shipped models and
+#: the defaults of every method it stays below 3; where the steps are too few for a method, it soon exceeds 100.
+LIMIT = 100.0
 
 
 @dataclass(frozen=True)
@@ -44,14 +49,17 @@ class Sampler:
         step: see `msdm_lite.diffusion.samplers`; or the name of a registered one.
         churn: S_churn of EDM (stochastic sampling): how much noise is added in all steps together; 0 is the ODE.
         corrections: R, the number of times that each noise level is sampled (1: no corrector steps).
+        limit: how many times as large as its first noise and what is known a state may become before the sampling
+            stops with an error; infinity lets it diverge.
 
     Raises:
-        InputError: no such step, churn below 0, R < 1, or any of the two with a multistep method.
+        InputError: no such step, churn below 0, R < 1, or any of the two with a multistep method; a limit not above 0.
     """
 
     step: Step | str = euler
     churn: float = 0.0
     corrections: int = 1
+    limit: float = LIMIT
 
     def __post_init__(self) -> None:
         if isinstance(self.step, str):
@@ -60,6 +68,8 @@ class Sampler:
             raise InputError(f"R must be at least 1, not {self.corrections}")
         if not 0 <= self.churn < float("inf"):
             raise InputError(f"churn must be 0 or more, not {self.churn}")
+        if not self.limit > 0:
+            raise InputError(f"the limit of a state's size must be above 0, not {self.limit}")
         if getattr(self.step, "multistep", False) and (self.churn > 0 or self.corrections > 1):
             raise InputError("DPM-Solver++ solves the ODE: it takes no churn and no corrections; euler does")
 
@@ -68,10 +78,16 @@ class Sampler:
         each = getattr(self.step, "evaluations", 1)
         return self.corrections * (each * (steps - 1) + 1)
 
+    def remedies(self, levels: int) -> list[str]:
+        """What may help where it diverges with so many noise levels above 0."""
+        less = [f"churn below {self.churn:g}"] if self.churn > 0 else []
+        less += [f"fewer corrections than {self.corrections}"] if self.corrections > 1 else []
+        return [f"more than {levels} steps", *less]
+
 
 def sample(x: Tensor, sigmas: list[float], guidance: Guidance, denoise: Denoise, sampler: Sampler | Step = euler,
-           constraint: Conditioning | Replacement | None = None,
-           generator: Noise = None) -> Generator[State, None, Tensor]:
+           constraint: Conditioning | Replacement | None = None, generator: Noise = None,
+           known: Sequence[Tensor] = ()) -> Generator[State, None, Tensor]:
     """Sample from the first noise level to the last; yields the state after each.
 
     Args:
@@ -81,14 +97,53 @@ def sample(x: Tensor, sigmas: list[float], guidance: Guidance, denoise: Denoise,
         sampler: a `Sampler`, or a step without churn and corrector steps.
         constraint: a Conditioning whose known parts carry no noise: added noise lies in the subspace of what is
             unknown. Or a Replacement, imposed on the state before every step.
+        known: clean values, (B, ...) each, such as the mixture: a state may be as large as they are.
 
     Raises:
         InputError: levels that do not decrease.
         FloatingPointError: the denoiser returned values that are not finite; the message has the noise level.
+        DivergenceError: a state is larger than `limit` of the sampler allows; the message says what may help.
     """
     check_levels(sigmas)
     sampler = sampler if isinstance(sampler, Sampler) else Sampler(sampler)
-    return _states(x, sigmas, guidance, denoise, sampler, constraint, generator)
+    remedies = sampler.remedies(sum(sigma > 0 for sigma in sigmas)) + list(getattr(guidance, "remedies", ()))
+    states = _states(x, sigmas, guidance, denoise, sampler, constraint, generator)
+    return watched(states, sigmas[0], (x, *known), sampler.limit, remedies)
+
+
+def watched(states: Generator[State, None, Tensor], sigma: float, known: Sequence[Tensor], limit: float = LIMIT,
+            remedies: Sequence[str] = ()) -> Generator[State, None, Tensor]:
+    """The states of a sampler, as long as each item's RMS is at most `limit` times sigma or that of something known.
+
+    Args:
+        sigma: the first noise level.
+        known: the first state, or clean values, (B, ...) each.
+
+    Raises:
+        DivergenceError: a larger state; the message says what may help.
+    """
+    allowed = limit * torch.stack([rms(values) for values in known]).amax(0).clamp(min=sigma)
+    while True:
+        try:
+            state = next(states)
+        except StopIteration as stop:
+            last: Tensor = stop.value
+            return last
+        size = rms(state.x) if limit < float("inf") else allowed
+        if not (size <= allowed).all():
+            times = limit * (size / allowed).amax().item()
+            raise DivergenceError(f"the sampler diverges: at sigma = {state.sigma:.3g} its state is {times:.3g} times "
+                                  "as large as its first noise and what is known; what may help: "
+                                  f"{', '.join([*remedies, 'another method'])}")
+        yield state
+        del state  # that of a long song is large
+
+
+def rms(x: Tensor) -> Tensor:
+    """Root mean square of each item of x (B, ...): (B,)."""
+    values = x.shape[1:].numel()  # 1 of a point's mixture, (B,)
+    norms: Tensor = torch.linalg.vector_norm(x.reshape(len(x), values), dim=1)
+    return norms / math.sqrt(values)
 
 
 def _states(x: Tensor, sigmas: list[float], guidance: Guidance, denoise: Denoise, sampler: Sampler,

@@ -66,7 +66,7 @@ def main(run: Run, model: str = "lite", clips: str = "band", seed: int = 0) -> d
 
 
 def _arm(method: str, name: str, value: float | int, model: str, clips: str, seed: int) -> dict:
-    chosen = settings(method, name, value)
+    chosen = settings(method, name, value) | {"limit": float("inf")}  # how bad it becomes is measured too
     arm = {"method": method, "setting": name, "value": value}
     try:
         found = separation_quality.evaluate_clips(method, model, clips, seed=seed, progress=False, **chosen)

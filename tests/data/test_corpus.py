@@ -110,6 +110,28 @@ def test_the_sound_of_other_notes_is_not_its_sound(tmp_path, monkeypatch):
     corpus._notes.cache_clear()
 
 
+def test_a_song_killed_between_its_two_files_is_not_ready(tmp_path, monkeypatch):
+    """What stands in the cache while its sound is written: the mark of its notes, and no sound."""
+    monkeypatch.setenv("MSDM_LITE_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(render, "render", lambda path, variation: np.zeros((4, 9), np.float32))
+    song = corpus.songs("val", "band")[0]
+
+    def stopped(file, stems):
+        assert song._mark().read_text() == corpus._notes(song.midi())
+        raise KeyboardInterrupt
+
+    for earlier in (False, True):
+        if earlier:
+            corpus._render(song)
+            song._mark().write_text("other notes")  # they were composed anew
+        with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+            patch.setattr(np, "save", stopped)
+            corpus._render(song)
+        assert not song.ready and not song.audio().exists()
+    corpus._render(song)
+    assert song.ready and song._mark().exists()
+
+
 def test_building_without_room_or_soundfont_says_so_first(tmp_path, monkeypatch):
     monkeypatch.setenv("MSDM_LITE_CACHE", str(tmp_path / "cache"))
     songs = corpus.songs("val", "band")[:2]

@@ -5,7 +5,7 @@ import pytest
 import scipy.integrate
 import torch
 
-from msdm_lite.diffusion import guidance
+from msdm_lite.diffusion import guidance, sampling
 from msdm_lite.diffusion.conditioning import Conditioning
 from msdm_lite.diffusion.imputation import Replacement
 from msdm_lite.diffusion.noise import project
@@ -13,7 +13,7 @@ from msdm_lite.diffusion.oracle import GaussianMixture
 from msdm_lite.diffusion.samplers import SAMPLERS, dpm_solver, euler, heun
 from msdm_lite.diffusion.sampling import Sampler, final_state, final_x
 from msdm_lite.diffusion.schedules import exponential, karras
-from msdm_lite.errors import InputError
+from msdm_lite.errors import DivergenceError, InputError
 from tests.diffusion.running import run
 
 
@@ -338,3 +338,85 @@ def test_replacement_holds_its_noise_where_a_step_remembers(correlated, sampler,
                  generator=torch.Generator().manual_seed(2))
     assert torch.equal(final_x(states)[:, 0], given[:, 0])  # clean at the end
     assert all(torch.allclose(noise, seen[0]) for noise in seen) is alike
+
+
+def growing(x, sigma, denoise):
+    """A guidance with which the state grows fourfold in a step that halves the level."""
+    return -6 * x / sigma[0]
+
+
+@pytest.mark.parametrize("sampler", [euler, heun])
+def test_a_state_beyond_its_noise_stops_with_a_remedy(sampler):
+    """4, 16, 64, 256 times the first state with Euler: the limit of 100 is exceeded after the fourth step."""
+    x, levels = torch.ones(2, 3).double(), [2.0**-n for n in range(8)]
+    seen = []
+    with pytest.raises(DivergenceError, match=r"than 8 steps, churn below 0\.3, fewer corrections than 2, another"):
+        for state in run(sampler, x, levels, growing, halved, 0.3, 2, generator=torch.Generator().manual_seed(0)):
+            seen.append(state)
+    assert all(state.x.square().mean(1).sqrt().max() <= 100 for state in seen)
+    seen.clear()
+    with pytest.raises(DivergenceError, match=r"sigma = 0\.0625 its state is 256 times as .*: more than 8 steps, an"):
+        for state in run(euler, x, levels, growing, halved):
+            seen.append(state.x[0, 0].item())
+    assert seen == [4, 16, 64]
+
+
+def test_the_limit_is_of_every_item_and_of_what_is_known():
+    """One item of two grows: it alone is held to its own first state, and to a mixture where that is louder."""
+    x = torch.tensor([[1.0, 1.0], [1000.0, 1000.0]]).double()
+    levels = [2.0**-n for n in range(6)]
+
+    def first_grows(x, sigma, denoise):
+        return torch.stack([-6 * x[0] / sigma[0], torch.zeros_like(x[1])])
+
+    def ends(limit=100.0, known=()):
+        return len(list(sampling.sample(x, levels, first_grows, halved, Sampler(limit=limit), known=known)))
+
+    with pytest.raises(DivergenceError):
+        ends()
+    assert ends(known=[torch.tensor([[11.0], [0.0]])]) == 5  # 4^5 = 1024 is within 100 times 11
+    assert ends(limit=1025.0) == ends(limit=float("inf")) == 5
+    with pytest.raises(DivergenceError):
+        ends(known=[torch.tensor([[0.0], [11.0]])])  # another item's
+    for limit in (0.0, -1.0, float("nan")):
+        with pytest.raises(InputError, match="limit"):
+            Sampler(limit=limit)
+
+
+def test_a_first_state_of_zeros_may_grow_to_its_noise():
+    got = final_state(run(euler, torch.zeros(1, 2), [1.0, 0.5, 0.0], lambda x, s, d: torch.full_like(x, -90.0), halved))
+    assert got.x.tolist() == [[90.0, 90.0]]
+
+
+def test_too_small_a_c_diverges_and_the_message_names_it(correlated):
+    y = torch.full((50,), 0.3).double()
+    x = 10 * torch.randn(50, 2, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    with pytest.raises(DivergenceError, match=r"more than 20 steps, c above 0\.2, another method"):
+        final_x(run(euler, x, karras(20, 0.01, 10.0), guidance.gaussian(y, 0.2), correlated.denoise))
+    got = final_x(run(euler, x, karras(20, 0.01, 10.0), guidance.gaussian(y), correlated.denoise))
+    assert got.abs().max() < 10
+
+
+@pytest.mark.parametrize("corrections", [1, 3])
+def test_churn_within_zero_sum_noise_has_its_whole_size(corrections):
+    """The noise of churn raises the level of the state in the subspace of what is unknown, and not beside it.
+
+    A white state (B, S) projected on the subspace has S - 1 dimensions of variance sigma^2; after a churn of gamma
+    these have (sigma (1 + gamma))^2.
+    """
+    generator = torch.Generator().manual_seed(0)
+    x = torch.zeros(40000, 3, dtype=torch.float64)
+    known = Conditioning.on_mixture(x)
+    x = project(torch.randn(x.shape, generator=generator, dtype=x.dtype), known) + 0.5
+    listen, seen = listening()
+    final_state(run(euler, x, [1.0, 0.5, 0.0], listen, halved, 0.6, corrections, known, generator))
+    gamma, variance = 0.3, 1.0  # the state stays as it is, so all noise that is added is seen in the next call
+    for call, (state, sigma) in enumerate(seen):
+        level = 1.0 if call < corrections else 0.5
+        variance += level**2 * ((1 + gamma) ** 2 - 1)
+        assert sigma[0].item() == pytest.approx(level * (1 + gamma))
+        noise = state - 0.5
+        assert noise.sum(1).abs().max() < 1e-12
+        assert noise.square().sum(1).mean().item() == pytest.approx(2 * variance, rel=0.02)  # standard error 0.5 %
+        if call % corrections < corrections - 1:  # the noise that leads back up to the level
+            variance += level**2 - (level / 2 if level == 1.0 else 0.0) ** 2
