@@ -2,7 +2,7 @@
 
 The first frame of most mp3 files holds a tag (Xing or Info) that counts the frames, and the silence that the encoder
 added at both ends. Decoders believe the count. It is wrong where files were joined, cut or edited. Here the decoder is
-told a count that it cannot reach, so that it reads to the end; the silence is cut off only where the count is right.
+given a count that it cannot reach, so that it reads to the end; the silence is cut off only where the count is right.
 Chapter: `book/12-longer-and-stranger.ipynb`.
 """
 
@@ -50,8 +50,8 @@ def read(data: bytes) -> tuple[np.ndarray, int, str]:
     counted = count * (1152 if rate >= 32000 else 576)  # samples, with the silence at both ends
     if counted < there or counted - there > 5 * 1152:  # the silence is at most 4095 samples at each end
         return samples, rate, f"its header counts {counted / rate:.2f} s, and {there / rate:.2f} s are there and read"
-    told = miniaudio.mp3_get_info(original).num_frames  # without the silence at both ends
-    return samples[:told] if 0 < told <= there else samples, rate, ""
+    length = miniaudio.mp3_get_info(original).num_frames  # without the silence at both ends
+    return samples[:length] if 0 < length <= there else samples, rate, ""
 
 
 def _tag_size(data: bytes) -> int:
@@ -64,7 +64,6 @@ def _tag_size(data: bytes) -> int:
 def _count(miniaudio, data: bytes) -> tuple[int, int]:
     """Where the count of frames is that the decoder believes, and the count; (0, 0) if there is none."""
     begin = _tag_size(data)
-    told = None
     for match in TAGS.finditer(data, begin, begin + HEAD):
         place = match.start() + 8
         if place + 4 > len(data):
@@ -72,9 +71,9 @@ def _count(miniaudio, data: bytes) -> tuple[int, int]:
         head = data[: place + 4096]  # enough for the first frame
         changed = [head[:place] + struct.pack(">I", count) + head[place + 4 :] for count in (ENDLESS, ENDLESS + 1)]
         try:
-            told = [miniaudio.mp3_get_info(one).num_frames for one in changed]
+            lengths = [miniaudio.mp3_get_info(one).num_frames for one in changed]
         except miniaudio.DecodeError:
             break
-        if told[0] != told[1]:
+        if lengths[0] != lengths[1]:
             return place, struct.unpack(">I", data[place : place + 4])[0]
     return 0, 0

@@ -1,3 +1,4 @@
+import inspect
 import io
 import os
 import shlex
@@ -12,7 +13,7 @@ import torch
 
 import msdm_lite
 from msdm_lite.audio import io as audio_io
-from msdm_lite.cli import main
+from msdm_lite.cli import inference, main
 from msdm_lite.models import weights
 from msdm_lite.utils import files as utils_files
 from msdm_lite.utils import manifest
@@ -22,6 +23,13 @@ from tests.sounds import ONE_OF_EACH, bad_text, noise
 @pytest.fixture(scope="session")
 def model(tiny, tmp_path_factory):
     return str(weights.save(tiny, tmp_path_factory.mktemp("model") / "tiny.safetensors", {}))
+
+
+@pytest.mark.parametrize("verb", [inference.separate, inference.generate, inference.accompany])
+def test_the_verbs_share_what_is_common_to_them(verb):
+    found = inspect.signature(verb).parameters
+    assert {"out", "model", "steps", "seed", "device", "overwrite"} <= set(found)
+    assert found["seed"].default == 0 and found["overwrite"].default is False
 
 
 def run(*args):

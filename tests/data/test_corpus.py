@@ -10,6 +10,7 @@ from msdm_lite.audio import levels as audio_levels
 from msdm_lite.audio.io import STEMS
 from msdm_lite.data import band_songs, corpus, midi, render
 from msdm_lite.errors import InputError, MachineError
+from msdm_lite.utils.files import written_whole
 from tests.data.test_render import synthesizer
 
 
@@ -111,23 +112,24 @@ def test_the_sound_of_other_notes_is_not_its_sound(tmp_path, monkeypatch):
 
 
 def test_a_song_killed_between_its_two_files_is_not_ready(tmp_path, monkeypatch):
-    """What stands in the cache while its sound is written: the mark of its notes, and no sound."""
+    """Its sound, and then the mark of the notes that it was rendered from."""
     monkeypatch.setenv("MSDM_LITE_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr(render, "render", lambda path, variation: np.zeros((4, 9), np.float32))
     song = corpus.songs("val", "band")[0]
 
-    def stopped(file, stems):
-        assert song._mark().read_text() == corpus._notes(song.midi())
-        raise KeyboardInterrupt
+    def killed(path):
+        if path == song._mark():
+            raise KeyboardInterrupt
+        return written_whole(path)
 
     for earlier in (False, True):
         if earlier:
             corpus._render(song)
             song._mark().write_text("other notes")  # they were composed anew
         with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-            patch.setattr(np, "save", stopped)
+            patch.setattr(corpus, "written_whole", killed)
             corpus._render(song)
-        assert not song.ready and not song.audio().exists()
+        assert not song.ready and song.audio().exists()
     corpus._render(song)
     assert song.ready and song._mark().exists()
 
