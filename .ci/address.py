@@ -60,7 +60,7 @@ def texts(repository: str) -> list[tuple[str, str]]:
             ("book/how-to-cite.md", "  year   = {2026}\n}"),
             ("data/README.md", "with the address of this repository."),
             ("README.md", "**Hear it**: `make book` builds the book, which plays in the browser; its chapters run in "
-                          "Colab, [as told below](#in-colab).\n"),
+                          "Colab, [as described below](#in-colab).\n"),
             ("README.md", f'In another environment, `pip install ".{EXTRAS}"` in this folder brings the package'),
             ("README.md", WHEEL),
             ("book/index.md", "Upload its notebook there,\nand the wheel that `make wheel` makes to Files; the first "
