@@ -335,7 +335,7 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--kills", type=int, default=20, help="of each command, if there is time")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--seconds", type=float, default=270.0, help="for all commands together")
+    parser.add_argument("--seconds", type=float, default=180.0, help="for all commands together")
     parser.add_argument("--only", help="one command")
     chosen = parser.parse_args()
     sys.exit(faults(chosen.kills, chosen.seed, chosen.seconds, chosen.only))
