@@ -1,9 +1,7 @@
 """Slakh2100 as people have it: what lies on the disk counts, and a bad line costs a stem, not the song."""
 
-import subprocess
 import sys
 import tracemalloc
-from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
@@ -214,16 +212,3 @@ def test_any_metadata_is_read_or_refused_with_one_line(tmp_path_factory, raw):
 def dumped(value) -> bytes:
     import yaml
     return yaml.safe_dump(value, allow_unicode=True).encode("utf-8", "surrogatepass")
-
-
-CASES = Path(__file__).parents[3] / "shared" / "cases" / "make_cases.py"
-
-
-@pytest.mark.skipif(not CASES.exists(), reason="the script of cases is not part of the repository")
-def test_the_cases(tmp_path):
-    subprocess.run([sys.executable, CASES, tmp_path], check=True, capture_output=True)
-    (track,) = readers.find(tmp_path / "babyslakh")
-    assert track.source == "slakh" and sorted(track.files) == ["bass", "drums", "guitar", "piano"]
-    assert track.read().any(1).all()
-    found = readers.find(tmp_path / "musdb", stems=("bass", "drums", "other", "vocals"))
-    assert [track.split for track in found] == ["train"] * 5 + ["test"]
