@@ -26,7 +26,7 @@ CHAPTERS = sorted((ROOT / "book").glob("*.ipynb"))
 OURS = address.current(ROOT)
 # Those of others that the pages and tools name
 OTHERS = {"gladia-research-group/multi-source-diffusion-models", "pre-commit/pre-commit-hooks", "kynan/nbstripout",
-          "astral-sh/ruff-pre-commit"}
+          "astral-sh/ruff-pre-commit", "ethman/slakh-utils"}
 SITES = {"sigsep", "kellerjordan"}
 TEXTS = {".ipynb", ".md", ".py", ".yml", ".yaml", ".toml", ".txt", ".cff", ".bib", ".html", ".json", ".svg", ""}
 

@@ -25,8 +25,8 @@ def test_other_stems_from_training_to_scores(musdb, tmp_path, capsys):
     assert loudest[0] < 8 and 20 < loudest[3] < 40
 
     assert main.main(["separate", str(song / "mixture.wav"), "--model", str(model), "--steps", "1",
-                      "--out", str(tmp_path / "apart")]) == 0
-    assert sorted(path.name for path in (tmp_path / "apart").iterdir()) == [f"{stem}.wav" for stem in STEMS]
+                      "--mono", "--rate", "model", "--out", str(tmp_path / "apart")]) == 0
+    assert sorted(path.name for path in (tmp_path / "apart").glob("*.wav")) == [f"{stem}.wav" for stem in STEMS]
     total = sum(soundfile.read(tmp_path / "apart" / f"{stem}.wav")[0] for stem in STEMS)
     mixture = readers.find(musdb / "test", stems=("mixture",))[0].read()[0]
     assert abs(total - mixture).max() < 1e-3

@@ -29,7 +29,8 @@ from msdm_lite.data.dataset import Crops, songs_of
 from msdm_lite.diffusion import schedules
 from msdm_lite.errors import InputError
 from msdm_lite.evaluation import coherence, fad, metrics, records
-from msdm_lite.evaluation.separation_quality import Songs, separate_song
+from msdm_lite.evaluation.separated_songs import separate_song
+from msdm_lite.evaluation.separation_quality import Songs
 from msdm_lite.models import weights
 from msdm_lite.models.config import preset
 from msdm_lite.models.joint import Model
@@ -328,7 +329,7 @@ VALUES: list[Kind] = [
     ("accompaniment to all", lambda p, m: msdm_lite.accompany({name: noise(5000) for name in m.stems}, m),
      "all stems"),
     ("accompaniment to NaN", lambda p, m: msdm_lite.accompany({"bass": spoiled(np.nan)}, m), "bass"),
-    ("bands of no length", lambda p, m: msdm_lite.generate(m, 0.0), "0.0 s"),
+    ("bands of no length", lambda p, m: msdm_lite.generate(m, 0.0), "0 s"),
     ("bands of NaN seconds", lambda p, m: msdm_lite.generate(m, np.nan), "nan"),
     ("minus one band", lambda p, m: msdm_lite.generate(m, 1.0, -1), "-1 bands"),
     ("bands without a batch", lambda p, m: msdm_lite.generate(m, 1.0, 1, batch=0), "0 bands"),
@@ -382,7 +383,7 @@ COMMANDS = [  # (kind, words, what the line says)
                                             "{here}/o"), "oboe"),
     ("a stem twice", command("accompany", "bass={here}/song.wav", "bass={here}/words.wav", "--model", "tiny", "--out",
                              "{here}/o"), "bass"),
-    ("no seconds", command("generate", "--model", "tiny", "--seconds", "0", "--out", "{here}/o"), "0.0 s"),
+    ("no seconds", command("generate", "--model", "tiny", "--seconds", "0", "--out", "{here}/o"), "0 s"),
     ("infinitely many seconds", command("generate", "--model", "tiny", "--seconds", "inf", "--out", "{here}/o"),
      "inf s"),
     ("no bands", command("generate", "--model", "tiny", "--n", "0", "--out", "{here}/o"), "0 bands"),

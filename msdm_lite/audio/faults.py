@@ -25,7 +25,7 @@ def clipped(wave: Tensor) -> float:
     if wave.shape[-1] < 3 or not wave.numel():
         return 0.0
     found = 0
-    for channel in wave.reshape(-1, wave.shape[-1]) if wave.is_contiguous() else wave:
+    for channel in wave if wave.ndim == 2 else wave.reshape(-1, wave.shape[-1]):
         for limit, side in ((channel.max(), 1), (channel.min(), -1)):
             if side * limit <= 1e-3:
                 continue

@@ -49,7 +49,7 @@ def sound_files(words: Sequence[str]) -> list[Path]:
 
 
 def folder_names(files: Sequence[Path]) -> list[str]:
-    """A folder name for each file: its name without the ending, told apart by numbers where two are alike.
+    """A folder name for each file: its name without the ending, numbered where two are alike.
 
     Capital and small letters count as alike, since some file systems do not tell them apart.
     """
@@ -137,7 +137,7 @@ def mixes_and_given(files: Sequence[str], given: Sequence[str], stems: Sequence[
     is the one that names no stem.
 
     Raises:
-        InputError: there is no mix, or it cannot be told from the stems.
+        InputError: there is no mix, or it is not clear which file it is.
     """
     if files:
         return tuple(files), tuple(given)
@@ -151,5 +151,5 @@ def mixes_and_given(files: Sequence[str], given: Sequence[str], stems: Sequence[
     if not given:
         raise InputError("no file is named: name a mix, as in msdm-lite separate song.mp3 --out stems")
     if len(mixes) != 1:
-        raise InputError("the mix cannot be told from the given stems: name it first, before --given")
+        raise InputError("it is not clear which file is the mix and which a given stem: name the mix first, before --given")
     return mixes, tuple(word for word in given if word not in mixes)

@@ -81,7 +81,7 @@ def test_names_that_are_no_text_are_shown_escaped():
     assert sources.shown("été.wav") == "été.wav"
 
 
-def test_the_mix_is_told_from_given_stems():
+def test_the_mix_is_found_among_given_stems():
     def split(files, given):
         return sources.mixes_and_given(files, given, STEMS)
 
@@ -89,7 +89,7 @@ def test_the_mix_is_told_from_given_stems():
     assert split([], ["drums=kick.wav", "song.mp3"]) == (("song.mp3",), ("drums=kick.wav",))
     assert split([], ["song.mp3", "My Drums.wav"]) == (("song.mp3",), ("My Drums.wav",))
     for given in (["drums.wav", "bass.wav"], ["a.wav", "b.wav"], ["drums=kick.wav"]):
-        with pytest.raises(InputError, match="the mix cannot be told from the given stems"):
+        with pytest.raises(InputError, match="not clear which file is the mix"):
             split([], given)
     with pytest.raises(InputError, match="no file is named"):
         split([], [])

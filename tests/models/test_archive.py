@@ -13,8 +13,21 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from msdm_lite.errors import InputError
+from msdm_lite.models.archive import Archive
 from msdm_lite.models.official import load_official
 from tests.official import HYPER, NAME, refuses
+
+
+def test_tensors_are_read_one_at_a_time_with_their_strides(save):
+    whole = torch.arange(24.0, dtype=torch.float64).reshape(4, 6)
+    with save({"whole": whole, "turned": whole.T, "part": whole[1:3]}).open("rb") as file:
+        archive = Archive(file)
+        notes = archive.content()
+        assert archive.check("turned", notes["turned"]) == (6, 4)
+        assert torch.equal(archive.tensor(notes["turned"]), whole.T.float())
+        assert torch.equal(archive.tensor(notes["part"]), whole[1:3].float())
+        with pytest.raises(InputError, match="part 'nothing' is missing"):
+            archive.entry("nothing", 16)
 
 
 @pytest.mark.parametrize("kept", [0.0, 0.01, 0.5, 0.999])

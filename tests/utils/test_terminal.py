@@ -35,8 +35,11 @@ def test_warnings_are_shown_meanwhile_and_bugs_are_not_hidden(capsys):
     assert not logging.getLogger("msdm_lite").handlers
 
 
-def test_names_of_any_bytes_do_not_end_a_command(capfd):
+def test_names_of_any_bytes_do_not_end_a_command(capfd, monkeypatch):
     """In what is printed, in warnings and in errors."""
+    # Else the warning is in the report of the test, which workers of pytest-xdist cannot send
+    monkeypatch.setattr(logging.getLogger("msdm_lite"), "propagate", False)
+
     def run():
         print("caf\udce9.wav")
         logging.getLogger("msdm_lite").warning("%s is silent", "caf\udce9.wav")
