@@ -131,7 +131,7 @@ def pooled(songs: Sequence[Sequence[float] | np.ndarray], confidence: float = 0.
         songs: the values of each song's windows, (W,) of any W; songs without a window are left out.
 
     Returns:
-        {"mean", "low", "high", "n": songs, "windows"}; low and high are None for fewer than eight songs.
+        A dictionary of mean, low, high, n (songs) and windows; low and high are None for fewer than eight songs.
     """
     kept = [np.asarray(values, float) for values in songs if len(values)]
     sums, counts = np.array([values.sum() for values in kept]), np.array([len(values) for values in kept])
