@@ -151,5 +151,5 @@ def mixes_and_given(files: Sequence[str], given: Sequence[str], stems: Sequence[
     if not given:
         raise InputError("no file is named: name a mix, as in msdm-lite separate song.mp3 --out stems")
     if len(mixes) != 1:
-        raise InputError("it is not clear which file is the mix and which a given stem: name the mix first, before --given")
+        raise InputError("it is not clear which file is the mix and which are given stems: name the mix first")
     return mixes, tuple(word for word in given if word not in mixes)
