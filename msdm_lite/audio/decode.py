@@ -26,6 +26,7 @@ from torch import Tensor
 from msdm_lite.audio import containers, mp3
 from msdm_lite.errors import InputError, MachineError
 from msdm_lite.utils import paths
+from msdm_lite.utils.files import written_whole
 from msdm_lite.utils.imports import library
 
 LOG = logging.getLogger("msdm_lite")
@@ -116,11 +117,9 @@ def _extent(path: Path, changed: int, size: int) -> Extent:
     sound = decode(path)
     for note in sound.notes:
         LOG.warning("%s: %s", path, note)
-    with contextlib.suppress(OSError):  # a cache that cannot be written only costs time
-        kept.parent.mkdir(parents=True, exist_ok=True)
-        scratch = kept.with_name(f"{kept.name}.{os.getpid()}.part")
+    # A cache that cannot be written only costs time
+    with contextlib.suppress(OSError, MachineError), written_whole(kept) as scratch:
         scratch.write_text(f"{sound.samples.shape[1]} {sound.sample_rate}")
-        scratch.replace(kept)
     return Extent(sound.samples.shape[1], sound.sample_rate, False)
 
 

@@ -83,7 +83,7 @@ def load(path: str | Path, sample_rate: int = SAMPLE_RATE, mono: bool = True) ->
     """
     sound = read(path)
     samples = sound.samples
-    if (share := faults.clipped(samples)) and sound.sample_rate != sample_rate:  # resampled, it no longer shows
+    if sound.sample_rate != sample_rate and (share := faults.clipped(samples)):  # resampled, it no longer shows
         LOG.warning("%s: %s", path, faults.about_clipping(share))
     samples = mixed_down(samples, str(path)) if mono else samples.contiguous()
     samples = resample(samples, sound.sample_rate, sample_rate)

@@ -17,12 +17,16 @@ MIXTURE_RMS = 2 * STEM_RMS  # active RMS of a mixture of four of them, which are
 
 
 def mixture_rms(wave: Tensor, window: int) -> float:
+    """`repaired_rms` of a sound (T,) without its offset and its clicks (`faults.repaired`)."""
+    return repaired_rms(faults.repaired(wave)[0], window)
+
+
+def repaired_rms(wave: Tensor, window: int) -> float:
     """Root mean square of (T,) over the windows of `window` samples within 40 dB of the loudest one; 0 for silence.
 
-    An offset and clicks are left out (`faults.repaired`). Where soft windows would halve it, such as minutes of noise
-    before the music, those within 20 dB of the loudest count alone.
+    Where soft windows would halve it, such as minutes of noise before the music, those within 20 dB of the loudest
+    count alone.
     """
-    wave = faults.repaired(wave)[0]
     padded = F.pad(wave, (0, -len(wave) % window)).reshape(-1, window)
     power = torch.linalg.vector_norm(padded, dim=1, dtype=torch.float64).square()
     power /= torch.full((len(padded),), window).index_fill_(

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import tyro
 
 from msdm_lite.cli import options
-from msdm_lite.errors import InputError, MachineError
+from msdm_lite.errors import InputError, MachineError, shown
 
 
 def separate(files: tyro.conf.Positional[options.Songs], out: options.Folder, model: options.Model = "lite",
@@ -98,7 +98,7 @@ def separate(files: tyro.conf.Positional[options.Songs], out: options.Folder, mo
                                          progress=sys.stderr.isatty(), samples=samples, level=level, **settings)
             written = outputs.write(folder, waves, wanted.sample_rate(sound, loaded),
                                     _facts([song, *known_files.values()], seed, model), form, sound.tags)
-        print("\n".join(map(sources.shown, written)))
+        print("\n".join(map(shown, written)))
 
     if not several:
         one(songs[0], out)
@@ -112,7 +112,7 @@ def separate(files: tyro.conf.Positional[options.Songs], out: options.Folder, mo
                 raise
             except (InputError, FloatingPointError) as problem:
                 left_out += 1
-                says, name = sources.shown(str(problem)), sources.shown(song)
+                says, name = shown(problem), shown(song)
                 print(f"msdm-lite: {says if name in says else f'{name}: {says}'}", file=sys.stderr)
     return 1 if left_out else 0
 
@@ -148,7 +148,7 @@ def generate(out: options.Folder, model: options.Model = "lite", sketch: options
         device: where to compute.
         overwrite: write over files in the folders that msdm-lite did not make.
     """
-    from msdm_lite.inference import accompaniment, cascade, generation, outputs, sources
+    from msdm_lite.inference import accompaniment, cascade, generation, outputs
     from msdm_lite.models import weights
     from msdm_lite.utils import files as utils_files
     from msdm_lite.utils import manifest, paths
@@ -167,7 +167,7 @@ def generate(out: options.Folder, model: options.Model = "lite", sketch: options
         for number, band in enumerate(bands, 1):  # each band is written before the next is generated
             place = folder / f"{number:02d}"
             outputs.write(place, accompaniment.with_mix(band, loaded), loaded.sample_rate, _facts([], seed, model))
-            print(sources.shown(place))
+            print(shown(place))
 
 
 def accompany(files: tyro.conf.Positional[options.Inputs], out: options.Folder, model: options.Model = "lite",
@@ -219,7 +219,7 @@ def accompany(files: tyro.conf.Positional[options.Inputs], out: options.Folder, 
                                        progress=sys.stderr.isatty(), sketcher=sketcher, level=level, **settings)
         written = outputs.write(folder, accompaniment.with_mix(band, loaded), loaded.sample_rate,
                                 _facts(list(named.values()), seed, model))
-    print("\n".join(map(sources.shown, written)))
+    print("\n".join(map(shown, written)))
 
 
 def _facts(inputs: list[Path], seed: int, model: str) -> dict[str, Any]:

@@ -102,7 +102,8 @@ def accompany(given: Mapping[str, str | Path | Tensor], model: StemModel | str =
     waves = load_stems(given, model)
     T = len(next(iter(waves.values())))
     numbers = [model.stems.index(name) for name in waves]
-    sounds = {name: levels.prepared(wave, model.sample_rate, name, "not for the model; the stem stays as it is")
+    sounds = {name: levels.prepared(wave, model.sample_rate, name, "not for the model; the stem stays as it is",
+                                pauses=True)
               for name, wave in waves.items()}
     sounding = [rms for _, rms in sounds.values() if rms > 1e-12]
     if not sounding:

@@ -1,7 +1,7 @@
 """Sounds as a model can use them: without an offset and clicks, at a level that soft passages do not spoil.
 
-What the result suffers from is said once on the logger "msdm_lite". The level itself is `audio.levels.mixture_rms`, in
-training as well. Chapter: `book/12-longer-and-stranger.ipynb`.
+What the result suffers from is said once on the logger "msdm_lite". The level itself is `audio.levels.repaired_rms`, in
+training as well (`mixture_rms`). Chapter: `book/12-longer-and-stranger.ipynb`.
 """
 
 import logging
@@ -10,28 +10,30 @@ import torch
 from torch import Tensor
 
 from msdm_lite.audio import faults
-from msdm_lite.audio.levels import INAUDIBLE, mixture_rms
+from msdm_lite.audio.levels import INAUDIBLE, repaired_rms
 
 LOG = logging.getLogger("msdm_lite")
 
+TAKEN_OUT = "taken out, in no stem"  # what comes of an offset and of clicks
 SOFT = 0.3  # share of a mixture that is more than 40 dB below the rest from which it is said
 
 
-def prepared(wave: Tensor, sample_rate: int, what: str = "the mixture", effect: str = "taken out, in no stem"
-             ) -> tuple[Tensor, float]:
+def prepared(wave: Tensor, sample_rate: int, what: str = "the mixture", effect: str = TAKEN_OUT,
+             pauses: bool = False) -> tuple[Tensor, float]:
     """A sound (T,) without its offset and its clicks, and its active RMS; an ordinary sound is returned as it is.
 
     Args:
         what: the name of the sound in warnings.
         effect: what comes of the offset and the clicks, for the warnings.
+        pauses: the sound may be soft for most of its length, as a stem may; of a mixture it is said.
     """
     if len(wave) and max(map(abs, wave.aminmax())) < 2**-15:  # below one step of 16 bits there is rounding alone
         sound, mean, found = wave, 0.0, list[tuple[int, int]]()
     else:
         sound, mean, found = faults.repaired(wave)
-    rms = mixture_rms(sound, sample_rate // 4)
+    rms = repaired_rms(sound, sample_rate // 4)
     lines = faults.about_repairs(mean, found, wave, sample_rate, f"({effect})")
-    if what == "the mixture" and rms >= INAUDIBLE and (soft := _soft_share(sound, sample_rate // 4, rms)) > SOFT:
+    if not pauses and rms >= INAUDIBLE and (soft := _soft_share(sound, sample_rate // 4, rms)) > SOFT:
         lines.append(f"{100 * soft:.0f} % of it is more than 40 dB softer than the rest, which sets the level: the "
                      "stems are less good there")
     for line in [*lines, *_doubts(wave, rms)]:

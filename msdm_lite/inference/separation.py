@@ -110,9 +110,9 @@ def separate(source: str | Path | Tensor, model: StemModel | str = "lite", metho
         check_samples(wave, model)
         wave = wave.expand(2, -1)  # a mono file gives both sides
         both = _given_sides(given or {}, model)
-        sides = {n: partial(separate, wave[n], model, method, seed=seed, progress=progress, samples=samples,
-                            given=both[n], callback=callback, overlap=overlap, batch=batch, level=level, **settings)
-                 for n in range(2)}
+        sides = [partial(separate, wave[n], model, method, seed=seed, progress=progress, samples=samples,
+                         given=both[n], callback=callback, overlap=overlap, batch=batch, level=level, **settings)
+                 for n in range(2)]
         return _both_sides(sides, wave, both, len(model.stems))
     if wave.ndim != 1:
         raise InputError(f"a mixture is mono, (T,), and not of shape {tuple(wave.shape)}")
@@ -124,8 +124,8 @@ def separate(source: str | Path | Tensor, model: StemModel | str = "lite", metho
     if known and len(known) == S - 1:  # the last one is the mixture minus the others, whatever the method
         missing = wave - sum(known.values())
         return torch.stack([known.get(n, missing) for n in range(S)])
-    effect = {"effect": "left in, since stems are given: the others suffer"} if known else {}
-    sound, rms = levels.prepared(wave, model.sample_rate, **effect)
+    effect = "left in, since stems are given: the others suffer" if known else levels.TAKEN_OUT
+    sound, rms = levels.prepared(wave, model.sample_rate, effect=effect)
     wave = wave if known else sound
     if rms < 1e-12:
         LOG.warning("the mixture is silent, and so are its stems")
@@ -150,7 +150,7 @@ def separate(source: str | Path | Tensor, model: StemModel | str = "lite", metho
     return stems
 
 
-def _both_sides(sides: Mapping[int, Callable[[], Tensor]], wave: Tensor, given: Sequence[Mapping[str, Tensor]],
+def _both_sides(sides: Sequence[Callable[[], Tensor]], wave: Tensor, given: Sequence[Mapping[str, Tensor]],
                 stems: int) -> Tensor:
     """Stems (S, 2, T) from the separation of each side of a mixture (2, T).
 
@@ -170,7 +170,7 @@ def _given_sides(given: Mapping[str, str | Path | Tensor], model: StemModel) -> 
     waves = {name: audio_io.samples(source, model.sample_rate, mono=False) for name, source in given.items()}
     for name, wave in waves.items():
         if wave.ndim == 2 and len(wave) > 2:
-            waves[name] = wave.mean(0)
+            waves[name] = audio_io.mixed_down(wave, name)
         elif wave.ndim not in (1, 2):
             raise InputError(f"{name} is (T,) or (2, T), and not of shape {tuple(wave.shape)}")
     return [{name: wave if wave.ndim == 1 else wave[min(side, len(wave) - 1)] for name, wave in waves.items()}

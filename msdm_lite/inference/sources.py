@@ -12,18 +12,13 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from msdm_lite.errors import InputError
+from msdm_lite.errors import InputError, shown
 from msdm_lite.utils.paths import expanded
 
 STDIN = "-"
 # Endings by which a sound file in a folder is known; a file that is named itself may have any
 ENDINGS = frozenset([".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aif", ".aiff", ".aifc", ".au", ".caf", ".w64",
                      ".rf64", ".m4a", ".mp4", ".aac", ".wma", ".webm", ".mkv", ".mov"])
-
-
-def shown(path: str | Path) -> str:
-    """A path as text that can be printed anywhere: bytes that are no text are escaped."""
-    return os.fspath(path).encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
 
 
 def sound_files(words: Sequence[str]) -> list[Path]:

@@ -5,7 +5,6 @@ Chapter: `book/05-training.ipynb`.
 
 import errno
 import json
-import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, cast
@@ -140,7 +139,7 @@ def load(name: str | Path = "lite", device: str = "auto") -> StemModel:
     folder = paths.data_folder() / "weights"
     path = folder / f"{name}.safetensors"
     if not path.is_file():
-        path = folder / name if str(name) in shipped() else Path(os.path.expanduser(name))
+        path = folder / name if str(name) in shipped() else paths.expanded(name)
     if path.is_dir():
         files = sorted(file for file in path.iterdir() if file.suffix in (".safetensors", ".ckpt"))
         if len(files) == 1:  # the folder of a training run

@@ -9,6 +9,8 @@ those of the released configuration files, each with its file in the repository 
 
 from dataclasses import dataclass
 
+from msdm_lite.training.recipe import OFFICIAL_SINGLE
+
 # (model, method, with correction steps) -> dB
 SEPARATION = {
     ("joint", "dirac", True): 16.48, ("joint", "dirac", False): 14.92,
@@ -83,4 +85,5 @@ NETWORK = {
 }
 SIGMA_DATA, LEVELS = 0.2, (-3.0, 1.0)  # of the data; mean and standard deviation of ln sigma in training
 # Learning rate and batch of training, by the file in `CODE`
-TRAINING = {"joint": (1e-4, 8, "exp/train_msdm.yaml"), "independent": (1e-5, 16, "exp/train_weakly_msdm.yaml")}
+TRAINING = {"joint": (1e-4, 8, "exp/train_msdm.yaml"),
+            "independent": (*OFFICIAL_SINGLE.values(), "exp/train_weakly_msdm.yaml")}

@@ -33,6 +33,7 @@ Levels = tuple[float, float]
 OPTIMIZER = arg(metavar="{muon,adamw}", help_behavior_hint="(default: muon for MDCT spectrograms, adamw for waveforms)")
 
 
+# Source: exp/train_weakly_msdm.yaml
 OFFICIAL_SINGLE = {"learning rate": 1e-5, "crops in a step": 16}  # of the official code of arXiv 2302.02257
 
 

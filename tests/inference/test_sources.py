@@ -1,5 +1,4 @@
 import io
-import os
 from pathlib import Path
 
 import pytest
@@ -74,11 +73,6 @@ def test_standard_input(monkeypatch):
         pass
     with sources.at_hand(Path("x.wav")) as path:
         assert path == Path("x.wav")
-
-
-def test_names_that_are_no_text_are_shown_escaped():
-    assert sources.shown(Path(os.fsdecode(b"caf\xe9.wav")) if os.name == "posix" else "x") in ("caf\\xe9.wav", "x")
-    assert sources.shown("été.wav") == "été.wav"
 
 
 def test_the_mix_is_found_among_given_stems():
