@@ -1,7 +1,6 @@
 """The command `msdm-lite evaluate`. Chapter: `book/10-measuring.ipynb`."""
 
 import contextlib
-import shutil
 import sys
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -102,7 +101,7 @@ def evaluate(task: Literal["separate", "generate", "accompany"] = "separate",
                                   on=device, progress=shown, **chosen)
             if out is not None:
                 records.save(made, out)
-                shutil.rmtree(folder)
+                records.remove_parts(folder)
         says = "; ".join(f"{title} {made[kind]['all']['mean']:.2f} dB" for title, kind in
                          (("as published", "per_window"), ("active stems", "active")))
         says += f", n = {made['n']} songs" + f", {len(made['left_out'])} left out" * bool(made["left_out"])

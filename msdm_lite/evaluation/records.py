@@ -8,7 +8,6 @@ import hashlib
 import json
 import logging
 import pickle
-import shutil
 import time
 from collections.abc import Callable, Mapping
 from datetime import date
@@ -24,7 +23,7 @@ from msdm_lite.errors import InputError
 from msdm_lite.models.base import StemModel
 from msdm_lite.utils import device, paths
 from msdm_lite.utils.checkpoints import load_tensors
-from msdm_lite.utils.files import written_whole
+from msdm_lite.utils.files import scratch_files, written_whole
 from msdm_lite.utils.provenance import commit
 
 log = logging.getLogger(__name__)
@@ -196,14 +195,14 @@ class PartialResults:
     def __init__(self, out: Path, head: dict):
         self.folder, self.seconds = self.folder_of(out), 0.0
         said, head_file = json.dumps(head, indent=1), self.folder / "head.json"
-        if self.folder.exists() and any(self.folder.iterdir()) and not head_file.exists():
+        unfinished = set(scratch_files(head_file))  # of a run that was killed before it had a head
+        if self.folder.exists() and set(self.folder.iterdir()) - unfinished and not head_file.exists():
             raise InputError(f"{self.folder} is there, and holds no parts of a result: choose another file")
         if head_file.exists() and head_file.read_text() != said:
             before = json.loads(head_file.read_text())
             changed = [key for key in {**head, **before} if head.get(key) != before.get(key)]
             log.warning("%s has parts of another %s: they are computed again", self.folder, ", ".join(changed))
-            for path in self.folder.iterdir():  # the folder itself may be locked
-                path.unlink()
+            _empty(self.folder)
         with written_whole(head_file) as scratch:
             scratch.write_text(said)
 
@@ -242,4 +241,16 @@ class PartialResults:
 
     def done(self) -> None:
         """Remove the parts, when the result has been written."""
-        shutil.rmtree(self.folder)
+        remove_parts(self.folder)
+
+
+def remove_parts(folder: Path) -> None:
+    """Remove a folder of parts. If the process is killed meanwhile, what is left can still be used or removed."""
+    _empty(folder)
+    folder.rmdir()
+
+
+def _empty(folder: Path) -> None:
+    """Remove the files but not the folder, which may be locked; the head last: it says whose the others are."""
+    for path in sorted(folder.iterdir(), key=lambda path: path.name == "head.json"):
+        path.unlink()

@@ -1,5 +1,6 @@
 import json
 import math
+from pathlib import Path
 
 import pytest
 import torch
@@ -210,6 +211,35 @@ def test_a_folder_of_that_name_that_is_somebody_elses_is_left_alone(tmp_path):
     with pytest.raises(InputError, match="choose another file"):
         PartialResults(tmp_path / "d.json", {})
     assert (tmp_path / "d-parts" / "diary.txt").read_text() == "today"
+
+
+@pytest.mark.parametrize("removed", [0, 1, 2, 3])
+@pytest.mark.parametrize("why", ["done", "another measurement"])
+def test_a_run_that_is_killed_while_it_removes_its_parts_can_be_given_again(tmp_path, monkeypatch, removed, why):
+    out, unlink, left = tmp_path / "d.json", Path.unlink, [removed]
+
+    def killed(path: Path, missing_ok: bool = False) -> None:
+        if not left[0] and path.suffix != ".part":
+            raise KeyboardInterrupt
+        left[0] -= path.suffix != ".part"
+        unlink(path, missing_ok=missing_ok)
+
+    parts = PartialResults(out, {"n": 8})
+    for name in ("bass", "drums", "guitar"):
+        parts.keep(name, one([]))
+    monkeypatch.setattr(Path, "unlink", killed)
+    with pytest.raises(KeyboardInterrupt):
+        parts.done() if why == "done" else PartialResults(out, {"n": 9})
+    monkeypatch.undo()
+    again, made = PartialResults(out, {"n": 9}), []
+    assert torch.equal(again.keep("bass", one(made))["heard"], torch.tensor([True])) and len(made) == 1
+
+
+def test_a_scratch_file_of_a_killed_run_is_no_diary(tmp_path):
+    (tmp_path / "d-parts").mkdir()
+    (tmp_path / "d-parts" / "head.json.12-34.part").write_text("{")
+    PartialResults(tmp_path / "d.json", {"n": 8}).done()
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_part_that_fails_is_not_there(tmp_path):
