@@ -15,14 +15,13 @@ from pathlib import Path
 from typing import Any, Protocol, TypeVar
 from urllib.parse import quote
 
-import torch
 from torch import Tensor
 
 import msdm_lite
 from msdm_lite.errors import InputError
 from msdm_lite.models.base import StemModel
 from msdm_lite.utils import device, paths
-from msdm_lite.utils.checkpoints import load_tensors
+from msdm_lite.utils.checkpoints import load_tensors, save_tensors
 from msdm_lite.utils.files import scratch_files, written_whole
 from msdm_lite.utils.provenance import commit
 
@@ -221,7 +220,7 @@ class PartialResults:
         begun = time.perf_counter()
         found = make()
         with written_whole(path) as scratch:
-            torch.save({"found": found, "seconds": time.perf_counter() - begun}, scratch)
+            save_tensors({"found": found, "seconds": time.perf_counter() - begun}, scratch)
             try:
                 load_tensors(scratch)  # what could not be read again is refused now
             except pickle.UnpicklingError:
@@ -245,12 +244,17 @@ class PartialResults:
 
 
 def remove_parts(folder: Path) -> None:
-    """Remove a folder of parts. If the process is killed meanwhile, what is left can still be used or removed."""
+    """Remove a folder of parts. If the process is killed meanwhile, what is left can still be used or removed.
+
+    Files that are no parts stay, and then the folder does too.
+    """
     _empty(folder)
-    folder.rmdir()
+    if not any(folder.iterdir()):
+        folder.rmdir()
 
 
 def _empty(folder: Path) -> None:
-    """Remove the files but not the folder, which may be locked; the head last: it says whose the others are."""
-    for path in sorted(folder.iterdir(), key=lambda path: path.name == "head.json"):
-        path.unlink()
+    """Remove the parts but not the folder, which may be locked; the head last: it says whose the others are."""
+    ours = [path for path in folder.iterdir() if path.suffix in (".pt", ".part")]
+    for path in [*ours, folder / "head.json"]:
+        path.unlink(missing_ok=True)

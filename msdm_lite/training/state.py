@@ -17,7 +17,7 @@ from msdm_lite.errors import InputError, MachineError
 from msdm_lite.models.base import StemModel
 from msdm_lite.training import optimizer
 from msdm_lite.training.recipe import Recipe
-from msdm_lite.utils.checkpoints import load_tensors
+from msdm_lite.utils.checkpoints import load_tensors, save_tensors
 from msdm_lite.utils.files import scratch_files, written_whole
 
 LOG = logging.getLogger("msdm_lite")
@@ -136,8 +136,8 @@ class TrainingState:
                  "config": self.model.config.to_dict()}
         try:
             with written_whole(self.saved) as scratch:
-                torch.save(state, scratch)
-        except (OSError, RuntimeError, InputError) as problem:  # torch raises RuntimeError when the disk is full
+                save_tensors(state, scratch)
+        except (OSError, InputError) as problem:
             kept = "the one before it is whole; --resume goes on from there" if self.saved.exists() else (
                 "there is none yet")
             raise InputError(f"the checkpoint of step {self.step} cannot be written to {self.saved.parent} "

@@ -25,6 +25,18 @@ def require_safe_torch(what: object) -> None:
                            "older one can be made to run what a file of tensors hides")
 
 
+def save_tensors(value: Any, path: str | Path) -> None:
+    """Write what `load_tensors` reads.
+
+    Raises:
+        MachineError: it cannot be written, most often because the disk is full.
+    """
+    try:
+        torch.save(value, path)
+    except RuntimeError as problem:  # of torch's writer, where others raise OSError
+        raise MachineError(f"{path} cannot be written ({str(problem).splitlines()[0]}): is the disk full?") from None
+
+
 def load_tensors(path: str | Path) -> Any:
     """The tensors, numbers, texts, lists and dictionaries in a file of torch.save, on the CPU.
 

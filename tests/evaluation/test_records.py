@@ -235,6 +235,15 @@ def test_a_run_that_is_killed_while_it_removes_its_parts_can_be_given_again(tmp_
     assert torch.equal(again.keep("bass", one(made))["heard"], torch.tensor([True])) and len(made) == 1
 
 
+def test_what_somebody_puts_beside_the_parts_stays(tmp_path):
+    parts = PartialResults(tmp_path / "d.json", {"n": 8})
+    parts.keep("bass", one([]))
+    (parts.folder / "mine").mkdir()
+    (parts.folder / "diary.txt").write_text("today")
+    PartialResults(tmp_path / "d.json", {"n": 9}).done()
+    assert sorted(path.name for path in parts.folder.iterdir()) == ["diary.txt", "mine"]
+
+
 def test_a_scratch_file_of_a_killed_run_is_no_diary(tmp_path):
     (tmp_path / "d-parts").mkdir()
     (tmp_path / "d-parts" / "head.json.12-34.part").write_text("{")

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from msdm_lite.errors import MachineError
-from msdm_lite.utils.checkpoints import load_tensors, require_safe_torch
+from msdm_lite.utils.checkpoints import load_tensors, require_safe_torch, save_tensors
 
 
 class Evil:
@@ -35,3 +35,15 @@ def test_older_pytorch_is_refused_before_the_file_is_opened(tmp_path, monkeypatc
     for call in (lambda: load_tensors(tmp_path / "good.pt"), lambda: require_safe_torch(tmp_path / "good.pt")):
         with pytest.raises(MachineError, match=rf"good\.pt: to read it wants PyTorch 2\.6 .*{version[:5]}"):
             call()
+
+
+def test_a_full_disk_is_one_line_whatever_torch_raises(tmp_path, monkeypatch):
+    save_tensors({"x": torch.ones(2)}, tmp_path / "a.pt")
+    assert load_tensors(tmp_path / "a.pt")["x"].tolist() == [1, 1]
+
+    def full(value, path):
+        raise RuntimeError("basic_ios::clear: iostream error\nand more")
+
+    monkeypatch.setattr(torch, "save", full)
+    with pytest.raises(MachineError, match=r"b\.pt cannot be written \(basic_ios::clear: iostream error\): [^\n]*disk"):
+        save_tensors({}, tmp_path / "b.pt")
